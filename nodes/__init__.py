@@ -1,0 +1,18 @@
+"""The nodes of the pack."""
+
+from __future__ import annotations
+
+from comfy_api.latest import ComfyExtension, io
+
+from .apply import TGATEApply
+from .apply_advanced import TGATEApplyAdvanced
+
+NODES: list[type[io.ComfyNode]] = [TGATEApply, TGATEApplyAdvanced]
+
+
+class TGATEExtension(ComfyExtension):
+    """Hands the nodes to ComfyUI."""
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        """All nodes of the pack."""
+        return NODES

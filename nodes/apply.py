@@ -1,0 +1,56 @@
+"""TGATE Apply: one choice, the rest follows from the model and the run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from comfy_api.latest import io
+
+from ..tgate_core.comfy_host.install import apply_preset
+from ..tgate_core.presets import PRESETS
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+
+CATEGORY = "model/TGATE"
+
+
+class TGATEApply(io.ComfyNode):
+    """Gate a model by a preset."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """The node as the editor shows it."""
+        return io.Schema(
+            node_id="TGATEApply",
+            display_name="TGATE Apply",
+            category=CATEGORY,
+            description=(
+                "Speeds up sampling: once the picture is planned, cross-attention is frozen and the second guidance "
+                "pass is dropped (T-GATE). Connect it between model loader and sampler. The picture will change."
+            ),
+            search_aliases=["T-GATE", "tgate", "accelerate", "speed up", "attention cache"],
+            inputs=[
+                io.Model.Input("model", tooltip="The diffusion model to speed up; it is not changed, a copy is."),
+                io.Combo.Input(
+                    "preset",
+                    options=list(PRESETS),
+                    default="balanced",
+                    tooltip=(
+                        "How much to save. balanced: the published schedule, guidance kept as a stored difference. "
+                        "gentle: gates later and leaves self-attention alone. fast: gates earliest. "
+                        "as published: the paper's method to the letter, without guidance after the gate."
+                    ),
+                ),
+            ],
+            outputs=[io.Model.Output(tooltip="The model with T-GATE; connect it to the sampler.")],
+        )
+
+    @classmethod
+    def execute(cls, model: ModelPatcher, preset: str = "balanced") -> io.NodeOutput:
+        """A gated clone of `model`.
+
+        Raises:
+            ValueError: no such preset, or the model has no attention.
+        """
+        return io.NodeOutput(apply_preset(model, preset))

@@ -1,0 +1,167 @@
+"""TGATE Apply (Advanced): every setting of the method."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from comfy_api.latest import io
+
+from ..tgate_core.comfy_host.install import apply_config
+from ..tgate_core.config import CACHE_DEVICES, GATE_UNITS, GUIDANCE_MODES, MAX_GATE, GateConfig
+from .apply import CATEGORY
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+
+    from ..tgate_core.config import CacheDevice, GateUnit, Guidance
+
+MAX_STEPS = 10000
+
+
+def _schedule_inputs() -> list[io.Input]:
+    return [
+        io.Float.Input(
+            "gate",
+            default=10.0,
+            min=0.0,
+            max=MAX_GATE,
+            step=0.05,
+            tooltip=(
+                "Where cross-attention is frozen, in gate_unit. Of 25 steps the paper uses 5 (fast) or 10 (closer); "
+                "a value beyond the run switches the node off."
+            ),
+        ),
+        io.Combo.Input(
+            "gate_unit",
+            options=list(GATE_UNITS),
+            default="step",
+            tooltip=(
+                "step: counted in this sampler's run. fraction of steps: 0.4 is 40 % of this run's steps. "
+                "percent of schedule: 0.4 is 40 % of the whole noise schedule; use it for img2img and split samplers."
+            ),
+        ),
+        io.Int.Input(
+            "sp_interval",
+            default=5,
+            min=1,
+            max=MAX_STEPS,
+            step=1,
+            tooltip=(
+                "Before the gate, self-attention is computed on every so many steps and reused between: 3 or 5; "
+                "1 computes it always."
+            ),
+        ),
+        io.Int.Input(
+            "fi_interval",
+            default=1,
+            min=1,
+            max=MAX_STEPS,
+            step=1,
+            tooltip="The same after the gate, where self-attention matters most: leave it at 1 unless you test.",
+        ),
+        io.Int.Input(
+            "warm_up",
+            default=2,
+            min=0,
+            max=MAX_STEPS,
+            step=1,
+            tooltip="Self-attention is always computed before this step; 2 is the published value.",
+        ),
+    ]
+
+
+def _scope_inputs() -> list[io.Input]:
+    return [
+        io.Boolean.Input(
+            "cross_attention",
+            default=True,
+            tooltip="Freeze cross-attention (how the picture follows the text) from the gate on.",
+        ),
+        io.Boolean.Input(
+            "self_attention",
+            default=True,
+            tooltip="Reuse self-attention by sp_interval and fi_interval. Off: it is always computed.",
+        ),
+        io.Combo.Input(
+            "guidance",
+            options=list(GUIDANCE_MODES),
+            default="uncond",
+            tooltip=(
+                "After the gate. uncond: as published, one pass without the prompt. cond: one pass with it. "
+                "cached_delta: one pass with it, guided by the last difference; closest to the plain picture at the "
+                "same cost. keep: both passes as usual, slower."
+            ),
+        ),
+        io.Int.Input(
+            "protect_last",
+            default=0,
+            min=0,
+            max=MAX_STEPS,
+            step=1,
+            tooltip="Run the last so many steps in full, guidance included; 1 or 2 restores fine detail.",
+        ),
+        io.Combo.Input(
+            "cache_device",
+            options=list(CACHE_DEVICES),
+            default="auto",
+            tooltip=(
+                "Where captured attention is kept. model: beside the model, fastest. cpu: saves video memory. "
+                "auto: beside the model unless memory runs short."
+            ),
+        ),
+    ]
+
+
+class TGATEApplyAdvanced(io.ComfyNode):
+    """Gate a model by explicit settings."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """The node as the editor shows it."""
+        return io.Schema(
+            node_id="TGATEApplyAdvanced",
+            display_name="TGATE Apply (Advanced)",
+            category=CATEGORY,
+            description="T-GATE with every setting of the method; the defaults are the published ones for SDXL.",
+            search_aliases=["T-GATE advanced", "tgate advanced", "gate step"],
+            inputs=[
+                io.Model.Input("model", tooltip="The diffusion model to speed up; it is not changed, a copy is."),
+                *_schedule_inputs(),
+                *_scope_inputs(),
+            ],
+            outputs=[io.Model.Output(tooltip="The model with T-GATE; connect it to the sampler.")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: ModelPatcher,
+        gate: float = 10.0,
+        gate_unit: GateUnit = "step",
+        sp_interval: int = 5,
+        fi_interval: int = 1,
+        warm_up: int = 2,
+        cross_attention: bool = True,
+        self_attention: bool = True,
+        guidance: Guidance = "uncond",
+        protect_last: int = 0,
+        cache_device: CacheDevice = "auto",
+    ) -> io.NodeOutput:
+        """A gated clone of `model`; see `GateConfig` for the settings.
+
+        Raises:
+            ValueError: a setting is out of range, or the model has no attention.
+        """
+        config = GateConfig(
+            gate=gate,
+            gate_unit=gate_unit,
+            sp_interval=sp_interval,
+            fi_interval=fi_interval,
+            warm_up=warm_up,
+            cross_attention=cross_attention,
+            self_attention=self_attention,
+            guidance=guidance,
+            protect_last=protect_last,
+            cache_device=cache_device,
+        )
+        return io.NodeOutput(apply_config(model, config))

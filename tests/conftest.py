@@ -1,0 +1,73 @@
+"""Puts a real ComfyUI on the path and loads the pack the way ComfyUI loads it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+REPO = Path(__file__).resolve().parent.parent
+
+
+def _prepare_path() -> None:
+    """ComfyUI first, so that its nodes.py is not shadowed by the pack's nodes/; the repository last."""
+    comfyui = os.environ.get("TGATE_COMFYUI")
+    if not comfyui:
+        pytest.exit("TGATE_COMFYUI is not set: run the tests with `python3 tools/dev.py test`.", returncode=2)
+    sys.path.insert(0, comfyui)
+    sys.path.extend([str(Path(__file__).resolve().parent / "support"), str(REPO)])
+
+
+_prepare_path()
+
+import comfy.options  # noqa: E402
+
+comfy.options.args_parsing = False
+import comfy.cli_args  # noqa: E402
+
+comfy.cli_args.args.cpu = True
+
+import torch  # noqa: E402
+
+# The models here are so small that a second thread costs more than it brings.
+torch.set_num_threads(1)
+
+
+@dataclass(frozen=True)
+class Pack:
+    """The pack as ComfyUI sees it: its module, and its node classes by id."""
+
+    module: ModuleType
+    nodes: dict[str, type[Any]]
+
+    def core(self, name: str) -> ModuleType:
+        """A module of the pack's core as the running nodes use it, e.g. `core("run")`."""
+        return sys.modules[f"{self.module.__name__}.tgate_core.{name}"]
+
+
+@pytest.fixture(scope="session")
+def pack() -> Pack:
+    import nodes as host_nodes
+
+    before = set(host_nodes.NODE_CLASS_MAPPINGS)
+    assert asyncio.run(host_nodes.load_custom_node(str(REPO))), "ComfyUI could not load the pack"
+    added = {name: cls for name, cls in host_nodes.NODE_CLASS_MAPPINGS.items() if name not in before}
+    module = next(m for m in list(sys.modules.values()) if getattr(m, "__file__", None) == str(REPO / "__init__.py"))
+    return Pack(module, added)
+
+
+@pytest.fixture
+def gated(pack: Pack) -> Any:
+    """Gate a model through the node: `gated(model, gate=4.0, …)`, with cheap defaults for short runs."""
+
+    def apply(model: Any, **settings: Any) -> Any:
+        chosen = {"gate": 4.0, "sp_interval": 1, "fi_interval": 1, "warm_up": 0, **settings}
+        return pack.nodes["TGATEApplyAdvanced"].execute(model=model, **chosen).args[0]
+
+    return apply

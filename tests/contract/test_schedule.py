@@ -1,0 +1,101 @@
+"""What really runs, attention by attention and call by call, against the table of the method."""
+
+from __future__ import annotations
+
+import pytest
+import tiny
+from record import recording
+
+STEPS = 8
+ATTENTIONS = 7  # of each kind in the tiny model
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny.sd15()
+
+
+def published_self_attention(step, gate, sp_interval, fi_interval, warm_up):
+    """The table, read row by row; True where self-attention is computed."""
+    if step < gate - 1:
+        return step <= warm_up or step % sp_interval == 0
+    return step == gate - 1 or step % fi_interval == 0
+
+
+@pytest.mark.parametrize("gate", [1, 3, 5, 7])
+@pytest.mark.parametrize(("sp_interval", "fi_interval", "warm_up"), [(1, 1, 0), (3, 1, 2), (2, 2, 1), (5, 3, 0)])
+def test_the_published_table_is_what_runs(model, gated, gate, sp_interval, fi_interval, warm_up):
+    patched = gated(model, gate=float(gate), sp_interval=sp_interval, fi_interval=fi_interval, warm_up=warm_up)
+    with recording(model, patched) as record:
+        tiny.sample(patched, steps=STEPS)
+    self_attention = [published_self_attention(step, gate, sp_interval, fi_interval, warm_up) for step in range(STEPS)]
+    assert record.per_call("self_attention") == [ATTENTIONS * computed for computed in self_attention]
+    assert record.per_call("cross_attention") == [ATTENTIONS * (step < gate) for step in range(STEPS)]
+    assert [call.branches for call in record.calls] == [[1, 0]] * gate + [[1]] * (STEPS - gate)
+
+
+@pytest.mark.parametrize(
+    ("guidance", "after_the_gate"), [("uncond", [1]), ("cond", [0]), ("cached_delta", [0]), ("keep", [1, 0])]
+)
+def test_guidance_decides_which_branch_runs(model, gated, guidance, after_the_gate):
+    patched = gated(model, guidance=guidance)
+    with recording(model, patched) as record:
+        tiny.sample(patched, steps=STEPS)
+    assert [call.branches for call in record.calls] == [[1, 0]] * 4 + [after_the_gate] * 4
+    assert record.per_call("cross_attention") == [ATTENTIONS] * 4 + [0] * 4
+
+
+@pytest.mark.parametrize(
+    ("settings", "cross_attention"),
+    [
+        ({"gate": 0.5, "gate_unit": "fraction of steps"}, [7] * 4 + [0] * 4),
+        ({"gate": 0.31, "gate_unit": "fraction of steps"}, [7] * 2 + [0] * 6),
+        ({"gate": 0.375, "gate_unit": "percent of schedule"}, [7] * 3 + [0] * 5),  # exactly on a sigma
+        ({"gate": 0.4, "gate_unit": "percent of schedule"}, [7] * 4 + [0] * 4),
+        ({"gate": 4.0, "protect_last": 2}, [7] * 4 + [0] * 2 + [7] * 2),
+        ({"gate": 4.0, "cross_attention": False}, [7] * 8),
+    ],
+)
+def test_gate_unit_protection_and_switches(model, gated, settings, cross_attention):
+    patched = gated(model, **settings)
+    with recording(model, patched) as record:
+        tiny.sample(patched, steps=STEPS, scheduler="sgm_uniform")
+    assert record.per_call("cross_attention") == cross_attention
+    is_full = [computed > 0 for computed in cross_attention] if "cross_attention" not in settings else [True] * 4
+    assert record.batches[: len(is_full)] == [2 if full else 1 for full in is_full]
+
+
+def test_without_guidance_the_cond_branch_is_gated_alone(model, gated):
+    patched = gated(model, gate=2.0)
+    with recording(model, patched) as record:
+        tiny.sample(patched, steps=4, cfg=1.0)
+    assert [call.branches for call in record.calls] == [[0]] * 4
+    assert record.per_call("cross_attention") == [ATTENTIONS] * 2 + [0] * 2
+
+
+def test_a_gate_at_step_0_computes_and_captures_the_first_call(model, gated):
+    patched = gated(model, gate=0.0)
+    with recording(model, patched) as record:
+        tiny.sample(patched, steps=4)
+    assert record.batches == [2, 1, 1, 1]
+    assert record.per_call("cross_attention") == [ATTENTIONS, 0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("preset", "computed_at"),
+    [("as published", 5), ("balanced", 5), ("fast", 5), ("gentle", 10)],
+)
+def test_presets_gate_where_the_paper_does(model, pack, preset, computed_at):
+    patched = pack.nodes["TGATEApply"].execute(model=model, preset=preset).args[0]
+    with recording(model, patched) as record:
+        tiny.sample(patched, steps=25)
+    survivor = [1] if preset == "as published" else [0]
+    assert [call.branches for call in record.calls] == [[1, 0]] * computed_at + [survivor] * (25 - computed_at)
+
+
+@pytest.mark.parametrize(("steps", "cfg", "gate"), [(4, 1.0, 1), (8, 5.0, 2), (12, 1.0, 3)])
+def test_few_step_models_are_recognised(model, pack, steps, cfg, gate):
+    patched = pack.nodes["TGATEApply"].execute(model=model).args[0]
+    with recording(model, patched) as record:
+        tiny.sample(patched, steps=steps, cfg=cfg)
+    assert record.per_call("cross_attention") == [ATTENTIONS] * gate + [0] * (steps - gate)

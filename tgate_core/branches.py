@@ -1,0 +1,43 @@
+"""Which guidance branch may be dropped after the gate."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Hashable
+
+from .config import Guidance
+from .request import COND, UNCOND, PassRequest
+
+SEVERAL_CONDS = "guidance kept: a branch has several conds, whose captures cannot be merged"
+OTHER_BRANCHES = "guidance kept: the guider asks for other branches than one cond and one uncond"
+NEEDED_BY_OTHERS = "guidance kept: another node evaluates the branch that would be dropped"
+NOT_MERGED = "guidance kept: the captures of cond and uncond do not fit together"
+
+
+def surviving_branch(guidance: Guidance) -> int | None:
+    """The only branch that runs after the gate; None when all do."""
+    if guidance == "keep":
+        return None
+    return UNCOND if guidance == "uncond" else COND
+
+
+def effective_guidance(
+    wanted: Guidance, request: PassRequest, auxiliary_uuids: Collection[Hashable]
+) -> tuple[Guidance, str | None]:
+    """The guidance mode that is safe for this pass, and why it is not the wanted one.
+
+    Args:
+        wanted: the user's choice.
+        request: the pass at hand.
+        auxiliary_uuids: conds that other nodes evaluated on their own in this run; they compare the outcome with the
+            main pass, so the branch they belong to has to be a real prediction.
+    """
+    survivor = surviving_branch(wanted)
+    if survivor is None or not all(request.branches):
+        return "keep", None  # a missing branch (cfg 1) leaves no guidance to drop
+    if len(request.branches) != 2:
+        return "keep", OTHER_BRANCHES
+    if survivor == UNCOND and not request.has_one_cond_each:
+        return "keep", SEVERAL_CONDS
+    if not {cond.uuid for cond in request.conds(survivor)}.issuperset(auxiliary_uuids):
+        return "keep", NEEDED_BY_OTHERS
+    return wanted, None

@@ -1,0 +1,200 @@
+"""Captured attention outputs: where they live, when they may be reused, how two branches are merged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .schedule import AttentionKind
+
+
+class Site(NamedTuple):
+    """One attention module at one place of the network; `nth` tells apart modules that share the host's ids."""
+
+    kind: AttentionKind
+    block: Hashable
+    block_index: int
+    nth: int
+
+
+@dataclass(frozen=True)
+class Capture:
+    """The output of one attention site for one cond, shape (B, tokens, channels).
+
+    It is chunk `index` of the `count` equal chunks of `base` along dim 0: conds that were evaluated in one call share
+    one tensor, so that handing them out together again needs no copy.
+    """
+
+    base: Tensor
+    index: int
+    count: int
+    device: torch.device
+
+    @property
+    def tokens(self) -> Tensor:
+        """The capture itself, (B, tokens, channels), a view of `base`."""
+        return self.base.chunk(self.count)[self.index]
+
+    @property
+    def chunk_shape(self) -> tuple[int, ...]:
+        """Shape of `tokens`."""
+        return (self.base.shape[0] // self.count, *self.base.shape[1:])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of `tokens`."""
+        return self.base.numel() // self.count * self.base.element_size()
+
+
+@dataclass
+class Bank:
+    """All captures of one cond at one place of the run."""
+
+    captures: dict[Site, Capture] = field(default_factory=dict)
+    last_used: int = 0
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all captures."""
+        return sum(capture.nbytes for capture in self.captures.values())
+
+
+def gather(captures: Sequence[Capture], like: Tensor) -> Tensor | None:
+    """Put captures of a call's conds together as one attention output, or None where they do not fit.
+
+    Args:
+        captures: one capture a cond, in the order of the call.
+        like: what the attention is given now, (conds * B, tokens, channels); its output has the same shape.
+    """
+    if not all(_fits(capture, like, len(captures)) for capture in captures):
+        return None
+    first = captures[0]
+    is_whole = first.count == len(captures) and all(
+        capture.base is first.base and capture.index == index for index, capture in enumerate(captures)
+    )
+    tokens = first.base if is_whole else torch.cat([capture.tokens for capture in captures])
+    return tokens.to(like.device, non_blocking=True)
+
+
+def _fits(capture: Capture, like: Tensor, conds: int) -> bool:
+    expected = (like.shape[0] // conds, *like.shape[1:])
+    is_same_place = capture.device == like.device and capture.base.dtype == like.dtype
+    return is_same_place and capture.chunk_shape == expected and like.shape[0] % conds == 0
+
+
+class CaptureCache:
+    """The captures of one sampling run, in banks by key. Nothing here outlives the run."""
+
+    def __init__(self, keep: Callable[[Tensor], Tensor]) -> None:
+        """
+        Args:
+            keep: decides where captures live: given a tensor on the model's device, returns it as it is to be stored.
+        """
+        self._keep = keep
+        self._banks: dict[Hashable, Bank] = {}
+        self.nbytes = 0
+        self.peak_bytes = 0
+
+    def bank(self, key: Hashable, now: int) -> Bank | None:
+        """The bank of `key`, marked as used at time `now`; None when there is none."""
+        bank = self._banks.get(key)
+        if bank is not None:
+            bank.last_used = now
+        return bank
+
+    def holds(self, key: Hashable, kind: AttentionKind) -> bool:
+        """Whether the bank of `key` has any capture of one kind of attention."""
+        bank = self._banks.get(key)
+        return bank is not None and any(site.kind == kind for site in bank.captures)
+
+    def store(self, keys: Sequence[Hashable | None], site: Site, tokens: Tensor, now: int) -> None:
+        """Capture an attention output, one chunk a key.
+
+        Args:
+            keys: bank key of each cond of the call, in order; None for one that is not kept.
+            site: where `tokens` was computed.
+            tokens: attention output, (len(keys) * B, tokens, channels).
+            now: time of use, see `forget_unused`.
+        """
+        if None not in keys:
+            base = self._keep(tokens)
+            for index, key in enumerate(keys):
+                self._put(key, site, Capture(base, index, len(keys), tokens.device), now)
+            return
+        for key, chunk in zip(keys, tokens.chunk(len(keys)), strict=True):
+            if key is not None:  # copied, or the rest of the tensor would stay in memory with it
+                self._put(key, site, Capture(self._keep(chunk.clone()), 0, 1, tokens.device), now)
+
+    def merge(self, first: Hashable, second: Hashable, into: Hashable, now: int) -> bool:
+        """Replace two banks by their mean (the anchor of the fidelity-improving phase); False when one is missing.
+
+        Site by site, so that both originals are never held beside the whole mean. A site that only one bank has, or
+        that differs in shape, is left out: it will be computed again.
+        """
+        ours, theirs = self._banks.get(first), self._banks.get(second)
+        if ours is None or theirs is None:
+            return False
+        self.drop(into)
+        for site in tuple(ours.captures):
+            one, other = self._take(ours, site), self._take(theirs, site)
+            if one is not None and other is not None and _can_average(one, other):
+                self._put(into, site, self._average(one, other), now)
+        self.drop(first)
+        self.drop(second)
+        return into in self._banks
+
+    def release(self, kind: AttentionKind) -> None:
+        """Drop all captures of one kind of attention."""
+        for bank in self._banks.values():
+            for site in [site for site in bank.captures if site.kind == kind]:
+                self._take(bank, site)
+        for key in [key for key, bank in self._banks.items() if not bank.captures]:
+            del self._banks[key]
+
+    def forget_unused(self, since: int) -> None:
+        """Drop banks that nobody used since time `since`: windows that moved on, conds whose range has ended."""
+        for key in [key for key, bank in self._banks.items() if bank.last_used < since]:
+            self.drop(key)
+
+    def drop(self, key: Hashable) -> None:
+        """Drop one bank, if there."""
+        bank = self._banks.pop(key, None)
+        if bank is not None:
+            self.nbytes -= bank.nbytes
+
+    def clear(self) -> None:
+        """Drop everything."""
+        self._banks.clear()
+        self.nbytes = 0
+
+    def _put(self, key: Hashable, site: Site, capture: Capture, now: int) -> None:
+        bank = self._banks.setdefault(key, Bank())
+        bank.last_used = now
+        self._take(bank, site)
+        bank.captures[site] = capture
+        self.nbytes += capture.nbytes
+        self.peak_bytes = max(self.peak_bytes, self.nbytes)
+
+    def _take(self, bank: Bank, site: Site) -> Capture | None:
+        capture = bank.captures.pop(site, None)
+        if capture is not None:
+            self.nbytes -= capture.nbytes
+        return capture
+
+    def _average(self, one: Capture, other: Capture) -> Capture:
+        # On the model's device: a capture kept elsewhere may still be on its way there.
+        tokens = average(one.tokens.to(one.device), other.tokens.to(one.device))
+        return Capture(self._keep(tokens), 0, 1, one.device)
+
+
+def average(uncond: Tensor, cond: Tensor) -> Tensor:
+    """Mean of the two branches' attention outputs, each (B, tokens, channels): the anchor of arXiv 2404.02747."""
+    return (uncond + cond) / 2
+
+
+def _can_average(one: Capture, other: Capture) -> bool:
+    return one.chunk_shape == other.chunk_shape and one.base.dtype == other.base.dtype

@@ -1,0 +1,10 @@
+"""Names under which T-GATE keeps its things in the host's dictionaries."""
+
+# Wrappers and injections of a ModelPatcher.
+PATCHER_KEY = "tgate"
+# In transformer_options: the node's frozen settings (always), the run's state (while sampling), the pass and the
+# network call at hand (in the copies that the host makes of its options for them).
+SETTINGS_KEY = "tgate_settings"
+RUN_KEY = "tgate_run"
+PASS_KEY = "tgate_pass"
+CALL_KEY = "tgate_call"

@@ -1,0 +1,139 @@
+"""Attention patches: what the host calls before and after each attention of a UNet block.
+
+The host runs a block's attention as a chain: input patches in node order, then a replacement or the module, then
+output patches in node order. T-GATE captures what comes out of the whole chain, and hands it out instead of the whole
+chain: in a network call that it gates, its own patches stand first and last, and all others step aside where it skips.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from ..network_call import NetworkCall
+from ..schedule import ATTENTION_KINDS, CROSS_ATTENTION, SELF_ATTENTION, AttentionKind
+from .keys import CALL_KEY
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+
+Options = dict[str, Any]
+Patch = Callable[..., Any]
+AttentionInputs = tuple[Tensor, Tensor, Tensor]
+
+
+def enter_self_attention(n: Tensor, context: Tensor, value: Tensor, extra_options: Options) -> AttentionInputs:
+    """attn1_patch: `n` is (B, tokens, channels), the input of the self-attention."""
+    _enter(SELF_ATTENTION, n, extra_options)
+    return n, context, value
+
+
+def enter_cross_attention(n: Tensor, context: Tensor, value: Tensor, extra_options: Options) -> AttentionInputs:
+    """attn2_patch: `n` is (B, tokens, channels), the input of the cross-attention."""
+    _enter(CROSS_ATTENTION, n, extra_options)
+    return n, context, value
+
+
+def leave_self_attention(n: Tensor, extra_options: Options) -> Tensor:
+    """attn1_output_patch: `n` is (B, tokens, channels), the output of the self-attention."""
+    return _leave(SELF_ATTENTION, n, extra_options)
+
+
+def leave_cross_attention(n: Tensor, extra_options: Options) -> Tensor:
+    """attn2_output_patch: `n` is (B, tokens, channels), the output of the cross-attention."""
+    return _leave(CROSS_ATTENTION, n, extra_options)
+
+
+_ENTER: dict[AttentionKind, Patch] = {SELF_ATTENTION: enter_self_attention, CROSS_ATTENTION: enter_cross_attention}
+_LEAVE: dict[AttentionKind, Patch] = {SELF_ATTENTION: leave_self_attention, CROSS_ATTENTION: leave_cross_attention}
+
+
+class GatedCall:
+    """A network call as the patches see it: the core's decisions, and this call's own copy of the replacements."""
+
+    def __init__(self, call: NetworkCall, replacements: Options) -> None:
+        self._call = call
+        self._replacements = replacements
+        self._set_aside: Options = {}
+
+    @property
+    def is_handing_out(self) -> bool:
+        """Whether the attention that comes next is to be skipped."""
+        return self._call.is_handing_out
+
+    def enter(self, kind: AttentionKind, n: Tensor, extra_options: Options) -> None:
+        """Before an attention: where it is skipped, its replacement by another node is skipped too."""
+        block, block_index = extra_options.get("block"), extra_options.get("block_index", 0)
+        if self._call.enter(kind, block, block_index, n) and kind in self._replacements:
+            self._set_aside[kind] = self._replacements.pop(kind)
+
+    def leave(self, kind: AttentionKind, n: Tensor) -> Tensor:
+        """After an attention."""
+        if kind in self._set_aside:
+            self._replacements[kind] = self._set_aside.pop(kind)
+        return self._call.leave(kind, n)
+
+
+def add_patches(model: ModelPatcher) -> None:
+    """Register the four patches on a clone of the user's model, each once."""
+    present = model.model_options["transformer_options"].get("patches", {})
+    setters = {
+        "attn1_patch": (model.set_model_attn1_patch, enter_self_attention),
+        "attn1_output_patch": (model.set_model_attn1_output_patch, leave_self_attention),
+        "attn2_patch": (model.set_model_attn2_patch, enter_cross_attention),
+        "attn2_output_patch": (model.set_model_attn2_output_patch, leave_cross_attention),
+    }
+    for name, (set_patch, patch) in setters.items():
+        if patch not in present.get(name, ()):
+            set_patch(patch)
+
+
+def arranged(transformer_options: Options, call: NetworkCall) -> Options:
+    """This network call's options, with T-GATE's patches around all others at the attentions that it gates."""
+    replacements = dict(transformer_options.get("patches_replace", {}))
+    gated = GatedCall(call, replacements)
+    options = {**transformer_options, CALL_KEY: gated, "patches_replace": replacements}
+    patches = without_own_patches(transformer_options)["patches"]
+    for kind in ATTENTION_KINDS:
+        if call.is_active(kind):
+            before, after = patches.get(f"{kind}_patch", []), patches.get(f"{kind}_output_patch", [])
+            patches[f"{kind}_patch"] = [_ENTER[kind], *(_unless_skipped(gated, patch) for patch in before)]
+            patches[f"{kind}_output_patch"] = [*(_unless_skipped(gated, patch) for patch in after), _LEAVE[kind]]
+    options["patches"] = patches
+    return options
+
+
+def without_own_patches(transformer_options: Options) -> Options:
+    """The options with T-GATE's patches left out: nothing of it runs at any attention."""
+    own = (*_ENTER.values(), *_LEAVE.values())
+    patches = {}
+    for name, present in transformer_options.get("patches", {}).items():
+        others = [patch for patch in present if patch not in own]
+        if others:
+            patches[name] = others
+    return {**transformer_options, "patches": patches}
+
+
+def _unless_skipped(gated: GatedCall, patch: Patch) -> Patch:
+    """`patch`, standing aside where the attention is skipped: its inputs come back as they are."""
+
+    def conditional_patch(*args: Any) -> Any:
+        if not gated.is_handing_out:
+            return patch(*args)
+        *inputs, _extra_options = args
+        return inputs[0] if len(inputs) == 1 else tuple(inputs)
+
+    return conditional_patch
+
+
+def _enter(kind: AttentionKind, n: Tensor, extra_options: Options) -> None:
+    call = extra_options.get(CALL_KEY)
+    if call is not None:
+        call.enter(kind, n, extra_options)
+
+
+def _leave(kind: AttentionKind, n: Tensor, extra_options: Options) -> Tensor:
+    call = extra_options.get(CALL_KEY)
+    return n if call is None else call.leave(kind, n)

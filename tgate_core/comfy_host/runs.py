@@ -1,0 +1,51 @@
+"""The start of a sampling run: settings and schedule become a run state."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import comfy.model_management
+import torch
+
+from ..config import GateConfig
+from ..presets import PresetConfig
+from ..run import Run
+from ..steps import resolve_gate_step
+from ..storage import CaptureStorage
+
+logger = logging.getLogger(__name__)
+
+
+def start_run(settings: GateConfig | PresetConfig, guider: Any, sigmas: torch.Tensor) -> Run | None:
+    """State of a run that is about to begin; None where the settings leave it as it would be without T-GATE.
+
+    Args:
+        settings: what the node put on the model.
+        guider: the host's guider, which holds the model and cfg.
+        sigmas: the run's noise levels, (N + 1,).
+    """
+    schedule = [float(sigma) for sigma in sigmas.tolist()]
+    if len(schedule) < 2:
+        return None
+    config = settings
+    if isinstance(config, PresetConfig):
+        config = config.resolve(len(schedule) - 1, has_guidance=_has_guidance(guider))
+    model_sampling = guider.model_patcher.get_model_object("model_sampling")
+    gate_step = resolve_gate_step(config, schedule, model_sampling.percent_to_sigma)
+    run = Run(config, schedule, gate_step, CaptureStorage(config.cache_device, _is_memory_short))
+    if run.is_plain:
+        logger.info("TGATE: %s of %s steps come before the gate; nothing is changed", gate_step, len(schedule) - 1)
+        return None
+    return run
+
+
+def _has_guidance(guider: Any) -> bool:
+    """Whether the run evaluates a second branch; the host leaves it out at cfg 1."""
+    return "negative" in guider.conds and getattr(guider, "cfg", 1.0) != 1.0
+
+
+def _is_memory_short(device: torch.device) -> bool:
+    """Whether the host itself would hold back on this device: less free than it reserves for inference."""
+    free = comfy.model_management.get_free_memory(device)
+    return bool(free < comfy.model_management.minimum_inference_memory())

@@ -1,0 +1,110 @@
+"""Wrappers around the host's sampling: the run, its evaluations, their passes, the network calls.
+
+All are plain functions that find their state in the options they are given; none keeps anything of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from ..model_pass import ModelPass, PassPlan
+from ..network_call import NetworkCall
+from ..run import Evaluation, Run
+from .conds import pass_request, window_key
+from .keys import PASS_KEY, RUN_KEY, SETTINGS_KEY
+from .patches import Options, arranged, without_own_patches
+from .runs import start_run
+
+if TYPE_CHECKING:
+    from comfy.patcher_extension import WrapperExecutor
+
+logger = logging.getLogger(__name__)
+
+
+def outer_sample_wrapper(executor: WrapperExecutor, *args: Any, **kwargs: Any) -> Any:
+    """A sampling run. Positional: noise, latent_image, sampler, sigmas (N + 1 values), …; class_obj is the guider."""
+    guider, sigmas = executor.class_obj, args[3]
+    options = guider.model_options["transformer_options"]
+    run = start_run(options[SETTINGS_KEY], guider, sigmas)
+    if run is None:
+        # The host restores the guider's options itself: this copy is for this run alone.
+        guider.model_options["transformer_options"] = without_own_patches(options)
+        return executor(*args, **kwargs)
+    options[RUN_KEY] = run
+    try:
+        return executor(*args, **kwargs)
+    finally:
+        options.pop(RUN_KEY, None)
+        run.close()
+        logger.info("TGATE: %s", run.statistics.summary())
+
+
+def predict_noise_wrapper(executor: WrapperExecutor, *args: Any, **kwargs: Any) -> Any:
+    """One evaluation of the model by the sampler. Positional: x (B, C, …), timestep, model_options, seed."""
+    run: Run | None = args[2].get("transformer_options", {}).get(RUN_KEY)
+    if run is None:
+        return executor(*args, **kwargs)
+    outer_evaluation, run.evaluation = run.evaluation, Evaluation(tuple(args[0].shape))
+    try:
+        return executor(*args, **kwargs)
+    finally:
+        run.evaluation = outer_evaluation
+
+
+def calc_cond_batch_wrapper(executor: WrapperExecutor, *args: Any, **kwargs: Any) -> list[Tensor]:
+    """One pass over the conds of all branches. Positional: model, conds, x_in, timestep (B,), model_options."""
+    model, conds, x_in, timestep, model_options, *rest = args
+    options = model_options.get("transformer_options", {})
+    run: Run | None = options.get(RUN_KEY)
+    evaluation = None if run is None else run.evaluation
+    if run is None or evaluation is None:
+        return executor(*args, **kwargs)
+    window = window_key(options)
+    if not evaluation.admits(id(model), window, tuple(x_in.shape)):
+        run.note_auxiliary(cond["uuid"] for branch in conds for cond in branch or ())
+        return executor(*args, **kwargs)
+    sigma = float(timestep.flatten()[0])  # the one read of the device in a pass
+    step = run.locate(evaluation, sigma)
+    request = pass_request(conds, sigma, id(model), window, evaluation.ordinal)
+
+    def run_pass(plan: PassPlan) -> tuple[list[Tensor], bool]:
+        model_pass = run.begin_pass(plan)
+        branches = [branch if plan.branch in (None, index) else None for index, branch in enumerate(conds)]
+        pass_options = {**model_options, "transformer_options": {**options, PASS_KEY: model_pass}}
+        return executor(model, branches, x_in, timestep, pass_options, *rest, **kwargs), model_pass.has_lost_text
+
+    plan = run.plan(request, step)
+    predictions, has_lost_text = run_pass(plan)
+    if has_lost_text:
+        run.note_lost_text(request.place)
+        plan = run.plan_guided(request, step)
+        predictions, _ = run_pass(plan)
+    return run.finish_pass(plan, predictions, sigma)
+
+
+def apply_model_wrapper(executor: WrapperExecutor, *args: Any, **kwargs: Any) -> Tensor:
+    """One network call. Positional: x (conds * B, C, …), t, c_concat, c_crossattn, control, transformer_options."""
+    *before, transformer_options = args[:6]
+    run: Run | None = transformer_options.get(RUN_KEY)
+    if run is None:
+        return executor(*args, **kwargs)
+    run.statistics.model_calls += 1
+    call = _begin_call(transformer_options, batch=args[0].shape[0])
+    if call is None:
+        return executor(*before, without_own_patches(transformer_options), *args[6:], **kwargs)
+    try:
+        return executor(*before, arranged(transformer_options, call), *args[6:], **kwargs)
+    finally:
+        run.statistics.attention_skipped += call.skipped
+
+
+def _begin_call(transformer_options: Options, batch: int) -> NetworkCall | None:
+    """This network call of the pass at hand; None outside of passes, and where there is nothing to do."""
+    model_pass: ModelPass | None = transformer_options.get(PASS_KEY)
+    if model_pass is None:
+        return None
+    branches, uuids = transformer_options.get("cond_or_uncond", ()), transformer_options.get("uuids", ())
+    return model_pass.begin_call(branches, uuids, batch)

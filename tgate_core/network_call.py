@@ -1,0 +1,100 @@
+"""One call of the network: which attention outputs it hands out, which it captures."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Hashable, Mapping, Sequence
+
+from torch import Tensor
+
+from .cache import CaptureCache, Site, gather
+from .schedule import CROSS_ATTENTION, Action, AttentionKind
+
+
+class NetworkCall:
+    """Decides site by site, between `enter` (before an attention) and `leave` (after it, before the residual).
+
+    Made for one call and dropped with it. Everything that needs a decision was decided before; a site costs a few
+    dictionary look-ups and no synchronisation.
+    """
+
+    def __init__(
+        self,
+        cache: CaptureCache,
+        bank_keys: Sequence[Hashable | None],
+        actions: Mapping[AttentionKind, Action],
+        now: int,
+        on_lost_text: Callable[[], None] | None = None,
+    ) -> None:
+        """
+        Args:
+            cache: the run's captures.
+            bank_keys: bank of each cond in the batch, in order (conds are outermost in the batch dimension); None for a
+                cond whose captures are not kept.
+            actions: what to do for each kind of attention.
+            now: the cache's time of use.
+            on_lost_text: given where only the uncond branch runs: a cross-attention that has to be computed would
+                then see the wrong text, so it is reported and not captured.
+        """
+        self._cache = cache
+        self._keys = bank_keys
+        self._banks = [None if key is None else cache.bank(key, now) for key in bank_keys]
+        self._actions = actions
+        self._now = now
+        self._on_lost_text = on_lost_text
+        self._visits: Counter[tuple[AttentionKind, Hashable, int]] = Counter()
+        self._site: Site | None = None
+        self._handout: Tensor | None = None
+        self.skipped = 0
+
+    def is_active(self, kind: AttentionKind) -> bool:
+        """Whether this call has anything to do at attentions of `kind`."""
+        return self._actions[kind] is not Action.COMPUTE
+
+    @property
+    def is_handing_out(self) -> bool:
+        """Whether the attention that comes next is to be skipped."""
+        return self._handout is not None
+
+    def enter(self, kind: AttentionKind, block: Hashable, block_index: int, tokens: Tensor) -> bool:
+        """Before an attention; returns whether it is skipped.
+
+        Args:
+            kind: self- or cross-attention.
+            block: the host's name of the block.
+            block_index: the host's index within the block.
+            tokens: input of the attention, (conds * B, tokens, channels).
+        """
+        self._handout = None
+        position = (kind, block, block_index)
+        self._site = Site(kind, block, block_index, self._visits[position])
+        self._visits[position] += 1
+        if self._actions[kind] is Action.REUSE:
+            self._handout = self._find(self._site, tokens)
+            if self._handout is None and kind == CROSS_ATTENTION and self._on_lost_text is not None:
+                self._on_lost_text()
+                self._site = None
+        self.skipped += self.is_handing_out
+        return self.is_handing_out
+
+    def leave(self, kind: AttentionKind, tokens: Tensor) -> Tensor:
+        """After an attention and everything that other nodes do to its output; returns what the residual gets.
+
+        Args:
+            kind: self- or cross-attention.
+            tokens: the output so far, (conds * B, tokens, channels); meaningless where the attention was skipped.
+        """
+        site, self._site = self._site, None
+        handout, self._handout = self._handout, None
+        if site is None or site.kind != kind:
+            return tokens
+        if handout is not None:
+            return handout
+        if tokens.shape[0] % len(self._keys) == 0:
+            self._cache.store(self._keys, site, tokens, self._now)
+        return tokens
+
+    def _find(self, site: Site, tokens: Tensor) -> Tensor | None:
+        captures = [bank.captures.get(site) for bank in self._banks if bank is not None]
+        found = [capture for capture in captures if capture is not None]
+        return gather(found, tokens) if len(found) == len(self._keys) else None

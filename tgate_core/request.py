@@ -1,0 +1,63 @@
+"""Who asks the model for what: the identity of conds and places, by which captures are keyed."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+COND = 0
+UNCOND = 1
+
+
+class CondKey(NamedTuple):
+    """One cond: its guidance branch (COND, UNCOND or a further one) and the host's id of it.
+
+    The id alone is not enough: the host copies conds with their id when it pairs areas across branches.
+    """
+
+    branch: int
+    uuid: Hashable
+
+
+class Place(NamedTuple):
+    """Where in a step a pass happens. Captures are reused only at the same place.
+
+    Attributes:
+        model: identity of the real model (some guiders run two).
+        window: identity of the context window, None without windows.
+        evaluation: ordinal of the sampler's evaluation within its step (second-order samplers have several).
+        conds: None where all conds are told apart by `CondKey`; else what tells this set of conds from others.
+    """
+
+    model: int
+    window: Hashable
+    evaluation: int
+    conds: Hashable
+
+
+@dataclass(frozen=True)
+class PassRequest:
+    """One pass over the guidance branches, as the sampler asks for it.
+
+    Attributes:
+        place: where it happens.
+        branches: active conds of each branch, in order; None for a branch that is not asked for.
+    """
+
+    place: Place
+    branches: tuple[tuple[CondKey, ...] | None, ...]
+
+    @property
+    def is_guided(self) -> bool:
+        """Whether this is classifier-free guidance between exactly two branches that both have something to run."""
+        return len(self.branches) == 2 and all(self.branches)
+
+    @property
+    def has_one_cond_each(self) -> bool:
+        """Whether cond and uncond consist of one cond each, so that their captures can be merged."""
+        return self.is_guided and all(branch is not None and len(branch) == 1 for branch in self.branches)
+
+    def conds(self, branch: int) -> tuple[CondKey, ...]:
+        """Active conds of one branch; empty when it is not asked for."""
+        return self.branches[branch] or ()

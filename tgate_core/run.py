@@ -1,0 +1,227 @@
+"""All mutable state of one sampling run, and the plan of every pass in it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from .branches import NOT_MERGED, effective_guidance, surviving_branch
+from .cache import CaptureCache
+from .config import GateConfig, Guidance
+from .guidance import noise_space_difference, uncond_from_difference
+from .model_pass import ModelPass, PassPlan, anchor_key, own_key
+from .request import COND, UNCOND, PassRequest, Place
+from .schedule import ATTENTION_KINDS, CROSS_ATTENTION, Action, AttentionKind, Phase, StepPlan, build_schedule
+from .statistics import RunStatistics
+from .steps import StepTracker
+
+# Adaptive samplers evaluate a step dozens of times; captures for each would only fill memory.
+MAX_EVALUATIONS_PER_STEP = 4
+# Steps after which captures that nobody asked for are given up.
+PATIENCE = 2
+# A pass whose captures did not fit is repeated with guidance; twice in a row, and guidance stays.
+MAX_LOST_TEXT = 2
+
+
+@dataclass
+class Evaluation:
+    """One evaluation of the model by the sampler.
+
+    Attributes:
+        shape: shape of the latent that is denoised, (B, C, ...).
+        step: step it belongs to, None until its first pass.
+        ordinal: how many evaluations of that step came before.
+    """
+
+    shape: tuple[int, ...]
+    step: int | None = None
+    ordinal: int = 0
+    _passes: set[tuple[int, Hashable]] = field(default_factory=set)
+
+    def admits(self, model: int, window: Hashable, shape: tuple[int, ...]) -> bool:
+        """Whether a pass is the main one of its model and window; further ones are other nodes' auxiliary passes.
+
+        A pass over another shape, outside of context windows, is a tile cut out by another node: its place within the
+        latent is unknown, so it counts as auxiliary too.
+        """
+        is_first = (model, window) not in self._passes
+        self._passes.add((model, window))
+        return is_first and (window is not None or shape == self.shape)
+
+
+@dataclass
+class KeptDifference:
+    """Guidance difference in noise space, latent shape (B, C, ...), and when it was last used."""
+
+    difference: Tensor
+    last_used: int
+
+
+class Run:
+    """State of one sampling run: made when it starts, dropped when it ends, however it ends."""
+
+    def __init__(
+        self, config: GateConfig, sigmas: Sequence[float], gate_step: int, keep: Callable[[Tensor], Tensor]
+    ) -> None:
+        """
+        Args:
+            config: the settings of the node.
+            sigmas: the run's N + 1 noise levels.
+            gate_step: first step of the fidelity-improving phase.
+            keep: decides where captures live, see `CaptureCache`.
+        """
+        self.config = config
+        self.tracker = StepTracker(sigmas)
+        self.schedule = build_schedule(config, self.tracker.steps, gate_step)
+        self.cache = CaptureCache(keep)
+        self.statistics = RunStatistics(self.tracker.steps, self.schedule.gate_step)
+        self.evaluation: Evaluation | None = None
+        self._differences: dict[Place, KeptDifference] = {}
+        self._evaluations_at_step: Counter[int] = Counter()
+        self._auxiliary_uuids: set[Hashable] = set()
+        self._lost_text_at: Counter[Place] = Counter()
+        self._furthest_step = -1
+        self._clock = 0
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing at all would change: the gate lies beyond the run, or nothing is gated."""
+        is_off = self.schedule.gate_step >= self.tracker.steps
+        return is_off or (self.config.guidance == "keep" and not self.schedule.saves_attention)
+
+    def close(self) -> None:
+        """Let go of everything that was captured."""
+        self.statistics.peak_cache_bytes = self.cache.peak_bytes
+        self.cache.clear()
+        self._differences.clear()
+        self.evaluation = None
+
+    def note_auxiliary(self, uuids: Iterable[Hashable]) -> None:
+        """Another node evaluates some conds on its own; it is left alone, but guidance has to respect it."""
+        self.statistics.auxiliary_passes += 1
+        self._auxiliary_uuids.update(uuids)
+
+    def locate(self, evaluation: Evaluation, sigma: float) -> int:
+        """The step of an evaluation, at its first pass also its ordinal within the step."""
+        if evaluation.step is None:
+            evaluation.step = self.tracker.step_of(sigma)
+            evaluation.ordinal = self._evaluations_at_step[evaluation.step]
+            self._evaluations_at_step[evaluation.step] += 1
+            self._advance(evaluation.step)
+        return evaluation.step
+
+    def plan(self, request: PassRequest, step: int) -> PassPlan:
+        """What the pass `request` of `step` does."""
+        step_plan = self.schedule.steps[step]
+        if request.place.evaluation >= MAX_EVALUATIONS_PER_STEP:
+            return PassPlan(request, dict.fromkeys(ATTENTION_KINDS, Action.COMPUTE))
+        if step == self.schedule.gate_step - 1:
+            return self._plan_capture(request, _actions(step_plan))
+        if step_plan.phase is not Phase.FIDELITY:
+            return PassPlan(request, _actions(step_plan))
+        guidance = self._effective_guidance(request)
+        if guidance == "keep":
+            return PassPlan(request, _actions(step_plan))
+        if self._is_ready(guidance, request):
+            return PassPlan(request, _actions(step_plan), surviving_branch(guidance))
+        return self.plan_guided(request, step)
+
+    def plan_guided(self, request: PassRequest, step: int) -> PassPlan:
+        """The pass with all branches, capturing cross-attention anew: stands in for the last planning step."""
+        actions = _actions(self.schedule.steps[step])
+        if self.config.cross_attention:
+            actions[CROSS_ATTENTION] = Action.CAPTURE
+        return self._plan_capture(request, actions)
+
+    def _plan_capture(self, request: PassRequest, actions: dict[AttentionKind, Action]) -> PassPlan:
+        """The pass that the fidelity phase lives on; captures of a branch that will not run again are not kept."""
+        survivor = surviving_branch(self._effective_guidance(request))
+        captured = COND if survivor == COND else None
+        return PassPlan(request, actions, captured_branch=captured, keeps_difference=True)
+
+    def begin_pass(self, plan: PassPlan) -> ModelPass:
+        """A pass that is about to run."""
+        self.statistics.branches_dropped += plan.branch is not None
+        return ModelPass(plan, self.cache, self._clock)
+
+    def note_lost_text(self, place: Place) -> None:
+        """A pass on the uncond branch met cross-attention without its capture: it is void and will be repeated."""
+        self.statistics.branches_dropped -= 1
+        self._lost_text_at[place] += 1
+
+    def finish_pass(self, plan: PassPlan, predictions: list[Tensor], sigma: float) -> list[Tensor]:
+        """Predictions as the guidance formula is to see them.
+
+        Args:
+            plan: the pass that ran.
+            predictions: denoised prediction of each branch, (B, C, ...); those that did not run are meaningless.
+            sigma: noise level of the pass.
+        """
+        place = plan.request.place
+        if plan.branch is None:
+            if (
+                plan.keeps_difference
+                and self.config.guidance == "cached_delta"
+                and plan.request.is_guided
+                and sigma > 0
+            ):
+                difference = noise_space_difference(predictions[COND], predictions[UNCOND], sigma)
+                self._differences[place] = KeptDifference(difference, self._clock)
+            return predictions
+        survivor = predictions[plan.branch]
+        if self.config.guidance != "cached_delta":
+            return [survivor, survivor]
+        kept = self._differences[place]
+        kept.last_used = self._clock
+        return [survivor, uncond_from_difference(survivor, kept.difference, sigma)]
+
+    def _effective_guidance(self, request: PassRequest) -> Guidance:
+        guidance, reason = effective_guidance(self.config.guidance, request, self._auxiliary_uuids)
+        if guidance == "uncond" and self._lost_text_at[request.place] >= MAX_LOST_TEXT:
+            guidance, reason = "keep", NOT_MERGED
+        if reason is not None:
+            self.statistics.note(reason)
+        return guidance
+
+    def _is_ready(self, guidance: Guidance, request: PassRequest) -> bool:
+        """Whether the surviving branch has what it needs: its captures, and the difference it is to be guided by."""
+        if guidance == "cached_delta" and request.place not in self._differences:
+            return False
+        if guidance == "uncond":
+            self._merge_anchor(request)
+            keys = [anchor_key(request, 0)]
+        else:
+            keys = [own_key(request, cond, 0) for cond in request.conds(COND)]
+        return not self.config.cross_attention or all(self.cache.holds(key, CROSS_ATTENTION) for key in keys)
+
+    def _merge_anchor(self, request: PassRequest) -> None:
+        """Merge what the two branches captured at this place, tile by tile."""
+        (cond,), (uncond,) = request.conds(COND), request.conds(UNCOND)
+        occurrence = 0
+        while self.cache.merge(
+            own_key(request, uncond, occurrence),
+            own_key(request, cond, occurrence),
+            anchor_key(request, occurrence),
+            self._clock,
+        ):
+            occurrence += 1
+
+    def _advance(self, step: int) -> None:
+        """Give up captures that no later step wants, and those that nobody asked for in a while."""
+        if step <= self._furthest_step:
+            return
+        self._furthest_step = step
+        self._clock += 1
+        for kind in ATTENTION_KINDS:
+            if not self.schedule.wanted[kind][step]:
+                self.cache.release(kind)
+        forgotten = self._clock - PATIENCE
+        self.cache.forget_unused(forgotten)
+        self._differences = {place: kept for place, kept in self._differences.items() if kept.last_used >= forgotten}
+
+
+def _actions(step_plan: StepPlan) -> dict[AttentionKind, Action]:
+    return {kind: step_plan.action(kind) for kind in ATTENTION_KINDS}

@@ -1,0 +1,131 @@
+"""What each step of a run computes, captures and reuses: the published schedule of T-GATE."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Literal
+
+from .config import GateConfig
+
+AttentionKind = Literal["attn1", "attn2"]
+SELF_ATTENTION: AttentionKind = "attn1"
+CROSS_ATTENTION: AttentionKind = "attn2"
+ATTENTION_KINDS: tuple[AttentionKind, ...] = (SELF_ATTENTION, CROSS_ATTENTION)
+
+
+class Action(Enum):
+    """What happens to an attention in one step."""
+
+    COMPUTE = "compute"
+    CAPTURE = "compute and capture"
+    REUSE = "reuse"
+
+
+class Phase(Enum):
+    """The part of a run that a step belongs to."""
+
+    PLANNING = "semantics-planning"
+    FIDELITY = "fidelity-improving"
+    PROTECTED = "protected"
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """One step: its phase, and what its self- and cross-attention do."""
+
+    phase: Phase
+    self_attention: Action
+    cross_attention: Action
+
+    def action(self, kind: AttentionKind) -> Action:
+        """The action for one kind of attention."""
+        return self.self_attention if kind == SELF_ATTENTION else self.cross_attention
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """All steps of one run.
+
+    Attributes:
+        gate_step: first step m of the fidelity-improving phase.
+        steps: one plan a step.
+        wanted: per kind and step, whether a capture that exists when the step begins is still going to be reused.
+    """
+
+    gate_step: int
+    steps: tuple[StepPlan, ...]
+    wanted: dict[AttentionKind, tuple[bool, ...]]
+
+    @property
+    def saves_attention(self) -> bool:
+        """Whether any step reuses any attention."""
+        return any(any(per_step) for per_step in self.wanted.values())
+
+
+def cross_attention_action(step: int, gate_step: int) -> Action:
+    """Published action of cross-attention: captured at the last planning step, reused from the gate step on."""
+    if step < gate_step - 1:
+        return Action.COMPUTE
+    return Action.CAPTURE if step == gate_step - 1 else Action.REUSE
+
+
+def self_attention_action(step: int, config: GateConfig, gate_step: int) -> Action:
+    """Published action of self-attention; both intervals count from step 0, not from `warm_up` or the gate."""
+    if step >= gate_step:
+        return Action.CAPTURE if step % config.fi_interval == 0 else Action.REUSE
+    if step == gate_step - 1:
+        return Action.CAPTURE
+    if step < config.warm_up:
+        return Action.COMPUTE
+    if step == config.warm_up or step % config.sp_interval == 0:
+        return Action.CAPTURE
+    return Action.REUSE
+
+
+def build_schedule(config: GateConfig, steps: int, gate_step: int) -> Schedule:
+    """Lay out a run of `steps` steps with its gate at `gate_step`.
+
+    The published table, less what the settings switch off, and less captures that no later step reuses (they would
+    cost memory for nothing). `gate_step` ≥ `steps` gives the plain run.
+    """
+    if gate_step >= steps:
+        gate_step, config = steps, replace(config, self_attention=False, cross_attention=False)
+    plans = [_plan_step(config, step, steps, gate_step) for step in range(steps)]
+    self_actions, self_wanted = _drop_idle_captures([plan.self_attention for plan in plans])
+    cross_actions, cross_wanted = _drop_idle_captures([plan.cross_attention for plan in plans])
+    return Schedule(
+        gate_step=gate_step,
+        steps=tuple(
+            StepPlan(plan.phase, self_action, cross_action)
+            for plan, self_action, cross_action in zip(plans, self_actions, cross_actions, strict=True)
+        ),
+        wanted={SELF_ATTENTION: self_wanted, CROSS_ATTENTION: cross_wanted},
+    )
+
+
+def _plan_step(config: GateConfig, step: int, steps: int, gate_step: int) -> StepPlan:
+    if step >= steps - config.protect_last:
+        return StepPlan(Phase.PROTECTED, Action.COMPUTE, Action.COMPUTE)
+    return StepPlan(
+        phase=Phase.PLANNING if step < gate_step else Phase.FIDELITY,
+        self_attention=self_attention_action(step, config, gate_step) if config.self_attention else Action.COMPUTE,
+        cross_attention=cross_attention_action(step, gate_step) if config.cross_attention else Action.COMPUTE,
+    )
+
+
+def _drop_idle_captures(actions: Sequence[Action]) -> tuple[tuple[Action, ...], tuple[bool, ...]]:
+    """Turn captures that nothing reuses into plain computing; also tell where a capture is still wanted."""
+    kept: list[Action] = []
+    wanted: list[bool] = []
+    is_reused_later = False
+    for action in reversed(actions):
+        if action is Action.CAPTURE:
+            kept.append(Action.CAPTURE if is_reused_later else Action.COMPUTE)
+            is_reused_later = False
+        else:
+            kept.append(action)
+            is_reused_later = is_reused_later or action is Action.REUSE
+        wanted.append(is_reused_later)
+    return tuple(reversed(kept)), tuple(reversed(wanted))

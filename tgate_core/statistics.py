@@ -1,0 +1,50 @@
+"""What a sampling run did and did not do, in numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class RunStatistics:
+    """Counts of one sampling run.
+
+    Attributes:
+        steps: steps N of the run.
+        gate_step: first step m of the fidelity-improving phase.
+        model_calls: calls of the network.
+        attention_computed: attention modules that ran, one per module and network call.
+        attention_skipped: attention modules that were handed a capture instead.
+        branches_dropped: evaluations in which one of the two guidance branches did not run.
+        auxiliary_passes: extra evaluations made by other nodes, left as they are.
+        peak_cache_bytes: most bytes of captures alive at once.
+        notes: reasons why something was not saved, each once.
+    """
+
+    steps: int = 0
+    gate_step: int = 0
+    model_calls: int = 0
+    attention_computed: int = 0
+    attention_skipped: int = 0
+    branches_dropped: int = 0
+    auxiliary_passes: int = 0
+    peak_cache_bytes: int = 0
+    notes: list[str] = field(default_factory=list)
+
+    def note(self, reason: str) -> bool:
+        """Keep a reason; returns whether it is new to this run."""
+        if reason in self.notes:
+            return False
+        self.notes.append(reason)
+        return True
+
+    def summary(self) -> str:
+        """One line for the log."""
+        attentions = self.attention_computed + self.attention_skipped
+        line = (
+            f"gate at step {self.gate_step} of {self.steps}; "
+            f"{self.attention_skipped} of {attentions} attentions reused, "
+            f"guidance dropped in {self.branches_dropped} evaluations, "
+            f"cache peak {self.peak_cache_bytes / 2**20:.1f} MiB"
+        )
+        return "; ".join([line, *self.notes])

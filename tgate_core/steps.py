@@ -1,0 +1,107 @@
+"""Which step of a sampling run a model call belongs to, read from its sigma alone.
+
+Samplers do not say which step they are in, and many call the model between the sigmas of the schedule or ahead of the
+step at hand. A pure function of sigma gives the same answer however often and in whatever order a sampler asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from .config import GateConfig
+
+# A schedule goes through float32 and back, and dpmpp_2s rounds its inner sigma onto the next one: both stay far below
+# these, while true sub-steps stay far above.
+RELATIVE_TOLERANCE = 1e-5
+SPACING_TOLERANCE = 1e-3
+
+
+def step_tolerance(sigmas: Sequence[float], step: int) -> float:
+    """How far (in sigma) a call may lie above `sigmas[step]` and still belong to `step`."""
+    spacing = abs(sigmas[step] - sigmas[step + 1])
+    return max(RELATIVE_TOLERANCE * abs(sigmas[step]), SPACING_TOLERANCE * spacing)
+
+
+def step_from_sigma(sigma: float, sigmas: Sequence[float], first: int = 0, last: int | None = None) -> int:
+    """The latest step in `first … last` that starts at or above `sigma`; `first` when none does.
+
+    Args:
+        sigma: noise level of the model call.
+        sigmas: the run's schedule of N + 1 values for N steps, strictly decreasing from `first` to `last`.
+        first: first step to consider.
+        last: last step to consider, N - 1 when None.
+    """
+    last = len(sigmas) - 2 if last is None else last
+    for step in range(last, first, -1):
+        if sigmas[step] + step_tolerance(sigmas, step) >= sigma:
+            return step
+    return first
+
+
+class StepTracker:
+    """Steps of one run. Schedules that rise again (restarts) need to know where the run is, so it keeps a pointer."""
+
+    def __init__(self, sigmas: Sequence[float]) -> None:
+        """
+        Args:
+            sigmas: N + 1 noise levels for N ≥ 1 steps.
+        """
+        self.sigmas = tuple(sigmas)
+        self._is_decreasing = all(now > later for now, later in zip(self.sigmas, self.sigmas[1:], strict=False))
+        self._pointer = 0
+
+    @property
+    def steps(self) -> int:
+        """Number of steps N of the run."""
+        return len(self.sigmas) - 1
+
+    def step_of(self, sigma: float) -> int:
+        """The 0-based step that a model call at `sigma` belongs to."""
+        if self._is_decreasing:
+            return step_from_sigma(sigma, self.sigmas)
+        self._pointer = self._step_near_pointer(sigma)
+        return self._pointer
+
+    def _step_near_pointer(self, sigma: float) -> int:
+        forward = range(self._pointer, self.steps)
+        backward = range(self._pointer - 1, -1, -1)
+        for step in (*forward, *backward):
+            if abs(self.sigmas[step] - sigma) <= step_tolerance(self.sigmas, step):
+                return step
+        first, last = self._descent_around(self._pointer)
+        return step_from_sigma(sigma, self.sigmas, first, last)
+
+    def _descent_around(self, step: int) -> tuple[int, int]:
+        """First and last step of the decreasing stretch that contains `step`."""
+        first = step
+        while first > 0 and self.sigmas[first - 1] > self.sigmas[first]:
+            first -= 1
+        last = step
+        while last < self.steps - 1 and self.sigmas[last] > self.sigmas[last + 1]:
+            last += 1
+        return first, last
+
+
+def resolve_gate_step(config: GateConfig, sigmas: Sequence[float], percent_to_sigma: Callable[[float], float]) -> int:
+    """The gate step m of a run; m ≥ N means that the whole run is plain.
+
+    Args:
+        config: the settings; `gate` and `gate_unit` count here.
+        sigmas: the run's schedule of N + 1 noise levels.
+        percent_to_sigma: the model's map from a share of its whole schedule (0 to 1) to sigma.
+    """
+    steps = len(sigmas) - 1
+    if config.gate_unit == "step":
+        return round_half_up(config.gate)
+    if config.gate_unit == "fraction of steps":
+        return round_half_up(config.gate * steps)
+    gate_sigma = float(percent_to_sigma(config.gate))
+    for step in range(steps):
+        if sigmas[step] <= gate_sigma + step_tolerance(sigmas, step):
+            return step
+    return steps
+
+
+def round_half_up(value: float) -> int:
+    """Nearest integer, halves up: 2.5 is 3, where Python's own `round` gives 2."""
+    return int(value + 0.5)
