@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ..tgate_core.config import CacheDevice, GateUnit, Guidance
 
 MAX_STEPS = 10000
+MAX_MIB = 1048576
 
 
 def _schedule_inputs() -> list[io.Input]:
@@ -109,6 +110,17 @@ def _scope_inputs() -> list[io.Input]:
                 "auto: beside the model unless memory runs short."
             ),
         ),
+        io.Int.Input(
+            "cache_limit_mb",
+            default=0,
+            min=0,
+            max=MAX_MIB,
+            step=64,
+            tooltip=(
+                "Most MiB of captured attention to hold; what does not fit is computed instead. 0: no limit. "
+                "SDXL at 1024 x 1024 needs about 420."
+            ),
+        ),
     ]
 
 
@@ -146,6 +158,7 @@ class TGATEApplyAdvanced(io.ComfyNode):
         guidance: Guidance = "uncond",
         protect_last: int = 0,
         cache_device: CacheDevice = "auto",
+        cache_limit_mb: int = 0,
     ) -> io.NodeOutput:
         """A gated clone of `model`; see `GateConfig` for the settings.
 
@@ -163,5 +176,6 @@ class TGATEApplyAdvanced(io.ComfyNode):
             guidance=guidance,
             protect_last=protect_last,
             cache_device=cache_device,
+            cache_limit_mb=cache_limit_mb,
         )
         return io.NodeOutput(apply_config(model, config))

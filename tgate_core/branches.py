@@ -10,6 +10,7 @@ from .request import COND, UNCOND, PassRequest
 SEVERAL_CONDS = "guidance kept: a branch has several conds, whose captures cannot be merged"
 OTHER_BRANCHES = "guidance kept: the guider asks for other branches than one cond and one uncond"
 NEEDED_BY_OTHERS = "guidance kept: another node evaluates the branch that would be dropped"
+CACHE_FULL = "guidance kept: cache_limit_mb leaves no room for the captures that replace it"
 NOT_MERGED = "guidance kept: the captures of cond and uncond do not fit together"
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .request import BankKey, Place
 from .schedule import AttentionKind
 
 
@@ -89,29 +90,36 @@ def _fits(capture: Capture, like: Tensor, conds: int) -> bool:
 class CaptureCache:
     """The captures of one sampling run, in banks by key. Nothing here outlives the run."""
 
-    def __init__(self, keep: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, keep: Callable[[Tensor], Tensor], limit_bytes: int = 0) -> None:
         """
         Args:
             keep: decides where captures live: given a tensor on the model's device, returns it as it is to be stored.
+            limit_bytes: most bytes held at once, 0 for no limit; what would not fit is not captured.
         """
         self._keep = keep
-        self._banks: dict[Hashable, Bank] = {}
+        self._limit_bytes = limit_bytes
+        self._banks: dict[BankKey, Bank] = {}
+        self.has_refused = False
         self.nbytes = 0
         self.peak_bytes = 0
 
-    def bank(self, key: Hashable, now: int) -> Bank | None:
+    def bank(self, key: BankKey, now: int) -> Bank | None:
         """The bank of `key`, marked as used at time `now`; None when there is none."""
         bank = self._banks.get(key)
         if bank is not None:
             bank.last_used = now
         return bank
 
-    def holds(self, key: Hashable, kind: AttentionKind) -> bool:
-        """Whether the bank of `key` has any capture of one kind of attention."""
-        bank = self._banks.get(key)
-        return bank is not None and any(site.kind == kind for site in bank.captures)
+    def parts(self, place: Place, owner: Hashable) -> list[Hashable]:
+        """The parts of which `owner` has captures at `place`."""
+        return [key.part for key in self._banks if key.place == place and key.owner == owner]
 
-    def store(self, keys: Sequence[Hashable | None], site: Site, tokens: Tensor, now: int) -> None:
+    def holds(self, place: Place, owner: Hashable, kind: AttentionKind) -> bool:
+        """Whether `owner` has any capture of one kind of attention at `place`."""
+        banks = [bank for key, bank in self._banks.items() if key.place == place and key.owner == owner]
+        return any(site.kind == kind for bank in banks for site in bank.captures)
+
+    def store(self, keys: Sequence[BankKey | None], site: Site, tokens: Tensor, now: int) -> None:
         """Capture an attention output, one chunk a key.
 
         Args:
@@ -120,6 +128,8 @@ class CaptureCache:
             tokens: attention output, (len(keys) * B, tokens, channels).
             now: time of use, see `forget_unused`.
         """
+        if not self._has_room_for(tokens, sum(key is not None for key in keys) / len(keys)):
+            return
         if None not in keys:
             base = self._keep(tokens)
             for index, key in enumerate(keys):
@@ -129,15 +139,15 @@ class CaptureCache:
             if key is not None:  # copied, or the rest of the tensor would stay in memory with it
                 self._put(key, site, Capture(self._keep(chunk.clone()), 0, 1, tokens.device), now)
 
-    def merge(self, first: Hashable, second: Hashable, into: Hashable, now: int) -> bool:
-        """Replace two banks by their mean (the anchor of the fidelity-improving phase); False when one is missing.
+    def merge(self, first: BankKey, second: BankKey, into: BankKey, now: int) -> None:
+        """Replace two banks by their mean (the anchor of the fidelity-improving phase), if both are there.
 
         Site by site, so that both originals are never held beside the whole mean. A site that only one bank has, or
         that differs in shape, is left out: it will be computed again.
         """
         ours, theirs = self._banks.get(first), self._banks.get(second)
         if ours is None or theirs is None:
-            return False
+            return
         self.drop(into)
         for site in tuple(ours.captures):
             one, other = self._take(ours, site), self._take(theirs, site)
@@ -145,7 +155,6 @@ class CaptureCache:
                 self._put(into, site, self._average(one, other), now)
         self.drop(first)
         self.drop(second)
-        return into in self._banks
 
     def release(self, kind: AttentionKind) -> None:
         """Drop all captures of one kind of attention."""
@@ -160,7 +169,7 @@ class CaptureCache:
         for key in [key for key, bank in self._banks.items() if bank.last_used < since]:
             self.drop(key)
 
-    def drop(self, key: Hashable) -> None:
+    def drop(self, key: BankKey) -> None:
         """Drop one bank, if there."""
         bank = self._banks.pop(key, None)
         if bank is not None:
@@ -171,7 +180,13 @@ class CaptureCache:
         self._banks.clear()
         self.nbytes = 0
 
-    def _put(self, key: Hashable, site: Site, capture: Capture, now: int) -> None:
+    def _has_room_for(self, tokens: Tensor, share: float) -> bool:
+        needed = tokens.numel() * tokens.element_size() * share
+        has_room = not self._limit_bytes or self.nbytes + needed <= self._limit_bytes
+        self.has_refused = self.has_refused or not has_room
+        return has_room
+
+    def _put(self, key: BankKey, site: Site, capture: Capture, now: int) -> None:
         bank = self._banks.setdefault(key, Bank())
         bank.last_used = now
         self._take(bank, site)

@@ -32,6 +32,7 @@ class GateConfig:
         guidance: what remains of classifier-free guidance from the gate step on.
         protect_last: the last so many steps run in full.
         cache_device: where captures live.
+        cache_limit_mb: most MiB of captures held at once, 0 for no limit; what would not fit is computed instead.
 
     Raises:
         ValueError: a value is out of range; the message names the input and says what to change.
@@ -47,6 +48,7 @@ class GateConfig:
     guidance: Guidance = "uncond"
     protect_last: int = 0
     cache_device: CacheDevice = "auto"
+    cache_limit_mb: int = 0
 
     def __post_init__(self) -> None:
         _check_choice("gate_unit", self.gate_unit, GATE_UNITS)
@@ -57,6 +59,7 @@ class GateConfig:
         _check_at_least("fi_interval", self.fi_interval, 1, "use 1 to compute self-attention on every later step")
         _check_at_least("warm_up", self.warm_up, 0, "use 0 for no warm-up")
         _check_at_least("protect_last", self.protect_last, 0, "use 0 to protect no step")
+        _check_at_least("cache_limit_mb", self.cache_limit_mb, 0, "use 0 for no limit")
 
     @property
     def gates_nothing(self) -> bool:

@@ -7,10 +7,16 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
 
+from torch import Tensor
+
 from .cache import CaptureCache
 from .network_call import NetworkCall
-from .request import UNCOND, CondKey, PassRequest
+from .request import UNCOND, BankKey, CondKey, PassRequest
 from .schedule import CROSS_ATTENTION, Action, AttentionKind
+from .tiles import find_tile
+
+# Offset at which a cond's n-th network call of a pass was found last, by (cond, n).
+TileMemory = dict[tuple[CondKey, int], tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -37,53 +43,67 @@ class PassPlan:
         return self.branch == UNCOND
 
 
-def own_key(request: PassRequest, cond: CondKey, occurrence: int) -> Hashable:
-    """Bank of one cond; `occurrence` counts the network calls that hold it within a pass (tiles)."""
-    return request.place, cond, occurrence
-
-
-def anchor_key(request: PassRequest, occurrence: int) -> Hashable:
-    """Bank of the merged captures of both branches."""
-    return request.place, (*request.conds(0), *request.conds(1)), occurrence
-
-
 class ModelPass:
     """A pass while it runs. Network calls of several devices may ask at the same time."""
 
-    def __init__(self, plan: PassPlan, cache: CaptureCache, now: int) -> None:
+    def __init__(self, plan: PassPlan, cache: CaptureCache, now: int, latent: Tensor, tiles: TileMemory) -> None:
+        """
+        Args:
+            plan: what it does.
+            cache: the run's captures.
+            now: the cache's time of use.
+            latent: what is denoised, (B, C, H, W) or more dimensions.
+            tiles: where tiles were found in earlier passes of the run.
+        """
         self.plan = plan
         self.has_lost_text = False
         self._cache = cache
         self._now = now
+        self._latent = latent
+        self._tiles = tiles
         self._occurrences: Counter[CondKey] = Counter()
         self._lock = Lock()
 
-    def begin_call(self, branches: Sequence[int], uuids: Sequence[Hashable], batch: int) -> NetworkCall | None:
-        """A network call of this pass; None where it has nothing to do, or cannot tell its conds apart.
+    def begin_call(self, branches: Sequence[int], uuids: Sequence[Hashable], x: Tensor) -> NetworkCall | None:
+        """A network call of this pass; None where it has nothing to do, or cannot tell what it is given.
 
         Args:
             branches: guidance branch of each cond in the batch, in order.
             uuids: the host's id of each.
-            batch: rows of the batch, conds outermost.
+            x: the noisy latents of the call, (conds * B, C, H, W): the whole latent, a cond's area of it, or a tile.
         """
         if all(action is Action.COMPUTE for action in self.plan.actions.values()):
             return None
-        if not uuids or len(branches) != len(uuids) or batch % len(uuids) != 0:
+        conds = [CondKey(branch, uuid) for branch, uuid in zip(branches, uuids, strict=False)]
+        if not conds or len(branches) != len(uuids) or x.shape[0] != len(conds) * self._latent.shape[0]:
             self._lose_text_if_anchored()
             return None
-        keys = [self._bank_key(CondKey(branch, uuid)) for branch, uuid in zip(branches, uuids, strict=True)]
+        parts = [self._part(cond, chunk) for cond, chunk in zip(conds, x.chunk(len(conds)), strict=True)]
+        if None in parts:
+            self._lose_text_if_anchored()
+            return None
+        keys = [self._bank_key(cond, part) for cond, part in zip(conds, parts, strict=True)]
         on_lost_text = self._lose_text_if_anchored if self.plan.is_anchored else None
         return NetworkCall(self._cache, keys, self.plan.actions, self._now, on_lost_text)
 
-    def _bank_key(self, cond: CondKey) -> Hashable | None:
-        if self.plan.captured_branch not in (None, cond.branch):
-            return None
+    def _part(self, cond: CondKey, chunk: Tensor) -> Hashable | None:
+        """Which part of its cond a chunk is; None where that cannot be told."""
         with self._lock:
             occurrence = self._occurrences[cond]
             self._occurrences[cond] += 1
-        if self.plan.is_anchored:
-            return anchor_key(self.plan.request, occurrence)
-        return own_key(self.plan.request, cond, occurrence)
+        if tuple(chunk.shape[2:]) in self.plan.request.shapes.get(cond, ()):
+            return occurrence
+        guess = self._tiles.get((cond, occurrence))
+        offset = find_tile(chunk, self._latent.to(chunk.device), guess)
+        if offset is not None:
+            self._tiles[cond, occurrence] = offset
+        return None if offset is None else (*offset, *chunk.shape[2:])
+
+    def _bank_key(self, cond: CondKey, part: Hashable) -> BankKey | None:
+        if self.plan.captured_branch not in (None, cond.branch):
+            return None
+        request = self.plan.request
+        return BankKey(request.place, request.pair if self.plan.is_anchored else cond, part)
 
     def _lose_text_if_anchored(self) -> None:
         if self.plan.is_anchored and self.plan.actions[CROSS_ATTENTION] is Action.REUSE:

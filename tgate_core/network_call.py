@@ -8,6 +8,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from torch import Tensor
 
 from .cache import CaptureCache, Site, gather
+from .request import BankKey
 from .schedule import CROSS_ATTENTION, Action, AttentionKind
 
 
@@ -21,7 +22,7 @@ class NetworkCall:
     def __init__(
         self,
         cache: CaptureCache,
-        bank_keys: Sequence[Hashable | None],
+        bank_keys: Sequence[BankKey | None],
         actions: Mapping[AttentionKind, Action],
         now: int,
         on_lost_text: Callable[[], None] | None = None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -43,10 +43,12 @@ class PassRequest:
     Attributes:
         place: where it happens.
         branches: active conds of each branch, in order; None for a branch that is not asked for.
+        shapes: what each cond covers of the latent: its height and width, or whatever dimensions it has.
     """
 
     place: Place
     branches: tuple[tuple[CondKey, ...] | None, ...]
+    shapes: Mapping[CondKey, frozenset[tuple[int, ...]]]
 
     @property
     def is_guided(self) -> bool:
@@ -58,6 +60,25 @@ class PassRequest:
         """Whether cond and uncond consist of one cond each, so that their captures can be merged."""
         return self.is_guided and all(branch is not None and len(branch) == 1 for branch in self.branches)
 
+    @property
+    def pair(self) -> tuple[CondKey, ...]:
+        """All conds of both branches: the owner of what is merged from them."""
+        return (*self.conds(COND), *self.conds(UNCOND))
+
     def conds(self, branch: int) -> tuple[CondKey, ...]:
         """Active conds of one branch; empty when it is not asked for."""
         return self.branches[branch] or ()
+
+
+class BankKey(NamedTuple):
+    """What a bank of captures belongs to.
+
+    Attributes:
+        place: where in a step.
+        owner: the cond; or cond and uncond together, for the anchor merged from both.
+        part: what of it: the ordinal of the network call within the pass, or the offset of a tile.
+    """
+
+    place: Place
+    owner: CondKey | tuple[CondKey, ...]
+    part: Hashable

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from .branches import NOT_MERGED, effective_guidance, surviving_branch
+from .branches import CACHE_FULL, NOT_MERGED, effective_guidance, surviving_branch
 from .cache import CaptureCache
 from .config import GateConfig, Guidance
 from .guidance import noise_space_difference, uncond_from_difference
-from .model_pass import ModelPass, PassPlan, anchor_key, own_key
-from .request import COND, UNCOND, PassRequest, Place
+from .model_pass import ModelPass, PassPlan, TileMemory
+from .request import COND, UNCOND, BankKey, CondKey, PassRequest, Place
 from .schedule import ATTENTION_KINDS, CROSS_ATTENTION, Action, AttentionKind, Phase, StepPlan, build_schedule
 from .statistics import RunStatistics
 from .steps import StepTracker
@@ -76,12 +76,13 @@ class Run:
         self.config = config
         self.tracker = StepTracker(sigmas)
         self.schedule = build_schedule(config, self.tracker.steps, gate_step)
-        self.cache = CaptureCache(keep)
+        self.cache = CaptureCache(keep, config.cache_limit_mb * 2**20)
         self.statistics = RunStatistics(self.tracker.steps, self.schedule.gate_step)
         self.evaluation: Evaluation | None = None
         self._differences: dict[Place, KeptDifference] = {}
         self._evaluations_at_step: Counter[int] = Counter()
         self._auxiliary_uuids: set[Hashable] = set()
+        self._tiles: TileMemory = {}
         self._lost_text_at: Counter[Place] = Counter()
         self._furthest_step = -1
         self._clock = 0
@@ -142,10 +143,10 @@ class Run:
         captured = COND if survivor == COND else None
         return PassPlan(request, actions, captured_branch=captured, keeps_difference=True)
 
-    def begin_pass(self, plan: PassPlan) -> ModelPass:
-        """A pass that is about to run."""
+    def begin_pass(self, plan: PassPlan, latent: Tensor) -> ModelPass:
+        """A pass that is about to run on `latent`, (B, C, H, W) or more dimensions."""
         self.statistics.branches_dropped += plan.branch is not None
-        return ModelPass(plan, self.cache, self._clock)
+        return ModelPass(plan, self.cache, self._clock, latent, self._tiles)
 
     def note_lost_text(self, place: Place) -> None:
         """A pass on the uncond branch met cross-attention without its capture: it is void and will be repeated."""
@@ -180,8 +181,11 @@ class Run:
 
     def _effective_guidance(self, request: PassRequest) -> Guidance:
         guidance, reason = effective_guidance(self.config.guidance, request, self._auxiliary_uuids)
-        if guidance == "uncond" and self._lost_text_at[request.place] >= MAX_LOST_TEXT:
-            guidance, reason = "keep", NOT_MERGED
+        if guidance == "uncond" and self.config.cross_attention:
+            if self.cache.has_refused:
+                guidance, reason = "keep", CACHE_FULL
+            elif self._lost_text_at[request.place] >= MAX_LOST_TEXT:
+                guidance, reason = "keep", NOT_MERGED
         if reason is not None:
             self.statistics.note(reason)
         return guidance
@@ -192,22 +196,19 @@ class Run:
             return False
         if guidance == "uncond":
             self._merge_anchor(request)
-            keys = [anchor_key(request, 0)]
+            owners: tuple[CondKey | tuple[CondKey, ...], ...] = (request.pair,)
         else:
-            keys = [own_key(request, cond, 0) for cond in request.conds(COND)]
-        return not self.config.cross_attention or all(self.cache.holds(key, CROSS_ATTENTION) for key in keys)
+            owners = request.conds(COND)
+        return not self.config.cross_attention or all(
+            self.cache.holds(request.place, owner, CROSS_ATTENTION) for owner in owners
+        )
 
     def _merge_anchor(self, request: PassRequest) -> None:
-        """Merge what the two branches captured at this place, tile by tile."""
-        (cond,), (uncond,) = request.conds(COND), request.conds(UNCOND)
-        occurrence = 0
-        while self.cache.merge(
-            own_key(request, uncond, occurrence),
-            own_key(request, cond, occurrence),
-            anchor_key(request, occurrence),
-            self._clock,
-        ):
-            occurrence += 1
+        """Merge what the two branches captured at this place, part by part."""
+        place, (cond,), (uncond,) = request.place, request.conds(COND), request.conds(UNCOND)
+        for part in self.cache.parts(place, cond):
+            ours, theirs = BankKey(place, uncond, part), BankKey(place, cond, part)
+            self.cache.merge(ours, theirs, BankKey(place, request.pair, part), self._clock)
 
     def _advance(self, step: int) -> None:
         """Give up captures that no later step wants, and those that nobody asked for in a while."""

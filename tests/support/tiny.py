@@ -77,14 +77,15 @@ def sample(
     negative: list[Any] | None = None,
     latent: torch.Tensor | None = None,
     seed: int = 0,
+    drawn: torch.Tensor | None = None,
     **options: Any,
 ) -> torch.Tensor:
-    """One run of the host's KSampler; returns the latent (B, C, H, W)."""
-    start = torch.zeros_like(noise(seed)) if latent is None else latent
+    """One run of the host's KSampler from `latent` and seeded noise, or `drawn`; returns the latent (B, C, H, W)."""
+    start = torch.zeros_like(noise(seed) if drawn is None else drawn) if latent is None else latent
     runner = comfy.samplers.KSampler(model, steps, torch.device("cpu"), sampler, scheduler, options.pop("denoise", 1.0))
-    drawn = noise(seed, *(start.shape[0], *start.shape[2:]), channels=start.shape[1])
+    seeded = noise(seed, *(start.shape[0], *start.shape[2:]), channels=start.shape[1])
     return runner.sample(
-        drawn,
+        seeded if drawn is None else drawn,
         text(1) if positive is None else positive,
         text(2) if negative is None else negative,
         cfg=cfg,

@@ -8,19 +8,17 @@ from typing import Any
 from ..request import CondKey, PassRequest, Place
 
 Cond = dict[str, Any]
+Shape = tuple[int, ...]
 
 
-def pass_request(
-    conds: Sequence[Sequence[Cond] | None], sigma: float, model: int, window: Hashable, evaluation: int
-) -> PassRequest:
+def pass_request(conds: Sequence[Sequence[Cond] | None], sigma: float, place: Place, shape: Shape) -> PassRequest:
     """What the host is about to evaluate.
 
     Args:
         conds: the host's conds of each branch, in order; None for a branch that is not asked for.
         sigma: noise level of the pass.
-        model: identity of the model.
-        window: from `window_key`.
-        evaluation: ordinal of the evaluation within its step.
+        place: where it happens, its `conds` not yet known.
+        shape: height and width of the latent, or whatever dimensions it has behind its channels.
     """
     active = [None if branch is None else [cond for cond in branch if _is_active(cond, sigma)] for branch in conds]
     branches = tuple(
@@ -28,10 +26,13 @@ def pass_request(
         for index, branch in enumerate(active)
     )
     keys = [key for branch in branches for key in branch or ()]
-    areas = tuple(_area(cond) for branch in active for cond in branch or ())
+    areas = [_area(cond, shape) for branch in active for cond in branch or ()]
+    shapes: dict[CondKey, frozenset[Shape]] = {}
+    for key, (size, _) in zip(keys, areas, strict=True):
+        shapes[key] = shapes.get(key, frozenset()) | {size}
     # Conds that share their id are told apart by their order, which holds only while the set of conds stays the same.
-    is_ambiguous = len(set(keys)) < len(keys)
-    return PassRequest(Place(model, window, evaluation, (*keys, *areas) if is_ambiguous else None), branches)
+    is_ambiguous = len(shapes) < len(keys)
+    return PassRequest(place._replace(conds=(*keys, *areas) if is_ambiguous else None), branches, shapes)
 
 
 def window_key(transformer_options: dict[str, Any]) -> Hashable:
@@ -45,5 +46,12 @@ def _is_active(cond: Cond, sigma: float) -> bool:
     return not (sigma > cond.get("timestep_start", sigma) or sigma < cond.get("timestep_end", sigma))
 
 
-def _area(cond: Cond) -> tuple[Hashable, ...]:
-    return tuple(cond.get("area") or ())
+def _area(cond: Cond, shape: Shape) -> tuple[Shape, Shape]:
+    """Size and offset of what a cond covers. The host writes areas as (*size, *offset), cut off at the edge."""
+    area = tuple(cond.get("area") or ())
+    size, offset = area[: len(area) // 2], area[len(area) // 2 :]
+    if not size:
+        return shape, tuple(0 for _ in shape)
+    missing = len(shape) - len(size)  # a still's area on a video covers all frames
+    size, offset = (*shape[:missing], *size)[: len(shape)], (*(0 for _ in shape[:missing]), *offset)[: len(shape)]
+    return tuple(min(n, full - start) for n, full, start in zip(size, shape, offset, strict=True)), offset

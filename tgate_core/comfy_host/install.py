@@ -12,6 +12,7 @@ from ..presets import PresetConfig
 from .families import attention_modules, family_of, is_supported
 from .injection import skip_injection
 from .keys import PATCHER_KEY, SETTINGS_KEY
+from .memory import prepare_sampling_wrapper
 from .patches import add_patches
 from .wrappers import apply_model_wrapper, calc_cond_batch_wrapper, outer_sample_wrapper, predict_noise_wrapper
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 _WRAPPERS = {
     WrappersMP.OUTER_SAMPLE: outer_sample_wrapper,
+    WrappersMP.PREPARE_SAMPLING: prepare_sampling_wrapper,
     WrappersMP.PREDICT_NOISE: predict_noise_wrapper,
     WrappersMP.CALC_COND_BATCH: calc_cond_batch_wrapper,
     WrappersMP.APPLY_MODEL: apply_model_wrapper,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import Any
 
-import comfy.model_management
 import torch
 
 from ..config import GateConfig
@@ -13,6 +13,7 @@ from ..presets import PresetConfig
 from ..run import Run
 from ..steps import resolve_gate_step
 from ..storage import CaptureStorage
+from .memory import is_memory_short
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ def start_run(settings: GateConfig | PresetConfig, guider: Any, sigmas: torch.Te
         config = config.resolve(len(schedule) - 1, has_guidance=_has_guidance(guider))
     model_sampling = guider.model_patcher.get_model_object("model_sampling")
     gate_step = resolve_gate_step(config, schedule, model_sampling.percent_to_sigma)
-    run = Run(config, schedule, gate_step, CaptureStorage(config.cache_device, _is_memory_short))
+    run = Run(config, schedule, gate_step, CaptureStorage(config.cache_device, is_memory_short))
     if run.is_plain:
         logger.info("TGATE: %s of %s steps come before the gate; nothing is changed", gate_step, len(schedule) - 1)
         return None
@@ -41,11 +42,7 @@ def start_run(settings: GateConfig | PresetConfig, guider: Any, sigmas: torch.Te
 
 
 def _has_guidance(guider: Any) -> bool:
-    """Whether the run evaluates a second branch; the host leaves it out at cfg 1."""
-    return "negative" in guider.conds and getattr(guider, "cfg", 1.0) != 1.0
-
-
-def _is_memory_short(device: torch.device) -> bool:
-    """Whether the host itself would hold back on this device: less free than it reserves for inference."""
-    free = comfy.model_management.get_free_memory(device)
-    return bool(free < comfy.model_management.minimum_inference_memory())
+    """Whether the run guides one branch by another; with cond and uncond alone, the host leaves that out at cfg 1."""
+    if set(guider.conds) == {"positive", "negative"}:
+        return not math.isclose(guider.cfg, 1.0)
+    return len(guider.conds) > 1

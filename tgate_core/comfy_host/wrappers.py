@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..model_pass import ModelPass, PassPlan
 from ..network_call import NetworkCall
+from ..request import Place
 from ..run import Evaluation, Run
 from .conds import pass_request, window_key
 from .keys import PASS_KEY, RUN_KEY, SETTINGS_KEY
@@ -68,10 +69,11 @@ def calc_cond_batch_wrapper(executor: WrapperExecutor, *args: Any, **kwargs: Any
         return executor(*args, **kwargs)
     sigma = float(timestep.flatten()[0])  # the one read of the device in a pass
     step = run.locate(evaluation, sigma)
-    request = pass_request(conds, sigma, id(model), window, evaluation.ordinal)
+    place = Place(id(model), window, evaluation.ordinal, None)
+    request = pass_request(conds, sigma, place, tuple(x_in.shape[2:]))
 
     def run_pass(plan: PassPlan) -> tuple[list[Tensor], bool]:
-        model_pass = run.begin_pass(plan)
+        model_pass = run.begin_pass(plan, x_in)
         branches = [branch if plan.branch in (None, index) else None for index, branch in enumerate(conds)]
         pass_options = {**model_options, "transformer_options": {**options, PASS_KEY: model_pass}}
         return executor(model, branches, x_in, timestep, pass_options, *rest, **kwargs), model_pass.has_lost_text
@@ -92,7 +94,7 @@ def apply_model_wrapper(executor: WrapperExecutor, *args: Any, **kwargs: Any) ->
     if run is None:
         return executor(*args, **kwargs)
     run.statistics.model_calls += 1
-    call = _begin_call(transformer_options, batch=args[0].shape[0])
+    call = _begin_call(transformer_options, args[0])
     if call is None:
         return executor(*before, without_own_patches(transformer_options), *args[6:], **kwargs)
     try:
@@ -101,10 +103,10 @@ def apply_model_wrapper(executor: WrapperExecutor, *args: Any, **kwargs: Any) ->
         run.statistics.attention_skipped += call.skipped
 
 
-def _begin_call(transformer_options: Options, batch: int) -> NetworkCall | None:
+def _begin_call(transformer_options: Options, x: Tensor) -> NetworkCall | None:
     """This network call of the pass at hand; None outside of passes, and where there is nothing to do."""
     model_pass: ModelPass | None = transformer_options.get(PASS_KEY)
     if model_pass is None:
         return None
     branches, uuids = transformer_options.get("cond_or_uncond", ()), transformer_options.get("uuids", ())
-    return model_pass.begin_call(branches, uuids, batch)
+    return model_pass.begin_call(branches, uuids, x)
