@@ -64,20 +64,21 @@ class Bank:
         return sum(capture.nbytes for capture in self.captures.values())
 
 
-def gather(captures: Sequence[Capture], like: Tensor) -> Tensor | None:
-    """Put captures of a call's conds together as one attention output, or None where they do not fit.
+def gather(captures: Sequence[Capture | None], like: Tensor) -> Tensor | None:
+    """Put captures of a call's conds together as one attention output, or None where one is missing or does not fit.
 
     Args:
         captures: one capture a cond, in the order of the call.
         like: what the attention is given now, (conds * B, tokens, channels); its output has the same shape.
     """
-    if not all(_fits(capture, like, len(captures)) for capture in captures):
+    fitting = [capture for capture in captures if capture is not None and _fits(capture, like, len(captures))]
+    if len(fitting) < len(captures):
         return None
-    first = captures[0]
-    is_whole = first.count == len(captures) and all(
-        capture.base is first.base and capture.index == index for index, capture in enumerate(captures)
+    first = fitting[0]
+    is_whole = first.count == len(fitting) and all(
+        capture.base is first.base and capture.index == index for index, capture in enumerate(fitting)
     )
-    tokens = first.base if is_whole else torch.cat([capture.tokens for capture in captures])
+    tokens = first.base if is_whole else torch.cat([capture.tokens for capture in fitting])
     return tokens.to(like.device, non_blocking=True)
 
 
@@ -128,7 +129,8 @@ class CaptureCache:
             tokens: attention output, (len(keys) * B, tokens, channels).
             now: time of use, see `forget_unused`.
         """
-        if not self._has_room_for(tokens, sum(key is not None for key in keys) / len(keys)):
+        kept = sum(key is not None for key in keys)
+        if not kept or not self._has_room_for(tokens, kept / len(keys)):
             return
         if None not in keys:
             base = self._keep(tokens)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 
+import torch
 from torch import Tensor
 
-from .cache import CaptureCache, Site, gather
+from .cache import Capture, CaptureCache, Site, gather
 from .request import BankKey
 from .schedule import CROSS_ATTENTION, Action, AttentionKind
 
@@ -45,12 +46,9 @@ class NetworkCall:
         self._on_lost_text = on_lost_text
         self._visits: Counter[tuple[AttentionKind, Hashable, int]] = Counter()
         self._site: Site | None = None
+        self._present: list[Capture | None] = []
         self._handout: Tensor | None = None
         self.skipped = 0
-
-    def is_active(self, kind: AttentionKind) -> bool:
-        """Whether this call has anything to do at attentions of `kind`."""
-        return self._actions[kind] is not Action.COMPUTE
 
     @property
     def is_handing_out(self) -> bool:
@@ -66,12 +64,17 @@ class NetworkCall:
             block_index: the host's index within the block.
             tokens: input of the attention, (conds * B, tokens, channels).
         """
-        self._handout = None
+        self._handout = self._site = None
+        action = self._actions[kind]
+        if action is Action.COMPUTE:
+            return False
         position = (kind, block, block_index)
         self._site = Site(kind, block, block_index, self._visits[position])
         self._visits[position] += 1
-        if self._actions[kind] is Action.REUSE:
-            self._handout = self._find(self._site, tokens)
+        self._present = [None] * len(self._keys)
+        if action is Action.REUSE:
+            self._present = [None if bank is None else bank.captures.get(self._site) for bank in self._banks]
+            self._handout = gather(self._present, tokens)
             if self._handout is None and kind == CROSS_ATTENTION and self._on_lost_text is not None:
                 self._on_lost_text()
                 self._site = None
@@ -91,11 +94,14 @@ class NetworkCall:
             return tokens
         if handout is not None:
             return handout
-        if tokens.shape[0] % len(self._keys) == 0:
-            self._cache.store(self._keys, site, tokens, self._now)
-        return tokens
+        return self._capture(site, tokens) if tokens.shape[0] % len(self._keys) == 0 else tokens
 
-    def _find(self, site: Site, tokens: Tensor) -> Tensor | None:
-        captures = [bank.captures.get(site) for bank in self._banks if bank is not None]
-        found = [capture for capture in captures if capture is not None]
-        return gather(found, tokens) if len(found) == len(self._keys) else None
+    def _capture(self, site: Site, tokens: Tensor) -> Tensor:
+        """Capture the conds that have no capture; the others get theirs, as if they had been in a call of their own."""
+        chunks = tokens.chunk(len(self._keys))
+        reused = [gather([capture], chunk) for capture, chunk in zip(self._present, chunks, strict=True)]
+        missing = [key if reuse is None else None for key, reuse in zip(self._keys, reused, strict=True)]
+        self._cache.store(missing, site, tokens, self._now)
+        if all(reuse is None for reuse in reused):
+            return tokens
+        return torch.cat([chunk if reuse is None else reuse for chunk, reuse in zip(chunks, reused, strict=True)])

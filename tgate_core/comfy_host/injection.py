@@ -11,11 +11,11 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from comfy.patcher_extension import PatcherInjection
+from comfy.patcher_extension import CallbacksMP, PatcherInjection
 from torch import Tensor, nn
 
 from .families import attention_modules
-from .keys import CALL_KEY, RUN_KEY
+from .keys import CALL_KEY, PATCHER_KEY, RUN_KEY
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -44,9 +44,21 @@ class SkippableForward:
         return type(module).forward(module, x, *args, **kwargs)
 
 
-def skip_injection() -> PatcherInjection:
-    """The injection that makes every attention module of a patcher's model skippable."""
-    return PatcherInjection(inject=_inject, eject=_eject)
+def add_skip_injection(model: ModelPatcher) -> None:
+    """Make every attention of a patcher's model skippable while the model is loaded for it.
+
+    The host ejects in the order in which it injects. Where several nodes wrap a `forward` and each puts back what it
+    found, only the innermost wrapper can cope with that: so ours goes before all others, and is taken off for good once
+    they are gone.
+    """
+    others = {key: injections for key, injections in model.injections.items() if key != PATCHER_KEY}
+    for key in list(model.injections):
+        model.remove_injections(key)
+    model.set_injections(PATCHER_KEY, [PatcherInjection(inject=_inject, eject=_eject)])
+    for key, injections in others.items():
+        model.set_injections(key, injections)
+    model.remove_callbacks_with_key(CallbacksMP.ON_EJECT_MODEL, PATCHER_KEY)
+    model.add_callback_with_key(CallbacksMP.ON_EJECT_MODEL, PATCHER_KEY, _eject)
 
 
 def _inject(patcher: ModelPatcher) -> None:

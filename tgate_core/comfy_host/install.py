@@ -10,7 +10,7 @@ from comfy.patcher_extension import WrappersMP
 from ..config import GateConfig
 from ..presets import PresetConfig
 from .families import attention_modules, family_of, is_supported
-from .injection import skip_injection
+from .injection import add_skip_injection
 from .keys import PATCHER_KEY, SETTINGS_KEY
 from .memory import prepare_sampling_wrapper
 from .patches import add_patches
@@ -73,5 +73,5 @@ def _install(model: ModelPatcher, settings: GateConfig | PresetConfig) -> ModelP
     for wrapper_type, wrapper in _WRAPPERS.items():
         patched.remove_wrappers_with_key(wrapper_type, PATCHER_KEY)
         patched.add_wrapper_with_key(wrapper_type, PATCHER_KEY, wrapper)
-    patched.set_injections(PATCHER_KEY, [skip_injection()])
+    add_skip_injection(patched)
     return patched

@@ -8,12 +8,12 @@ chain: in a network call that it gates, its own patches stand first and last, an
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor
 
 from ..network_call import NetworkCall
-from ..schedule import ATTENTION_KINDS, CROSS_ATTENTION, SELF_ATTENTION, AttentionKind
+from ..schedule import CROSS_ATTENTION, SELF_ATTENTION, AttentionKind
 from .keys import CALL_KEY
 
 if TYPE_CHECKING:
@@ -21,33 +21,34 @@ if TYPE_CHECKING:
 
 Options = dict[str, Any]
 Patch = Callable[..., Any]
+Slot = Literal["attn1", "attn2"]  # the host's names for the two attentions of a block
 AttentionInputs = tuple[Tensor, Tensor, Tensor]
 
 
-def enter_self_attention(n: Tensor, context: Tensor, value: Tensor, extra_options: Options) -> AttentionInputs:
-    """attn1_patch: `n` is (B, tokens, channels), the input of the self-attention."""
-    _enter(SELF_ATTENTION, n, extra_options)
+def enter_attn1(n: Tensor, context: Tensor, value: Tensor, extra_options: Options) -> AttentionInputs:
+    """attn1_patch: `n` is (B, tokens, channels), the input; `context` and `value` are what it attends to."""
+    _enter("attn1", n, context, extra_options)
     return n, context, value
 
 
-def enter_cross_attention(n: Tensor, context: Tensor, value: Tensor, extra_options: Options) -> AttentionInputs:
-    """attn2_patch: `n` is (B, tokens, channels), the input of the cross-attention."""
-    _enter(CROSS_ATTENTION, n, extra_options)
+def enter_attn2(n: Tensor, context: Tensor, value: Tensor, extra_options: Options) -> AttentionInputs:
+    """attn2_patch: as `enter_attn1`."""
+    _enter("attn2", n, context, extra_options)
     return n, context, value
 
 
-def leave_self_attention(n: Tensor, extra_options: Options) -> Tensor:
-    """attn1_output_patch: `n` is (B, tokens, channels), the output of the self-attention."""
-    return _leave(SELF_ATTENTION, n, extra_options)
+def leave_attn1(n: Tensor, extra_options: Options) -> Tensor:
+    """attn1_output_patch: `n` is (B, tokens, channels), the output of the attention."""
+    return _leave("attn1", n, extra_options)
 
 
-def leave_cross_attention(n: Tensor, extra_options: Options) -> Tensor:
-    """attn2_output_patch: `n` is (B, tokens, channels), the output of the cross-attention."""
-    return _leave(CROSS_ATTENTION, n, extra_options)
+def leave_attn2(n: Tensor, extra_options: Options) -> Tensor:
+    """attn2_output_patch: as `leave_attn1`."""
+    return _leave("attn2", n, extra_options)
 
 
-_ENTER: dict[AttentionKind, Patch] = {SELF_ATTENTION: enter_self_attention, CROSS_ATTENTION: enter_cross_attention}
-_LEAVE: dict[AttentionKind, Patch] = {SELF_ATTENTION: leave_self_attention, CROSS_ATTENTION: leave_cross_attention}
+_ENTER: dict[Slot, Patch] = {"attn1": enter_attn1, "attn2": enter_attn2}
+_LEAVE: dict[Slot, Patch] = {"attn1": leave_attn1, "attn2": leave_attn2}
 
 
 class GatedCall:
@@ -57,33 +58,36 @@ class GatedCall:
         self._call = call
         self._replacements = replacements
         self._set_aside: Options = {}
+        self._kind: AttentionKind = SELF_ATTENTION
 
     @property
     def is_handing_out(self) -> bool:
         """Whether the attention that comes next is to be skipped."""
         return self._call.is_handing_out
 
-    def enter(self, kind: AttentionKind, n: Tensor, extra_options: Options) -> None:
+    def enter(self, slot: Slot, n: Tensor, context: Tensor, extra_options: Options) -> None:
         """Before an attention: where it is skipped, its replacement by another node is skipped too."""
-        block, block_index = extra_options.get("block"), extra_options.get("block_index", 0)
-        if self._call.enter(kind, block, block_index, n) and kind in self._replacements:
-            self._set_aside[kind] = self._replacements.pop(kind)
+        # Some models attend to the text in attn1 as well, some to themselves in attn2: what counts is what is attended.
+        self._kind = SELF_ATTENTION if context is n else CROSS_ATTENTION
+        block, block_index = (slot, extra_options.get("block")), extra_options.get("block_index", 0)
+        if self._call.enter(self._kind, block, block_index, n) and slot in self._replacements:
+            self._set_aside[slot] = self._replacements.pop(slot)
 
-    def leave(self, kind: AttentionKind, n: Tensor) -> Tensor:
+    def leave(self, slot: Slot, n: Tensor) -> Tensor:
         """After an attention."""
-        if kind in self._set_aside:
-            self._replacements[kind] = self._set_aside.pop(kind)
-        return self._call.leave(kind, n)
+        if slot in self._set_aside:
+            self._replacements[slot] = self._set_aside.pop(slot)
+        return self._call.leave(self._kind, n)
 
 
 def add_patches(model: ModelPatcher) -> None:
     """Register the four patches on a clone of the user's model, each once."""
     present = model.model_options["transformer_options"].get("patches", {})
     setters = {
-        "attn1_patch": (model.set_model_attn1_patch, enter_self_attention),
-        "attn1_output_patch": (model.set_model_attn1_output_patch, leave_self_attention),
-        "attn2_patch": (model.set_model_attn2_patch, enter_cross_attention),
-        "attn2_output_patch": (model.set_model_attn2_output_patch, leave_cross_attention),
+        "attn1_patch": (model.set_model_attn1_patch, enter_attn1),
+        "attn1_output_patch": (model.set_model_attn1_output_patch, leave_attn1),
+        "attn2_patch": (model.set_model_attn2_patch, enter_attn2),
+        "attn2_output_patch": (model.set_model_attn2_output_patch, leave_attn2),
     }
     for name, (set_patch, patch) in setters.items():
         if patch not in present.get(name, ()):
@@ -96,11 +100,10 @@ def arranged(transformer_options: Options, call: NetworkCall) -> Options:
     gated = GatedCall(call, replacements)
     options = {**transformer_options, CALL_KEY: gated, "patches_replace": replacements}
     patches = without_own_patches(transformer_options)["patches"]
-    for kind in ATTENTION_KINDS:
-        if call.is_active(kind):
-            before, after = patches.get(f"{kind}_patch", []), patches.get(f"{kind}_output_patch", [])
-            patches[f"{kind}_patch"] = [_ENTER[kind], *(_unless_skipped(gated, patch) for patch in before)]
-            patches[f"{kind}_output_patch"] = [*(_unless_skipped(gated, patch) for patch in after), _LEAVE[kind]]
+    for slot in _ENTER:
+        before, after = patches.get(f"{slot}_patch", []), patches.get(f"{slot}_output_patch", [])
+        patches[f"{slot}_patch"] = [_ENTER[slot], *(_unless_skipped(gated, patch) for patch in before)]
+        patches[f"{slot}_output_patch"] = [*(_unless_skipped(gated, patch) for patch in after), _LEAVE[slot]]
     options["patches"] = patches
     return options
 
@@ -128,12 +131,12 @@ def _unless_skipped(gated: GatedCall, patch: Patch) -> Patch:
     return conditional_patch
 
 
-def _enter(kind: AttentionKind, n: Tensor, extra_options: Options) -> None:
+def _enter(slot: Slot, n: Tensor, context: Tensor, extra_options: Options) -> None:
     call = extra_options.get(CALL_KEY)
     if call is not None:
-        call.enter(kind, n, extra_options)
+        call.enter(slot, n, context, extra_options)
 
 
-def _leave(kind: AttentionKind, n: Tensor, extra_options: Options) -> Tensor:
+def _leave(slot: Slot, n: Tensor, extra_options: Options) -> Tensor:
     call = extra_options.get(CALL_KEY)
-    return n if call is None else call.leave(kind, n)
+    return n if call is None else call.leave(slot, n)
