@@ -129,8 +129,9 @@ class CaptureCache:
             tokens: attention output, (len(keys) * B, tokens, channels).
             now: time of use, see `forget_unused`.
         """
-        kept = sum(key is not None for key in keys)
-        if not kept or not self._has_room_for(tokens, kept / len(keys)):
+        kept = [key for key in keys if key is not None]
+        self._forget_site(kept, site)
+        if not kept or not self._has_room_for(tokens, len(kept) / len(keys)):
             return
         if None not in keys:
             base = self._keep(tokens)
@@ -141,22 +142,26 @@ class CaptureCache:
             if key is not None:  # copied, or the rest of the tensor would stay in memory with it
                 self._put(key, site, Capture(self._keep(chunk.clone()), 0, 1, tokens.device), now)
 
-    def merge(self, first: BankKey, second: BankKey, into: BankKey, now: int) -> None:
-        """Replace two banks by their mean (the anchor of the fidelity-improving phase), if both are there.
+    def merge(self, first: BankKey, second: BankKey, into: BankKey, now: int) -> bool:
+        """Replace two banks by their mean (the anchor of the fidelity-improving phase), where both are there.
 
-        Site by site, so that both originals are never held beside the whole mean. A site that only one bank has, or
-        that differs in shape, is left out: it will be computed again.
+        Returns False, and leaves both as they are, where they do not fit together site by site. Goes site by site, so
+        that both originals are never held beside the whole mean.
         """
         ours, theirs = self._banks.get(first), self._banks.get(second)
         if ours is None or theirs is None:
-            return
+            return True
+        if not _can_average(ours, theirs):
+            return False
         self.drop(into)
         for site in tuple(ours.captures):
-            one, other = self._take(ours, site), self._take(theirs, site)
-            if one is not None and other is not None and _can_average(one, other):
-                self._put(into, site, self._average(one, other), now)
+            mean = self._average(ours.captures[site], theirs.captures[site])
+            self._take(ours, site)
+            self._take(theirs, site)
+            self._put(into, site, mean, now)
         self.drop(first)
         self.drop(second)
+        return True
 
     def release(self, kind: AttentionKind) -> None:
         """Drop all captures of one kind of attention."""
@@ -182,6 +187,12 @@ class CaptureCache:
         self._banks.clear()
         self.nbytes = 0
 
+    def _forget_site(self, keys: Sequence[BankKey], site: Site) -> None:
+        """Drop what is about to be captured anew: it needs no room beside its successor."""
+        for key in keys:
+            if key in self._banks:
+                self._take(self._banks[key], site)
+
     def _has_room_for(self, tokens: Tensor, share: float) -> bool:
         needed = tokens.numel() * tokens.element_size() * share
         has_room = not self._limit_bytes or self.nbytes + needed <= self._limit_bytes
@@ -191,7 +202,6 @@ class CaptureCache:
     def _put(self, key: BankKey, site: Site, capture: Capture, now: int) -> None:
         bank = self._banks.setdefault(key, Bank())
         bank.last_used = now
-        self._take(bank, site)
         bank.captures[site] = capture
         self.nbytes += capture.nbytes
         self.peak_bytes = max(self.peak_bytes, self.nbytes)
@@ -213,5 +223,9 @@ def average(uncond: Tensor, cond: Tensor) -> Tensor:
     return (uncond + cond) / 2
 
 
-def _can_average(one: Capture, other: Capture) -> bool:
-    return one.chunk_shape == other.chunk_shape and one.base.dtype == other.base.dtype
+def _can_average(ours: Bank, theirs: Bank) -> bool:
+    pairs = [(capture, theirs.captures.get(site)) for site, capture in ours.captures.items()]
+    return len(ours.captures) == len(theirs.captures) and all(
+        other is not None and one.chunk_shape == other.chunk_shape and one.base.dtype == other.base.dtype
+        for one, other in pairs
+    )

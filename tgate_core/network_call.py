@@ -101,6 +101,7 @@ class NetworkCall:
         chunks = tokens.chunk(len(self._keys))
         reused = [gather([capture], chunk) for capture, chunk in zip(self._present, chunks, strict=True)]
         missing = [key if reuse is None else None for key, reuse in zip(self._keys, reused, strict=True)]
+        self._present = []
         self._cache.store(missing, site, tokens, self._now)
         if all(reuse is None for reuse in reused):
             return tokens

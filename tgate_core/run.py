@@ -13,7 +13,7 @@ from .cache import CaptureCache
 from .config import GateConfig, Guidance
 from .guidance import noise_space_difference, uncond_from_difference
 from .model_pass import ModelPass, PassPlan, TileMemory
-from .request import COND, UNCOND, BankKey, CondKey, PassRequest, Place
+from .request import COND, UNCOND, BankKey, PassRequest, Place
 from .schedule import ATTENTION_KINDS, CROSS_ATTENTION, Action, AttentionKind, Phase, StepPlan, build_schedule
 from .statistics import RunStatistics
 from .steps import StepTracker
@@ -89,9 +89,11 @@ class Run:
 
     @property
     def is_plain(self) -> bool:
-        """Whether nothing at all would change: the gate lies beyond the run, or nothing is gated."""
-        is_off = self.schedule.gate_step >= self.tracker.steps
-        return is_off or (self.config.guidance == "keep" and not self.schedule.saves_attention)
+        """Whether nothing at all would change: no attention is reused, and no step drops guidance."""
+        drops_guidance = self.config.guidance != "keep" and any(
+            plan.phase is Phase.FIDELITY for plan in self.schedule.steps
+        )
+        return not (self.schedule.saves_attention or drops_guidance)
 
     def close(self) -> None:
         """Let go of everything that was captured."""
@@ -124,6 +126,9 @@ class Run:
         if step_plan.phase is not Phase.FIDELITY:
             return PassPlan(request, _actions(step_plan))
         guidance = self._effective_guidance(request)
+        if guidance == "uncond" and not self._merge_anchor(request):
+            self._lost_text_at[request.place] = MAX_LOST_TEXT
+            guidance = self._effective_guidance(request)
         if guidance == "keep":
             return PassPlan(request, _actions(step_plan))
         if self._is_ready(guidance, request):
@@ -194,21 +199,20 @@ class Run:
         """Whether the surviving branch has what it needs: its captures, and the difference it is to be guided by."""
         if guidance == "cached_delta" and request.place not in self._differences:
             return False
-        if guidance == "uncond":
-            self._merge_anchor(request)
-            owners: tuple[CondKey | tuple[CondKey, ...], ...] = (request.pair,)
-        else:
-            owners = request.conds(COND)
+        owners: Sequence[Hashable] = [request.pair] if guidance == "uncond" else request.conds(COND)
         return not self.config.cross_attention or all(
             self.cache.holds(request.place, owner, CROSS_ATTENTION) for owner in owners
         )
 
-    def _merge_anchor(self, request: PassRequest) -> None:
-        """Merge what the two branches captured at this place, part by part."""
+    def _merge_anchor(self, request: PassRequest) -> bool:
+        """Merge what the two branches captured at this place, part by part; False where that cannot be done."""
         place, (cond,), (uncond,) = request.place, request.conds(COND), request.conds(UNCOND)
-        for part in self.cache.parts(place, cond):
-            ours, theirs = BankKey(place, uncond, part), BankKey(place, cond, part)
-            self.cache.merge(ours, theirs, BankKey(place, request.pair, part), self._clock)
+        keys = [
+            (BankKey(place, uncond, part), BankKey(place, cond, part), BankKey(place, request.pair, part))
+            for part in self.cache.parts(place, cond)
+        ]
+        merged = [self.cache.merge(*triple, self._clock) for triple in keys]
+        return all(merged)
 
     def _advance(self, step: int) -> None:
         """Give up captures that no later step wants, and those that nobody asked for in a while."""

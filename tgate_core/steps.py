@@ -17,8 +17,11 @@ SPACING_TOLERANCE = 1e-3
 
 
 def step_tolerance(sigmas: Sequence[float], step: int) -> float:
-    """How far (in sigma) a call may lie above `sigmas[step]` and still belong to `step`."""
-    spacing = abs(sigmas[step] - sigmas[step + 1])
+    """How far (in sigma) a call may lie above `sigmas[step]` and still belong to `step`.
+
+    A step that rises (a restart) says nothing about how close its neighbours' calls may come.
+    """
+    spacing = max(sigmas[step] - sigmas[step + 1], 0.0)
     return max(RELATIVE_TOLERANCE * abs(sigmas[step]), SPACING_TOLERANCE * spacing)
 
 

@@ -1,0 +1,53 @@
+"""One real ComfyUI server, with the pack installed as a custom node, for all tests of this folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tgate_dev.server import Server
+
+REPO = Path(__file__).resolve().parents[2]
+PACK_NAME = "comfyui-tgate-nodes"
+WORKFLOWS = sorted((REPO / "workflows").glob("*.json"))
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    # pytest keeps its temporary folders for a while, and with them the server's log.
+    folder = tmp_path_factory.mktemp("server")
+    with Server(
+        python=Path(sys.executable),
+        comfyui=Path(os.environ["TGATE_COMFYUI"]),
+        base=folder / "comfyui",
+        log=folder / "server.log",
+        custom_nodes={PACK_NAME: REPO},
+        arguments=("--cpu",),
+    ) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def object_info(server: Server) -> dict[str, Any]:
+    return server.get_json("/object_info")
+
+
+@pytest.fixture(params=WORKFLOWS, ids=lambda path: path.stem)
+def workflow(request: pytest.FixtureRequest) -> dict[str, Any]:
+    return json.loads(request.param.read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def sd15() -> dict[str, Any]:
+    return json.loads((REPO / "workflows" / "sd15.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def sdxl() -> dict[str, Any]:
+    return json.loads((REPO / "workflows" / "sdxl.json").read_text(encoding="utf-8"))

@@ -1,0 +1,101 @@
+"""What a real server says about the pack."""
+
+from __future__ import annotations
+
+import urllib.request
+from typing import Any
+
+import pytest
+
+from tgate_dev.server import Server
+from tgate_dev.server_graph import choices_of, input_type, options_of
+
+PACK_NAME = "comfyui-tgate-nodes"
+NODES = {"TGATEApply": "TGATE Apply", "TGATEApplyAdvanced": "TGATE Apply (Advanced)"}
+PRESETS = ["balanced", "gentle", "fast", "as published"]
+
+# Name, type, default, and either the range or the choices, in the order of the node.
+ADVANCED = [
+    ("gate", "FLOAT", 10.0, (0.0, 10000.0)),
+    ("gate_unit", "COMBO", "step", ["step", "fraction of steps", "percent of schedule"]),
+    ("sp_interval", "INT", 5, (1, 10000)),
+    ("fi_interval", "INT", 1, (1, 10000)),
+    ("warm_up", "INT", 2, (0, 10000)),
+    ("cross_attention", "BOOLEAN", True, None),
+    ("self_attention", "BOOLEAN", True, None),
+    ("guidance", "COMBO", "uncond", ["uncond", "cond", "cached_delta", "keep"]),
+    ("protect_last", "INT", 0, (0, 10000)),
+    ("cache_device", "COMBO", "auto", ["auto", "model", "cpu"]),
+]
+
+pytestmark = pytest.mark.slow
+
+
+def test_pack_registers_exactly_its_nodes(object_info: dict[str, Any]) -> None:
+    ours = {name: info["display_name"] for name, info in object_info.items() if PACK_NAME in info["python_module"]}
+    assert ours == NODES
+
+
+def test_pack_loads_without_a_complaint(server: Server) -> None:
+    log = server.log.read_text(encoding="utf-8", errors="replace")
+    about_us = [line for line in log.splitlines() if PACK_NAME in line]
+    assert about_us, "the log does not mention the pack: it was not even looked at"
+    complaints = ("IMPORT FAILED", "Cannot import", "Error", "Skip")
+    assert not [line for line in about_us if any(complaint in line for complaint in complaints)]
+    assert "Unable to parse pyproject.toml" not in log
+
+
+@pytest.mark.parametrize("node", NODES)
+def test_node_takes_and_gives_a_model(object_info: dict[str, Any], node: str) -> None:
+    info = object_info[node]
+    assert info["category"] == "model/TGATE"
+    assert info["input_order"]["required"][0] == "model"
+    assert input_type(info["input"]["required"]["model"]) == "MODEL"
+    assert info["output"] == ["MODEL"]
+    assert info["description"]
+
+
+@pytest.mark.parametrize("node", NODES)
+def test_every_input_and_output_has_a_tooltip(object_info: dict[str, Any], node: str) -> None:
+    info = object_info[node]
+    inputs = [info["input"][kind][name] for kind, names in info["input_order"].items() for name in names]
+    assert all(len(options_of(specification)["tooltip"]) > 20 for specification in inputs)
+    assert all(info["output_tooltips"])
+
+
+def test_apply_has_one_preset(object_info: dict[str, Any]) -> None:
+    info = object_info["TGATEApply"]
+    assert info["input_order"] == {"required": ["model", "preset"]}
+    preset = info["input"]["required"]["preset"]
+    assert choices_of(preset) == PRESETS
+    assert options_of(preset)["default"] == "balanced"
+
+
+def test_advanced_has_the_published_inputs_in_order(object_info: dict[str, Any]) -> None:
+    order = object_info["TGATEApplyAdvanced"]["input_order"]
+    assert list(order) == ["required"]
+    assert order["required"][1 : len(ADVANCED) + 1] == [name for name, *_ in ADVANCED]
+
+
+@pytest.mark.parametrize(("name", "kind", "default", "values"), ADVANCED, ids=[row[0] for row in ADVANCED])
+def test_advanced_input(object_info: dict[str, Any], name: str, kind: str, default: Any, values: Any) -> None:
+    specification = object_info["TGATEApplyAdvanced"]["input"]["required"][name]
+    options = options_of(specification)
+    assert input_type(specification) == kind
+    assert options["default"] == default
+    if kind == "COMBO":
+        assert choices_of(specification) == values
+    elif values is not None:
+        assert (options["min"], options["max"]) == values
+        assert options["step"] > 0
+
+
+@pytest.mark.parametrize("node", NODES)
+def test_help_page_is_served(server: Server, node: str) -> None:
+    with urllib.request.urlopen(f"{server.address}/extensions/{PACK_NAME}/docs/{node}.md") as answer:
+        assert NODES[node] in answer.read().decode()
+
+
+def test_workflows_are_offered_as_templates(server: Server) -> None:
+    templates = server.get_json("/workflow_templates")[PACK_NAME]
+    assert sorted(templates) == ["lcm_sdxl", "sd15", "sdxl"]

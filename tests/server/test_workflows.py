@@ -1,0 +1,228 @@
+"""The shipped workflows against the nodes of a running server."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from itertools import combinations
+from typing import Any
+
+import pytest
+
+from tgate_dev.demo_prompts import GATING_NODES, make_pair, metered
+from tgate_dev.server import Server
+from tgate_dev.server_check import problems
+from tgate_dev.server_client import RefusedPromptError, queue
+from tgate_dev.server_graph import GraphError, to_prompt
+
+# These name files of the user's, which are not there.
+FILES = ("ckpt_name", "lora_name")
+TITLE_HEIGHT = 30
+
+pytestmark = pytest.mark.slow
+
+Graph = dict[str, Any]
+
+
+def node_of(graph: Graph, kind: str) -> dict[str, Any]:
+    return next(node for node in graph["nodes"] if node["type"] == kind)
+
+
+def prompt_node(prompt: dict[str, Any], kind: str) -> dict[str, Any]:
+    return next(node for node in prompt.values() if node["class_type"] == kind)
+
+
+def test_workflow_fits_the_server(workflow: Graph, object_info: dict[str, Any]) -> None:
+    assert problems(workflow, object_info, FILES) == []
+
+
+def test_workflow_is_saved_as_the_editor_saves(workflow: Graph) -> None:
+    assert workflow["version"] == 0.4
+    assert {"id", "last_node_id", "last_link_id", "nodes", "links", "groups", "config", "extra"} <= workflow.keys()
+    assert workflow["extra"]["ds"]["scale"] == 1
+
+
+def test_server_misses_nothing_but_the_models(workflow: Graph, object_info: dict[str, Any], server: Server) -> None:
+    with pytest.raises(RefusedPromptError) as refusal:
+        queue(server, to_prompt(workflow, object_info), "test")
+    faults = [error for node in refusal.value.node_errors.values() for error in node["errors"]]
+    assert {(fault["type"], fault["extra_info"]["input_name"]) for fault in faults} <= {
+        ("value_not_in_list", name) for name in FILES
+    }
+
+
+def test_workflow_says_what_to_set(workflow: Graph) -> None:
+    note = node_of(workflow, "MarkdownNote")["widgets_values"][0]
+    models = [node["widgets_values"][0] for node in workflow["nodes"] if node["type"].endswith(("Simple", "ModelOnly"))]
+    assert all(model in note for model in models)
+    assert "The picture will change" in note
+
+
+def test_gate_stands_right_before_the_sampler(workflow: Graph, object_info: dict[str, Any]) -> None:
+    prompt = to_prompt(workflow, object_info)
+    origin, _ = prompt_node(prompt, "KSampler")["inputs"]["model"]
+    assert prompt[origin]["class_type"] in GATING_NODES
+
+
+def test_nothing_overlaps(workflow: Graph) -> None:
+    def box(node: dict[str, Any]) -> tuple[float, float, float, float]:
+        (x, y), (width, height) = node["pos"], node["size"]
+        return x, y - TITLE_HEIGHT, x + width, y + height
+
+    def overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
+        return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+    def bounds(group: dict[str, Any]) -> tuple[float, float, float, float]:
+        x, y, width, height = group["bounding"]
+        return x, y, x + width, y + height
+
+    boxes = [box(node) for node in workflow["nodes"]]
+    assert not any(overlap(a, b) for a, b in combinations(boxes, 2))
+    assert not any(overlap(bounds(a), bounds(b)) for a, b in combinations(workflow["groups"], 2))
+
+
+def test_links_lead_to_the_right(workflow: Graph) -> None:
+    nodes = {node["id"]: node for node in workflow["nodes"]}
+    for _, origin, _, target, *_ in workflow["links"]:
+        assert nodes[origin]["pos"][0] <= nodes[target]["pos"][0]
+
+
+def _unknown_type(graph: Graph) -> None:
+    node_of(graph, "TGATEApplyAdvanced")["type"] = "TGATEApplyMore"
+
+
+def _wrong_link_type(graph: Graph) -> None:
+    graph["links"][0][5] = "CLIP"
+
+
+def _lost_link(graph: Graph) -> None:
+    del graph["links"][0]
+
+
+def _out_of_range(graph: Graph) -> None:
+    node_of(graph, "KSampler")["widgets_values"][2] = 0
+
+
+def _no_such_choice(graph: Graph) -> None:
+    node_of(graph, "TGATEApplyAdvanced")["widgets_values"][1] = "steps"
+
+
+def _number_as_text(graph: Graph) -> None:
+    node_of(graph, "TGATEApplyAdvanced")["widgets_values"][2] = "5"
+
+
+def _one_value_short(graph: Graph) -> None:
+    node_of(graph, "TGATEApplyAdvanced")["widgets_values"].pop()
+
+
+def _not_connected(graph: Graph) -> None:
+    sampler = node_of(graph, "KSampler")
+    number = sampler["inputs"][0]["link"]
+    sampler["inputs"][0]["link"] = None
+    graph["links"] = [link for link in graph["links"] if link[0] != number]
+    for output in node_of(graph, "TGATEApplyAdvanced")["outputs"]:
+        output["links"] = []
+
+
+@pytest.mark.parametrize(
+    ("damage", "expected"),
+    [
+        (_unknown_type, "no node type TGATEApplyMore"),
+        (_wrong_link_type, "no output 0 of type CLIP"),
+        (_lost_link, "names a link that is not there"),
+        (_out_of_range, "steps is 0, below 1"),
+        (_no_such_choice, "gate_unit is 'steps', which is not one of its choices"),
+        (_number_as_text, "sp_interval is '5', which is no INT"),
+        (_one_value_short, "values for"),
+        (_not_connected, "model is not connected"),
+    ],
+)
+def test_check_notices(
+    damage: Callable[[Graph], None], expected: str, sdxl: Graph, object_info: dict[str, Any]
+) -> None:
+    damage(sdxl)
+    assert any(expected in problem for problem in problems(sdxl, object_info, FILES))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "fault"),
+    [
+        ("sp_interval", 0, "value_smaller_than_min"),
+        ("gate", -1.0, "value_smaller_than_min"),
+        ("gate", 10001.0, "value_bigger_than_max"),
+        ("guidance", "none", "value_not_in_list"),
+        ("warm_up", "two", "invalid_input_type"),
+    ],
+)
+def test_server_rejects_a_bad_value(
+    name: str, value: object, fault: str, sdxl: Graph, object_info: dict[str, Any], server: Server
+) -> None:
+    prompt = to_prompt(sdxl, object_info)
+    prompt_node(prompt, "TGATEApplyAdvanced")["inputs"][name] = value
+    with pytest.raises(RefusedPromptError) as refusal:
+        queue(server, prompt, "test")
+    faults = [node for node in refusal.value.node_errors.values() if node["class_type"] == "TGATEApplyAdvanced"]
+    assert [(error["type"], error["extra_info"]["input_name"]) for error in faults[0]["errors"]] == [(fault, name)]
+
+
+def test_bypassed_gate_leaves_the_loaders_model(sd15: Graph, object_info: dict[str, Any]) -> None:
+    bypassed = copy.deepcopy(sd15)
+    node_of(bypassed, "TGATEApply")["mode"] = 4
+    prompt = to_prompt(bypassed, object_info)
+    assert prompt == to_prompt(sd15, object_info, bypassed=GATING_NODES)
+    origin, slot = prompt_node(prompt, "KSampler")["inputs"]["model"]
+    assert (prompt[origin]["class_type"], slot) == ("CheckpointLoaderSimple", 0)
+    assert "TGATEApply" not in {node["class_type"] for node in prompt.values()}
+
+
+def test_switched_off_node_is_left_out(sd15: Graph, object_info: dict[str, Any]) -> None:
+    node_of(sd15, "EmptyLatentImage")["mode"] = 2
+    prompt = to_prompt(sd15, object_info)
+    assert "latent_image" not in prompt_node(prompt, "KSampler")["inputs"]
+
+
+def test_prompt_has_every_value_under_its_name(sd15: Graph, object_info: dict[str, Any]) -> None:
+    inputs = prompt_node(to_prompt(sd15, object_info), "KSampler")["inputs"]
+    values = {name: value for name, value in inputs.items() if not isinstance(value, list)}
+    assert values == {
+        "seed": 156680208700286,
+        "steps": 25,
+        "cfg": 7,
+        "sampler_name": "dpmpp_2m",
+        "scheduler": "karras",
+        "denoise": 1,
+    }
+
+
+def test_prompt_of_an_unknown_node_is_an_error(sd15: Graph, object_info: dict[str, Any]) -> None:
+    node_of(sd15, "TGATEApply")["type"] = "Gone"
+    with pytest.raises(GraphError, match="no node of the type Gone"):
+        to_prompt(sd15, object_info)
+
+
+def test_demo_changes_checkpoint_steps_and_size_alone(sd15: Graph, object_info: dict[str, Any]) -> None:
+    pair = make_pair(sd15, object_info, "mine.safetensors", 7, 256)
+    own = to_prompt(sd15, object_info)
+    changed = {
+        (node["class_type"], name): value
+        for node_id, node in pair.gated.items()
+        for name, value in node["inputs"].items()
+        if own[node_id]["inputs"][name] != value
+    }
+    assert changed == {
+        ("CheckpointLoaderSimple", "ckpt_name"): "mine.safetensors",
+        ("EmptyLatentImage", "width"): 256,
+        ("EmptyLatentImage", "height"): 256,
+        ("KSampler", "steps"): 7,
+    }
+    assert (pair.size, pair.own_size) == ((256, 256), (512, 512))
+
+
+def test_meter_stands_between_gate_and_sampler(sd15: Graph, object_info: dict[str, Any]) -> None:
+    pair = make_pair(sd15, object_info, "mine.safetensors", None, None)
+    prompt = metered(pair.gated, "result.json", "count")
+    meter_id, _ = prompt_node(prompt, "KSampler")["inputs"]["model"]
+    meter = prompt[meter_id]
+    assert (meter["class_type"], meter["inputs"]["result_file"]) == ("TGATEDevMeter", "result.json")
+    assert prompt[meter["inputs"]["model"][0]]["class_type"] == "TGATEApply"
+    assert meter_id not in pair.gated

@@ -1,0 +1,1 @@
+"""Modules of the developer tool, standard library only: they run before anything is installed."""

@@ -1,0 +1,139 @@
+"""The checks of this project: linter, formatter, types and tests, all of them each time."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .cache import cache_root, content_key
+from .environment import Environment
+
+# The pack has no name of its own: ComfyUI loads it by its folder. For the type checker, which needs one, it gets this.
+PACKAGE_NAME = "tgate_pack"
+PACKAGE_PARTS = ("nodes", "tgate_core")
+# A test's name may well be a word that they are given.
+EXPRESSION_OPTIONS = ("-k", "-m")
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Where and how the checks run.
+
+    Attributes:
+        environment: the Python and the ComfyUI.
+        pack: the repository root.
+        variables: the checks' environment variables.
+        verbose: whether commands are shown.
+    """
+
+    environment: Environment
+    pack: Path
+    variables: dict[str, str]
+    verbose: bool
+
+    def call(self, *command: str, folder: Path | None = None, prefix: str = "", **variables: str) -> int:
+        """Runs one command of the environment's Python, with its output on the terminal.
+
+        Args:
+            command: the arguments of Python.
+            folder: where to run it; the repository root when None.
+            prefix: what to leave out of the output wherever it occurs; the output then comes at the end.
+            variables: environment variables besides those of all checks.
+
+        Returns:
+            The exit code.
+        """
+        if self.verbose:
+            print("$", *command, flush=True)
+        program = [str(self.environment.python), *command]
+        settings = {**self.variables, **variables}
+        capture = subprocess.PIPE if prefix else None
+        result = subprocess.run(program, cwd=folder or self.pack, env=settings, stdout=capture, text=True, check=False)
+        if prefix:
+            print(result.stdout.replace(prefix, ""), end="", flush=True)
+        return result.returncode
+
+
+def run(environment: Environment, pack: Path, pytest_arguments: Sequence[str], verbose: bool) -> int:
+    """Runs every check, whatever the others say, and sums up; 0 if all passed, else 1."""
+    caches = cache_root() / "checks" / content_key([str(pack), str(environment.python)])
+    own_caches = {
+        "RUFF_CACHE_DIR": str(caches / "ruff"),
+        # No cache: it goes on missing a module that has been added since, and seeing one that has been removed.
+        "MYPY_CACHE_DIR": os.devnull,
+        "HYPOTHESIS_STORAGE_DIRECTORY": str(caches / "hypothesis"),
+    }
+    place = Workplace(environment, pack, {**environment.variables(), **own_caches}, verbose)
+    checks: dict[str, Callable[[], int]] = {
+        "ruff check": lambda: place.call("-m", "ruff", "check", "."),
+        "ruff format": lambda: place.call("-m", "ruff", "format", "--check", "."),
+        "mypy": lambda: check_types(place),
+        "pytest": lambda: run_tests(place, pytest_arguments),
+    }
+    print(f"ComfyUI {environment.comfyui_version} at {environment.comfyui}", flush=True)
+    results = [_timed(name, check) for name, check in checks.items()]
+    print("\n".join(["", *(line for line, _ in results)]), flush=True)
+    return 0 if all(passed for _, passed in results) else 1
+
+
+def _timed(name: str, check: Callable[[], int]) -> tuple[str, bool]:
+    print(f"\n-- {name}", flush=True)
+    start = time.monotonic()
+    code = check()
+    outcome = "passed" if code == 0 else f"FAILED (exit code {code})"
+    return f"{name:12} {time.monotonic() - start:6.1f} s  {outcome}", code == 0
+
+
+def check_types(place: Workplace) -> int:
+    """mypy over the pack and the tools.
+
+    It sees a copy of the pack as a package with a proper name: the folder of a clone may have any, hyphens included,
+    and relative imports that leave `nodes` need a package around it.
+    """
+    with tempfile.TemporaryDirectory(prefix="tgate-types-") as name:
+        folder = Path(name)
+        _copy_sources(place.pack, folder)
+        tools = sorted(path.stem for path in (folder / "tools").glob("*.py"))
+        packages = [PACKAGE_NAME, *(path.parent.name for path in (folder / "tools").glob("*/__init__.py"))]
+        arguments = [f"--package={package}" for package in packages] + [f"--module={module}" for module in tools]
+        command = ["-m", "mypy", "--config-file", str(place.pack / "pyproject.toml"), *arguments]
+        search = os.pathsep.join([str(folder), str(folder / "tools")])
+        return place.call(*command, folder=folder, prefix=PACKAGE_NAME + os.sep, MYPYPATH=search)
+
+
+def _copy_sources(pack: Path, folder: Path) -> None:
+    no_byte_code = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(pack / "tools", folder / "tools", ignore=no_byte_code)
+    package = folder / PACKAGE_NAME
+    package.mkdir()
+    shutil.copy2(pack / "__init__.py", package)
+    for part in PACKAGE_PARTS:
+        shutil.copytree(pack / part, package / part, ignore=no_byte_code)
+
+
+def run_tests(place: Workplace, arguments: Sequence[str]) -> int:
+    """pytest over the tests that the arguments name, or all."""
+    tests = place.pack / "tests"
+    # In that folder and not in the repository root: before Python 3.11 `-m` puts the current folder first on the search
+    # path, where the pack's `nodes` would hide ComfyUI's nodes.py.
+    options = ["-c", "pytest.ini", "--rootdir", "."]
+    return place.call("-m", "pytest", *options, *absolute_paths(arguments, Path.cwd(), tests), folder=tests)
+
+
+def absolute_paths(arguments: Sequence[str], folder: Path, tests: Path) -> list[str]:
+    """pytest's arguments with the tests named relative to `folder` named in full, and all else as it is."""
+    result: list[str] = []
+    for argument in arguments:
+        name, separator, rest = argument.partition("::")
+        path = (folder / name).resolve()
+        is_value = bool(result) and result[-1] in EXPRESSION_OPTIONS
+        if not is_value and path.exists() and path.is_relative_to(tests.resolve()):
+            argument = f"{path}{separator}{rest}"
+        result.append(argument)
+    return result

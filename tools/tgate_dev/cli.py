@@ -1,0 +1,99 @@
+"""The developer tool's commands, and how each of them ends."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from types import FrameType
+
+from . import checks, environment
+from .comfyui import PINS
+from .errors import UserError
+
+BAD_USE = 2
+INTERRUPTED = 130
+TERMINATED = 143
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs one command; returns the process's exit code.
+
+    2 is for what the user can put right, and a sentence on the error stream says how.
+    """
+    options = parse(arguments)
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        return COMMANDS[options.command](options)
+    except UserError as error:
+        if options.verbose:
+            traceback.print_exc()
+        sys.stderr.write(f"{error}\n")
+        return BAD_USE
+    except KeyboardInterrupt:
+        sys.stderr.write("\nInterrupted: nothing half-made is kept, so the same command can simply be run again.\n")
+        return INTERRUPTED
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The options; what follows `--` is kept apart, for pytest."""
+    own, pytest_arguments = _split(list(arguments))
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--verbose", action="store_true", help="show everything, installers' output included")
+    host = argparse.ArgumentParser(add_help=False)
+    host.add_argument(
+        "--comfyui-version", metavar="VERSION", help=f"use this ComfyUI instead of your own: {', '.join(PINS)}"
+    )
+    parser = argparse.ArgumentParser(prog="dev.py", description="Developer tool of the TGATE pack.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    env_help = "set up if needed, and print one JSON line that says where things are"
+    commands.add_parser("env", parents=[common, host], help=env_help)
+    test_help = "linter, formatter check, type check and all tests; arguments after -- go to pytest"
+    commands.add_parser("test", parents=[common, host], help=test_help)
+    demo = commands.add_parser("demo", parents=[common], help="a picture with T-GATE off and on, by a real ComfyUI")
+    demo.add_argument("--checkpoint", type=Path, metavar="FILE", help="the checkpoint to use")
+    demo.add_argument("--workflow", type=Path, metavar="FILE", default=environment.PACK / "workflows" / "sd15.json")
+    demo.add_argument("--steps", type=int, metavar="N", help="sampling steps, instead of the workflow's")
+    demo.add_argument("--out", type=Path, metavar="DIR", default=Path("demo-output"), help="where the results go")
+    options = parser.parse_args(own)
+    if pytest_arguments and options.command != "test":
+        parser.error("only the command 'test' takes arguments after --")
+    options.pytest_arguments = pytest_arguments
+    return options
+
+
+def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
+    if "--" not in arguments:
+        return arguments, []
+    place = arguments.index("--")
+    return arguments[:place], arguments[place + 1 :]
+
+
+def _env(options: argparse.Namespace) -> int:
+    ready = environment.ensure(options.comfyui_version, options.verbose)
+    print(json.dumps({name: str(value) for name, value in asdict(ready).items()}))
+    return 0
+
+
+def _test(options: argparse.Namespace) -> int:
+    ready = environment.ensure(options.comfyui_version, options.verbose)
+    return checks.run(ready, environment.PACK, options.pytest_arguments, options.verbose)
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from . import demo
+
+    return demo.main(options)
+
+
+COMMANDS = {"env": _env, "test": _test, "demo": _demo}
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    # An exception, so that children are ended and temporary folders removed on the way out.
+    sys.exit(TERMINATED)
