@@ -133,9 +133,9 @@ class CaptureCache:
         self._forget_site(kept, site)
         if not kept or not self._has_room_for(tokens, len(kept) / len(keys)):
             return
-        if None not in keys:
+        if len(kept) == len(keys):
             base = self._keep(tokens)
-            for index, key in enumerate(keys):
+            for index, key in enumerate(kept):
                 self._put(key, site, Capture(base, index, len(keys), tokens.device), now)
             return
         for key, chunk in zip(keys, tokens.chunk(len(keys)), strict=True):

@@ -7,6 +7,7 @@ step at hand. A pure function of sigma gives the same answer however often and i
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import chain
 
 from .config import GateConfig
 
@@ -68,7 +69,7 @@ class StepTracker:
     def _step_near_pointer(self, sigma: float) -> int:
         forward = range(self._pointer, self.steps)
         backward = range(self._pointer - 1, -1, -1)
-        for step in (*forward, *backward):
+        for step in chain(forward, backward):
             if abs(self.sigmas[step] - sigma) <= step_tolerance(self.sigmas, step):
                 return step
         first, last = self._descent_around(self._pointer)

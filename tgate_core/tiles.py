@@ -26,8 +26,10 @@ def find_tile(tile: Tensor, latent: Tensor, guess: tuple[int, ...] | None = None
         return None
     if guess is not None and _is_at(tile, latent, guess):
         return guess
-    corner = tile[0][(slice(None), *(0 for _ in tile.shape[2:]))]
-    matches = (latent[0] == corner.reshape(-1, *(1 for _ in tile.shape[2:]))).all(dim=0).nonzero().tolist()
+    corner = tile[0]
+    for dim in range(1, corner.ndim):
+        corner = corner.narrow(dim, 0, 1)
+    matches = (latent[0] == corner).all(dim=0).nonzero().tolist()
     places = [tuple(match) for match in matches if _is_at(tile, latent, tuple(match))]
     return places[0] if len(places) == 1 else None
 

@@ -23,7 +23,7 @@ print(json.dumps({"imported": names, "all": sorted(sys.modules)}))
 
 def test_the_core_imports_without_comfyui():
     # Isolated: neither the environment's paths nor the folder it runs in can lend it a ComfyUI.
-    command = [sys.executable, "-I", "-c", IMPORT_EVERYTHING, str(REPO)]
+    command = [sys.executable, "-I", "-B", "-c", IMPORT_EVERYTHING, str(REPO)]
     outcome = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert outcome.returncode == 0, outcome.stderr
     modules = json.loads(outcome.stdout)

@@ -40,7 +40,7 @@ class SkippableForward:
             run.statistics.attention_computed += 1
         if self.replaced is not None:
             return self.replaced(x, *args, **kwargs)
-        module = self._module()
+        module: Any = self._module()
         return type(module).forward(module, x, *args, **kwargs)
 
 
