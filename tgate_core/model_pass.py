@@ -28,14 +28,14 @@ class PassPlan:
         actions: what happens to each kind of attention.
         branch: the only branch that runs, None for all that are asked for.
         captured_branch: the only branch whose captures are kept, None for all that run.
-        keeps_difference: whether the guidance difference of this pass is kept.
+        sets_baseline: whether the passes that run one branch alone build on this one.
     """
 
     request: PassRequest
     actions: Mapping[AttentionKind, Action]
     branch: int | None = None
     captured_branch: int | None = None
-    keeps_difference: bool = False
+    sets_baseline: bool = False
 
     @property
     def is_anchored(self) -> bool:

@@ -13,7 +13,7 @@ from .cache import CaptureCache
 from .config import GateConfig, Guidance
 from .guidance import noise_space_difference, uncond_from_difference
 from .model_pass import ModelPass, PassPlan, TileMemory
-from .request import COND, UNCOND, BankKey, PassRequest, Place
+from .request import COND, UNCOND, BankKey, CondKey, PassRequest, Place
 from .schedule import ATTENTION_KINDS, CROSS_ATTENTION, Action, AttentionKind, Phase, StepPlan, build_schedule
 from .statistics import RunStatistics
 from .steps import StepTracker
@@ -53,10 +53,17 @@ class Evaluation:
 
 
 @dataclass
-class KeptDifference:
-    """Guidance difference in noise space, latent shape (B, C, ...), and when it was last used."""
+class Baseline:
+    """What the last pass with all branches at a place leaves to those that run with one.
 
-    difference: Tensor
+    Attributes:
+        conds: all conds of both branches that were asked for.
+        difference: their guidance difference in noise space, latent shape (B, C, ...); None where it is not kept.
+        last_used: when it was made or used.
+    """
+
+    conds: tuple[CondKey, ...]
+    difference: Tensor | None
     last_used: int
 
 
@@ -79,7 +86,7 @@ class Run:
         self.cache = CaptureCache(keep, config.cache_limit_mb * 2**20)
         self.statistics = RunStatistics(self.tracker.steps, self.schedule.gate_step)
         self.evaluation: Evaluation | None = None
-        self._differences: dict[Place, KeptDifference] = {}
+        self._baselines: dict[Place, Baseline] = {}
         self._evaluations_at_step: Counter[int] = Counter()
         self._auxiliary_uuids: set[Hashable] = set()
         self._tiles: TileMemory = {}
@@ -99,7 +106,7 @@ class Run:
         """Let go of everything that was captured."""
         self.statistics.peak_cache_bytes = self.cache.peak_bytes
         self.cache.clear()
-        self._differences.clear()
+        self._baselines.clear()
         self.evaluation = None
 
     def note_auxiliary(self, uuids: Iterable[Hashable]) -> None:
@@ -146,7 +153,7 @@ class Run:
         """The pass that the fidelity phase lives on; captures of a branch that will not run again are not kept."""
         survivor = surviving_branch(self._effective_guidance(request))
         captured = COND if survivor == COND else None
-        return PassPlan(request, actions, captured_branch=captured, keeps_difference=True)
+        return PassPlan(request, actions, captured_branch=captured, sets_baseline=True)
 
     def begin_pass(self, plan: PassPlan, latent: Tensor) -> ModelPass:
         """A pass that is about to run on `latent`, (B, C, H, W) or more dimensions."""
@@ -166,23 +173,23 @@ class Run:
             predictions: denoised prediction of each branch, (B, C, ...); those that did not run are meaningless.
             sigma: noise level of the pass.
         """
-        place = plan.request.place
         if plan.branch is None:
-            if (
-                plan.keeps_difference
-                and self.config.guidance == "cached_delta"
-                and plan.request.is_guided
-                and sigma > 0
-            ):
-                difference = noise_space_difference(predictions[COND], predictions[UNCOND], sigma)
-                self._differences[place] = KeptDifference(difference, self._clock)
+            if plan.sets_baseline and plan.request.is_guided:
+                self._set_baseline(plan.request, predictions, sigma)
             return predictions
-        survivor = predictions[plan.branch]
-        if self.config.guidance != "cached_delta":
+        baseline, survivor = self._baselines.get(plan.request.place), predictions[plan.branch]
+        if baseline is None:
             return [survivor, survivor]
-        kept = self._differences[place]
-        kept.last_used = self._clock
-        return [survivor, uncond_from_difference(survivor, kept.difference, sigma)]
+        baseline.last_used = self._clock
+        if baseline.difference is None:
+            return [survivor, survivor]
+        return [survivor, uncond_from_difference(survivor, baseline.difference, sigma)]
+
+    def _set_baseline(self, request: PassRequest, predictions: list[Tensor], sigma: float) -> None:
+        difference = None
+        if self.config.guidance == "cached_delta" and sigma > 0:
+            difference = noise_space_difference(predictions[COND], predictions[UNCOND], sigma)
+        self._baselines[request.place] = Baseline(request.pair, difference, self._clock)
 
     def _effective_guidance(self, request: PassRequest) -> Guidance:
         guidance, reason = effective_guidance(self.config.guidance, request, self._auxiliary_uuids)
@@ -197,12 +204,19 @@ class Run:
 
     def _is_ready(self, guidance: Guidance, request: PassRequest) -> bool:
         """Whether the surviving branch has what it needs: its captures, and the difference it is to be guided by."""
-        if guidance == "cached_delta" and request.place not in self._differences:
+        baseline = self._baselines.get(request.place)
+        if guidance == "cached_delta" and (
+            baseline is None or baseline.difference is None or baseline.conds != request.pair
+        ):
             return False
-        owners: Sequence[Hashable] = [request.pair] if guidance == "uncond" else request.conds(COND)
-        return not self.config.cross_attention or all(
-            self.cache.holds(request.place, owner, CROSS_ATTENTION) for owner in owners
-        )
+        if not self.config.cross_attention:
+            return True
+        if guidance == "uncond":
+            return self.cache.holds(request.place, request.pair, CROSS_ATTENTION)
+        # The host leaves out default conds where others cover the frame: not every cond that is asked for has captures.
+        conds = request.conds(COND)
+        was_asked_for = baseline is not None and set(baseline.conds).issuperset(conds)
+        return was_asked_for and any(self.cache.holds(request.place, cond, CROSS_ATTENTION) for cond in conds)
 
     def _merge_anchor(self, request: PassRequest) -> bool:
         """Merge what the two branches captured at this place, part by part; False where that cannot be done."""
@@ -225,7 +239,7 @@ class Run:
                 self.cache.release(kind)
         forgotten = self._clock - PATIENCE
         self.cache.forget_unused(forgotten)
-        self._differences = {place: kept for place, kept in self._differences.items() if kept.last_used >= forgotten}
+        self._baselines = {place: kept for place, kept in self._baselines.items() if kept.last_used >= forgotten}
 
 
 def _actions(step_plan: StepPlan) -> dict[AttentionKind, Action]:

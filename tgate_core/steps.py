@@ -7,7 +7,6 @@ step at hand. A pure function of sigma gives the same answer however often and i
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import chain
 
 from .config import GateConfig
 
@@ -67,9 +66,8 @@ class StepTracker:
         return self._pointer
 
     def _step_near_pointer(self, sigma: float) -> int:
-        forward = range(self._pointer, self.steps)
-        backward = range(self._pointer - 1, -1, -1)
-        for step in chain(forward, backward):
+        # The nearest first, forward before backward: a sampler that looks ahead must not be led past a restart.
+        for step in sorted(range(self.steps), key=lambda step: (abs(step - self._pointer), step < self._pointer)):
             if abs(self.sigmas[step] - sigma) <= step_tolerance(self.sigmas, step):
                 return step
         first, last = self._descent_around(self._pointer)

@@ -435,13 +435,13 @@ class TestDifference:
     def test_predictions_are_held_only_by_the_mode_that_needs_their_difference(self, guidance, keeps):
         run = start(cross_only(guidance))
         seen = Driver(run).evaluate(2)
-        assert seen.plan.keeps_difference
-        assert bool(run._differences) is keeps
+        assert seen.plan.sets_baseline
+        assert any(kept.difference is not None for kept in run._baselines.values()) is keeps
 
     def test_at_noise_level_zero_there_is_none(self):
         run = start(cross_only("cached_delta", cross_attention=False), gate_step=STEPS - 1)
         predictions = [torch.ones(LATENT), torch.zeros(LATENT)]
-        assert run.finish_pass(PassPlan(PAIR, {}, keeps_difference=True), predictions, 0.0) is predictions
+        assert run.finish_pass(PassPlan(PAIR, {}, sets_baseline=True), predictions, 0.0) is predictions
         assert run.plan(PAIR, STEPS - 1).branch is None
 
     def test_without_guidance_there_is_none(self):
@@ -482,7 +482,7 @@ def test_a_closed_run_holds_no_tensor(guidance):
     driver = Driver(run)
     for step in range(4):
         driver.evaluate(step)
-    references += [weakref.ref(kept.difference) for kept in run._differences.values()]
+    references += [weakref.ref(kept.difference) for kept in run._baselines.values() if kept.difference is not None]
     assert any(reference() is not None for reference in references)
     run.evaluation = Evaluation(LATENT)
     peak = run.cache.peak_bytes

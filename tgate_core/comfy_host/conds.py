@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from ctypes import c_float
 from typing import Any
 
 from ..request import CondKey, PassRequest, Place
@@ -43,7 +44,9 @@ def window_key(transformer_options: dict[str, Any]) -> Hashable:
 
 def _is_active(cond: Cond, sigma: float) -> bool:
     """Whether the host will evaluate a cond at this noise level: its own test of the cond's timestep range."""
-    return not (sigma > cond.get("timestep_start", sigma) or sigma < cond.get("timestep_end", sigma))
+    # The host compares with a float32 tensor, which rounds the bounds; some models give them in double precision.
+    start, end = (c_float(cond.get(name, sigma)).value for name in ("timestep_start", "timestep_end"))
+    return not (sigma > start or sigma < end)
 
 
 def _area(cond: Cond, shape: Shape) -> tuple[Shape, Shape]:

@@ -1,0 +1,223 @@
+"""Control after the gate: it reaches the network on every step, cut to the branch that runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import comfy.cldm.cldm
+import comfy.controlnet
+import comfy.ops
+import comfy.t2i_adapter.adapter
+import pytest
+import tiny
+import torch
+import variants
+from comfy.patcher_extension import WrappersMP
+from record import recording
+from reference import reference, relative_difference
+
+import nodes as host_nodes
+
+GUIDANCE = ["uncond", "cond", "cached_delta", "keep"]
+SURVIVORS = {"uncond": [1], "cond": [0], "cached_delta": [0], "keep": [1, 0]}
+EXACT = 1e-6  # of the latent's spread
+FELT = 1e-4  # the least effect of a control
+CPU = torch.device("cpu")
+STEPS, GATE = 6, 3
+TWO_BLOCKS = {"num_res_blocks": [2], "transformer_depth": [1, 1], "transformer_depth_output": [0, 0, 0]}
+A, NEGATIVE = tiny.text(1), tiny.text(2)
+
+
+@pytest.fixture(scope="module")
+def model():
+    """Two residual blocks at the one level: an adapter's features are added behind the second."""
+    return variants.one_level(**TWO_BLOCKS)
+
+
+def control_network(seed=11):
+    """A `comfy.cldm` control network for the model above."""
+    config = {**tiny.SD15_UNET, **variants.ONE_LEVEL, **TWO_BLOCKS, "num_heads": 8, "hint_channels": 3}
+    del config["out_channels"]
+    torch.manual_seed(seed)
+    network = comfy.cldm.cldm.ControlNet(**config, operations=comfy.ops.disable_weight_init)
+    tiny.randomise(network, seed)
+    return network.requires_grad_(False).eval()
+
+
+def controlnet(seed=11):
+    return comfy.controlnet.ControlNet(control_network(seed), load_device=CPU)
+
+
+def t2i_adapter():
+    torch.manual_seed(12)
+    adapter = comfy.t2i_adapter.adapter.Adapter([32], nums_rb=1, cin=3 * 64, sk=True, use_conv=False, xl=False)
+    tiny.randomise(adapter, 12)
+    return comfy.controlnet.T2IAdapter(adapter.requires_grad_(False).eval(), 3, 8, "nearest-exact", device=CPU)
+
+
+def control_lora():
+    """What a control LoRA adds to the UNet's own weights: the hint, the zero convolutions, and low-rank changes."""
+    weights = {"lora_controlnet": torch.tensor([])}
+    generator = torch.Generator().manual_seed(13)
+    for name, weight in control_network(13).state_dict().items():
+        if name.startswith(("input_hint_block", "zero_convs", "middle_block_out")):
+            weights[name] = weight
+        elif name.endswith("attn1.to_q.weight"):
+            stem = name.removesuffix(".weight")
+            weights[f"{stem}.up"] = torch.randn(weight.shape[0], 2, generator=generator)
+            weights[f"{stem}.down"] = torch.randn(2, weight.shape[1], generator=generator) / 8
+    return comfy.controlnet.ControlLora(weights)
+
+
+KINDS = [controlnet, t2i_adapter, control_lora]
+
+
+def applied(control, strength=0.8, start=0.0, end=1.0, picture=0, positive=A, negative=NEGATIVE):
+    """ControlNetApplyAdvanced: control on both branches."""
+    node = host_nodes.ControlNetApplyAdvanced()
+    image = variants.picture(seed=picture)
+    positive, negative = node.apply_controlnet(positive, negative, control, image, strength, start, end)
+    return {"positive": positive, "negative": negative}
+
+
+def applied_the_old_way(control):
+    """ControlNetApply: control on the positive, which the host then copies to the negative."""
+    (positive,) = host_nodes.ControlNetApply().apply_controlnet(A, control, variants.picture(), 0.8)
+    return {"positive": positive, "negative": NEGATIVE}
+
+
+def applied_to_one_side(control):
+    """Control on the positive only, as a graph can wire it."""
+    return {"positive": applied(control)["positive"], "negative": NEGATIVE}
+
+
+def chained(control):
+    """A second control net behind the first, with another picture."""
+    first = applied(control)
+    return applied(controlnet(seed=21), picture=1, positive=first["positive"], negative=first["negative"])
+
+
+@dataclass
+class ControlSeen:
+    """Of each network call: rows of x, rows of the control tensors, and how many the network took."""
+
+    rows: list[int] = field(default_factory=list)
+    control_rows: list[set[int]] = field(default_factory=list)
+    given: list[int] = field(default_factory=list)
+    taken: list[int] = field(default_factory=list)
+
+    def watch(self, executor, *args, **kwargs):
+        """APPLY_MODEL wrapper; the UNet pops what it takes."""
+        control = args[4]
+        before = tensors(control)
+        self.rows.append(args[0].shape[0])
+        self.control_rows.append({tensor.shape[0] for tensor in before})
+        self.given.append(len(before))
+        output = executor(*args, **kwargs)
+        self.taken.append(len(before) - len(tensors(control)))
+        return output
+
+
+def tensors(control):
+    return [tensor for part in (control or {}).values() for tensor in part if tensor is not None]
+
+
+def sampled(model, patched, run):
+    """One run, what of control it saw, and its calls."""
+    seen, watched = ControlSeen(), patched.clone()
+    watched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "watch", seen.watch)
+    with recording(model, watched) as record:
+        result = tiny.sample(watched, steps=STEPS, **run)
+    return result, seen, record
+
+
+@pytest.mark.parametrize("guidance", GUIDANCE)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("apply", [applied, applied_the_old_way])
+def test_control_reaches_the_network_in_every_step(model, gated, caplog, kind, apply, guidance):
+    control = kind()
+    run = apply(control)
+    result, seen, record = sampled(model, gated(model, gate=float(GATE), guidance=guidance), run)
+    assert [call.branches for call in record.calls] == [[1, 0]] * GATE + [SURVIVORS[guidance]] * (STEPS - GATE)
+    assert [call.cross_attention for call in record.calls[GATE:]] == [0] * (STEPS - GATE)
+    assert seen.rows == record.batches
+    assert len(set(seen.given)) == 1
+    assert seen.given[0] > 0
+    assert seen.taken == seen.given
+    assert all(rows <= {1, batch} for rows, batch in zip(seen.control_rows, seen.rows, strict=True))
+    assert "could not be applied" not in caplog.text
+    with reference(model, GATE, guidance) as expected:
+        assert relative_difference(result, tiny.sample(expected, steps=STEPS, **run)) < EXACT
+
+
+@pytest.mark.parametrize("guidance", GUIDANCE)
+@pytest.mark.parametrize("kind", KINDS)
+def test_control_that_ends_at_the_gate_is_missed(model, gated, kind, guidance):
+    """What control does after the gate is in the result: the same run without it there differs."""
+    patched = gated(model, gate=float(GATE), guidance=guidance)
+    throughout, seen, _ = sampled(model, patched, applied(kind()))
+    until_the_gate, seen_until, _ = sampled(model, patched, applied(kind(), end=0.4))
+    assert all(seen.given)
+    assert 0 < sum(given > 0 for given in seen_until.given) < STEPS
+    assert relative_difference(throughout, until_the_gate) > FELT
+    without, seen_without, _ = sampled(model, patched, {})
+    assert not any(seen_without.given)
+    assert relative_difference(throughout, without) > FELT
+
+
+@pytest.mark.parametrize("guidance", GUIDANCE)
+def test_control_that_begins_behind_the_gate_begins(model, gated, guidance):
+    patched = gated(model, gate=2.0, guidance=guidance)
+    run = applied(controlnet(), start=0.5)
+    result, seen, _ = sampled(model, patched, run)
+    first = next(step for step, given in enumerate(seen.given) if given)
+    assert first > 2
+    assert all(seen.taken[first:])
+    with reference(model, 2, guidance) as expected:
+        assert relative_difference(result, tiny.sample(expected, steps=STEPS, **run)) < EXACT
+
+
+@pytest.mark.parametrize("guidance", GUIDANCE)
+def test_control_of_one_branch_follows_that_branch(model, gated, guidance):
+    run = applied_to_one_side(controlnet())
+    patched = gated(model, gate=float(GATE), guidance=guidance)
+    result, seen, record = sampled(model, patched, run)
+    has_control = [given > 0 for given in seen.given]
+    assert has_control == [call.branches == [0] for call in record.calls]
+    assert any(has_control[-2:]) == (guidance != "uncond")
+    with reference(model, GATE, guidance) as expected:
+        assert relative_difference(result, tiny.sample(expected, steps=STEPS, **run)) < EXACT
+
+
+@pytest.mark.parametrize("guidance", GUIDANCE)
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_controls_in_a_row_both_arrive(model, gated, kind, guidance):
+    patched = gated(model, gate=float(GATE), guidance=guidance)
+    run = chained(kind())
+    result, seen, _ = sampled(model, patched, run)
+    assert seen.taken == seen.given
+    assert all(seen.given)
+    with reference(model, GATE, guidance) as expected:
+        assert relative_difference(result, tiny.sample(expected, steps=STEPS, **run)) < EXACT
+    assert relative_difference(result, sampled(model, patched, applied(kind()))[0]) > FELT
+    assert relative_difference(result, sampled(model, patched, applied(controlnet(21), picture=1))[0]) > FELT
+
+
+@pytest.mark.parametrize("guidance", ["uncond", "cached_delta"])
+def test_the_control_network_itself_is_never_gated(model, gated, guidance):
+    """It has attentions of its own, under the host's same names; all of them run, on the rows of the branch."""
+    control = controlnet()
+    ran = []
+    for module in control.control_model.modules():
+        if isinstance(module, comfy.ldm.modules.attention.BasicTransformerBlock):
+            module.attn2.to_q.register_forward_hook(lambda _module, inputs, _output: ran.append(inputs[0].shape[0]))
+    sampled(model, gated(model, gate=float(GATE), guidance=guidance), applied(control))
+    attentions = 3
+    assert ran == [2] * GATE * attentions + [1] * (STEPS - GATE) * attentions
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_control_and_a_gate_beyond_the_run(model, gated, kind):
+    run = applied(kind())
+    patched = gated(model, gate=float(STEPS), sp_interval=2)
+    assert torch.equal(tiny.sample(patched, steps=STEPS, **run), tiny.sample(model, steps=STEPS, **run))
