@@ -76,15 +76,17 @@ class ModelPass:
             return None
         conds = [CondKey(branch, uuid) for branch, uuid in zip(branches, uuids, strict=False)]
         if not conds or len(branches) != len(uuids) or x.shape[0] != len(conds) * self._latent.shape[0]:
-            self._lose_text_if_anchored()
-            return None
+            return self.step_aside()
         parts = [self._part(cond, chunk) for cond, chunk in zip(conds, x.chunk(len(conds)), strict=True)]
         if None in parts:
-            self._lose_text_if_anchored()
-            return None
+            return self.step_aside()
         keys = [self._bank_key(cond, part) for cond, part in zip(conds, parts, strict=True)]
         on_lost_text = self._lose_text_if_anchored if self.plan.is_anchored else None
         return NetworkCall(self._cache, keys, self.plan.actions, self._now, on_lost_text)
+
+    def step_aside(self) -> None:
+        """A network call that is left as it is: nothing of it is captured or reused."""
+        self._lose_text_if_anchored()
 
     def _part(self, cond: CondKey, chunk: Tensor) -> Hashable | None:
         """Which part of its cond a chunk is; None where that cannot be told."""

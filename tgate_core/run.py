@@ -34,12 +34,18 @@ class Evaluation:
         shape: shape of the latent that is denoised, (B, C, ...).
         step: step it belongs to, None until its first pass.
         ordinal: how many evaluations of that step came before.
+        survivors: ids of the conds that ran where a branch was dropped; None where none was.
     """
 
     shape: tuple[int, ...]
     step: int | None = None
     ordinal: int = 0
+    survivors: set[Hashable] | None = None
     _passes: set[tuple[int, Hashable]] = field(default_factory=set)
+
+    def again(self) -> Evaluation:
+        """The same evaluation, not yet begun."""
+        return Evaluation(self.shape, self.step, self.ordinal)
 
     def admits(self, model: int, window: Hashable, shape: tuple[int, ...]) -> bool:
         """Whether a pass is the main one of its model and window; further ones are other nodes' auxiliary passes.
@@ -109,10 +115,18 @@ class Run:
         self._baselines.clear()
         self.evaluation = None
 
-    def note_auxiliary(self, uuids: Iterable[Hashable]) -> None:
-        """Another node evaluates some conds on its own; it is left alone, but guidance has to respect it."""
+    def note_auxiliary(self, evaluation: Evaluation, uuids: Iterable[Hashable]) -> bool:
+        """Another node evaluates some conds on its own; it is left alone, but guidance has to respect it.
+
+        Returns whether it comes too late: its outcome is about to be compared with a branch that was dropped.
+        """
+        auxiliary = set(uuids)
+        self._auxiliary_uuids.update(auxiliary)
+        if evaluation.survivors is not None and not evaluation.survivors.issuperset(auxiliary):
+            self.statistics.branches_dropped -= 1
+            return True
         self.statistics.auxiliary_passes += 1
-        self._auxiliary_uuids.update(uuids)
+        return False
 
     def locate(self, evaluation: Evaluation, sigma: float) -> int:
         """The step of an evaluation, at its first pass also its ordinal within the step."""
@@ -157,7 +171,11 @@ class Run:
 
     def begin_pass(self, plan: PassPlan, latent: Tensor) -> ModelPass:
         """A pass that is about to run on `latent`, (B, C, H, W) or more dimensions."""
-        self.statistics.branches_dropped += plan.branch is not None
+        if plan.branch is not None:
+            self.statistics.branches_dropped += 1
+            if self.evaluation is not None:
+                survivors = {cond.uuid for cond in plan.request.conds(plan.branch)}
+                self.evaluation.survivors = survivors | (self.evaluation.survivors or set())
         return ModelPass(plan, self.cache, self._clock, latent, self._tiles)
 
     def note_lost_text(self, place: Place) -> None:
@@ -205,9 +223,9 @@ class Run:
     def _is_ready(self, guidance: Guidance, request: PassRequest) -> bool:
         """Whether the surviving branch has what it needs: its captures, and the difference it is to be guided by."""
         baseline = self._baselines.get(request.place)
-        if guidance == "cached_delta" and (
-            baseline is None or baseline.difference is None or baseline.conds != request.pair
-        ):
+        if baseline is None:  # nor has any other node had a chance to show that it needs both branches
+            return False
+        if guidance == "cached_delta" and (baseline.difference is None or baseline.conds != request.pair):
             return False
         if not self.config.cross_attention:
             return True
@@ -215,8 +233,9 @@ class Run:
             return self.cache.holds(request.place, request.pair, CROSS_ATTENTION)
         # The host leaves out default conds where others cover the frame: not every cond that is asked for has captures.
         conds = request.conds(COND)
-        was_asked_for = baseline is not None and set(baseline.conds).issuperset(conds)
-        return was_asked_for and any(self.cache.holds(request.place, cond, CROSS_ATTENTION) for cond in conds)
+        return set(baseline.conds).issuperset(conds) and any(
+            self.cache.holds(request.place, cond, CROSS_ATTENTION) for cond in conds
+        )
 
     def _merge_anchor(self, request: PassRequest) -> bool:
         """Merge what the two branches captured at this place, part by part; False where that cannot be done."""

@@ -326,7 +326,7 @@ class TestGuidanceIsKept:
     )
     def test_where_another_node_needs_the_branch(self, guidance, auxiliary, branch):
         driver = Driver(start(cross_only(guidance)))
-        driver.run.note_auxiliary([auxiliary])
+        assert not driver.run.note_auxiliary(Evaluation(LATENT), [auxiliary])
         assert [driver.evaluate(step).plan.branch for step in range(4)][3] == branch
         assert driver.run.statistics.auxiliary_passes == 1
         assert driver.run.statistics.notes == ([NEEDED_BY_OTHERS] if branch is None else [])
@@ -335,9 +335,20 @@ class TestGuidanceIsKept:
         driver = Driver(start(cross_only("cond")))
         for step in range(4):
             driver.evaluate(step)
-        driver.run.note_auxiliary(["u"])
+        assert not driver.run.note_auxiliary(Evaluation(LATENT), ["u"])
         # Uncond has no capture: it is computed once, and reused from then on.
         assert cross_given(driver, steps=(4, 5)) == [{"c": 24.0, "u": 42.0}] * 2
+
+    def test_a_node_that_appears_where_its_branch_was_dropped_voids_the_evaluation(self):
+        driver = Driver(start(cross_only("uncond")))
+        for step in range(4):
+            driver.evaluate(step)
+        evaluation = Evaluation(LATENT, step=4, survivors={"u"})
+        dropped = driver.run.statistics.branches_dropped
+        assert driver.run.note_auxiliary(evaluation, ["c"])
+        assert not driver.run.note_auxiliary(evaluation.again(), ["c"])
+        assert driver.run.statistics.branches_dropped == dropped - 1
+        assert driver.run.statistics.auxiliary_passes == 1
 
     @pytest.mark.parametrize(
         ("limit_mb", "branches", "notes"), [(0, [UNCOND] * 3, []), (2, [UNCOND] * 3, []), (1, [None] * 3, [CACHE_FULL])]

@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import torch
 from comfy.patcher_extension import CallbacksMP, PatcherInjection
 from torch import Tensor, nn
 
@@ -36,7 +37,7 @@ class SkippableForward:
         if call is not None and call.is_handing_out:
             return x
         run = options.get(RUN_KEY)
-        if run is not None:
+        if run is not None and not torch.compiler.is_compiling():  # a compiled count would be a constant
             run.statistics.attention_computed += 1
         if self.replaced is not None:
             return self.replaced(x, *args, **kwargs)

@@ -6,8 +6,12 @@ All are plain functions that find their state in the options they are given; non
 from __future__ import annotations
 
 import logging
+import sys
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
+import torch
+from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ..model_pass import ModelPass, PassPlan
@@ -22,7 +26,18 @@ from .runs import start_run
 if TYPE_CHECKING:
     from comfy.patcher_extension import WrapperExecutor
 
+_DYNAMO = "torch._dynamo"
+# Under which the host's compile node adds its wrapper.
+COMPILE_KEY = "torch.compile"
+
 logger = logging.getLogger(__name__)
+
+
+class RepeatEvaluation(BaseException):
+    """Another node turned out to need the branch that was dropped: the evaluation is void.
+
+    Not an Exception, so that no node on the way takes it for an error of its own.
+    """
 
 
 def outer_sample_wrapper(executor: WrapperExecutor, *args: Any, **kwargs: Any) -> Any:
@@ -48,8 +63,12 @@ def predict_noise_wrapper(executor: WrapperExecutor, *args: Any, **kwargs: Any) 
     run: Run | None = args[2].get("transformer_options", {}).get(RUN_KEY)
     if run is None:
         return executor(*args, **kwargs)
-    outer_evaluation, run.evaluation = run.evaluation, Evaluation(tuple(args[0].shape))
+    outer_evaluation, evaluation = run.evaluation, Evaluation(tuple(args[0].shape))
     try:
+        run.evaluation = evaluation
+        return executor(*args, **kwargs)
+    except RepeatEvaluation:
+        run.evaluation = evaluation.again()
         return executor(*args, **kwargs)
     finally:
         run.evaluation = outer_evaluation
@@ -65,7 +84,8 @@ def calc_cond_batch_wrapper(executor: WrapperExecutor, *args: Any, **kwargs: Any
         return executor(*args, **kwargs)
     window = window_key(options)
     if not evaluation.admits(id(model), window, tuple(x_in.shape)):
-        run.note_auxiliary(cond["uuid"] for branch in conds for cond in branch or ())
+        if run.note_auxiliary(evaluation, (cond["uuid"] for branch in conds for cond in branch or ())):
+            raise RepeatEvaluation
         return executor(*args, **kwargs)
     sigma = float(timestep.flatten()[0])  # the one read of the device in a pass
     step = run.locate(evaluation, sigma)
@@ -97,8 +117,11 @@ def apply_model_wrapper(executor: WrapperExecutor, *args: Any, **kwargs: Any) ->
     call = _begin_call(transformer_options, args[0])
     if call is None:
         return executor(*before, without_own_patches(transformer_options), *args[6:], **kwargs)
+    if COMPILE_KEY in transformer_options.get("wrappers", {}).get(WrappersMP.APPLY_MODEL, {}):
+        run.statistics.note("torch.compile: calls that capture or reuse attention run uncompiled")
     try:
-        return executor(*before, arranged(transformer_options, call), *args[6:], **kwargs)
+        with _uncompiled():
+            return executor(*before, arranged(transformer_options, call), *args[6:], **kwargs)
     finally:
         run.statistics.attention_skipped += call.skipped
 
@@ -108,5 +131,21 @@ def _begin_call(transformer_options: Options, x: Tensor) -> NetworkCall | None:
     model_pass: ModelPass | None = transformer_options.get(PASS_KEY)
     if model_pass is None:
         return None
+    if _is_compiler_in_the_way():
+        return model_pass.step_aside()
     branches, uuids = transformer_options.get("cond_or_uncond", ()), transformer_options.get("uuids", ())
     return model_pass.begin_call(branches, uuids, x)
+
+
+def _uncompiled() -> AbstractContextManager[None]:
+    """Runs what follows without torch's compiler.
+
+    The host's compile node tells the compiler to disregard these options: it would replay what the first call of a
+    shape did in all later ones, whatever they were to reuse.
+    """
+    return torch.compiler.set_stance("force_eager") if _DYNAMO in sys.modules else nullcontext()
+
+
+def _is_compiler_in_the_way() -> bool:
+    """Whether a compiler is loaded that cannot be told to stand aside (torch before 2.6)."""
+    return _DYNAMO in sys.modules and not hasattr(torch.compiler, "set_stance")

@@ -9,6 +9,10 @@ from typing import Any
 from .errors import UserError
 
 PICKLED = (".ckpt", ".pt", ".pth", ".bin")
+# How files begin that torch.save wrote: a zip archive, or in older versions a pickle.
+PICKLED_STARTS = (b"PK", b"\x80")
+NOT_SAFETENSORS = "it is not in the safetensors format"
+CUT_OFF = "it ends too early, as after a download that was cut off"
 LONGEST_HEADER = 100 * 2**20
 UNET = "model.diffusion_model.input_blocks.0.0.weight"
 VAE = "first_stage_model."
@@ -31,17 +35,19 @@ def read_header(path: Path) -> dict[str, Any]:
         size = path.stat().st_size
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
-            if not 0 < length <= min(LONGEST_HEADER, size - 8):
-                raise UnreadableError("it is not in the safetensors format")
+            if not 0 < length <= LONGEST_HEADER or file.peek(1)[:1] != b"{":
+                raise UnreadableError(NOT_SAFETENSORS)
+            if length > size - 8:
+                raise UnreadableError(CUT_OFF)
             header = json.loads(file.read(length))
         entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
         end = max((entry["data_offsets"][1] for entry in entries.values()), default=0)
     except OSError as error:
         raise UnreadableError(error.strerror or str(error)) from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UnreadableError("it is not in the safetensors format") from error
+        raise UnreadableError(NOT_SAFETENSORS) from error
     if size < 8 + length + end:
-        raise UnreadableError("it ends before its data do, as after a download that was cut off")
+        raise UnreadableError(CUT_OFF)
     return entries
 
 
@@ -55,9 +61,10 @@ def usable(path: Path) -> Path:
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
         raise UserError(f"The checkpoint {path} {what}: give --checkpoint the path of a checkpoint file.")
-    if path.suffix.lower() in PICKLED:
-        return path
     try:
+        if path.suffix.lower() in PICKLED:
+            _check_pickled(path)
+            return path
         header = read_header(path)
     except UnreadableError as error:
         raise UserError(f"The checkpoint {path} cannot be read ({error}): choose another file.") from error
@@ -67,6 +74,17 @@ def usable(path: Path) -> Path:
             "SDXL checkpoint does."
         )
     return path
+
+
+def _check_pickled(path: Path) -> None:
+    # No more can be told of such a file without running what is in it; the host reads it safely, and says if it cannot.
+    try:
+        with path.open("rb") as file:
+            start = file.read(2)
+    except OSError as error:
+        raise UnreadableError(error.strerror or str(error)) from error
+    if not start.startswith(PICKLED_STARTS):
+        raise UnreadableError("it is not in the format of torch")
 
 
 def is_complete(header: dict[str, Any]) -> bool:

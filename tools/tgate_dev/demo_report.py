@@ -86,10 +86,11 @@ class Report:
         lines += [f"- {remark}" for remark in self.remarks]
         lines += ["", f"| | {self.plain.name} | {self.gated.name} | ratio |", "| --- | ---: | ---: | ---: |"]
         lines += [f"| {' | '.join(row)} |" for row in self.rows()]
-        timed, times = len(self.plain.sampling_seconds), "time" if len(self.plain.sampling_seconds) == 1 else "times"
+        rounds = len(self.plain.sampling_seconds)
+        times = "once" if rounds == 1 else f"{rounds} times"
         lines += [
             "",
-            f"Seconds: each variant was timed {timed} {times}, in turns, models already loaded; medians. Counts: from "
+            f"Seconds: each variant was timed {times}, in turns, models already loaded; medians. Counts: from "
             "one more run of each, the same but slower for being counted. MACs of layers are those of linear and "
             "convolution layers, which is what the published tables count.",
         ]
@@ -106,7 +107,7 @@ class Report:
 
     def json(self) -> str:
         """The report for programs."""
-        return json.dumps(asdict(self), indent=2, default=str) + "\n"
+        return json.dumps(asdict(self), indent=2, default=lambda path: path.name) + "\n"
 
     def _measured(self, title: str, name: str, scale: float | None = None) -> tuple[str, str, str, str]:
         plain, gated = self.plain.measured[name], self.gated.measured[name]

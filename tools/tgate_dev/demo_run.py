@@ -21,7 +21,7 @@ from .demo_report import Report, Variant, save_side_by_side
 from .errors import UserError
 from .progress import Stage, say
 from .server import Server, ServerError
-from .server_client import PromptRun, run_prompt
+from .server_client import FailedNodeError, PromptRun, RefusedPromptError, run_prompt
 from .server_graph import GraphError, Prompt
 
 PACK = Path(__file__).absolute().parents[2]
@@ -246,8 +246,15 @@ def _sentence(error: Exception, job: Job) -> str:
         return str(error)
     if isinstance(error, GraphError):
         return f"The workflow {job.workflow} cannot be used, for {error}: choose another one."
-    what = f"{job.workflow.name} with the checkpoint {job.checkpoint}"
-    return f"ComfyUI could not run {what}: {error} The whole log is {job.out / 'server.log'}."
+    log = f"its log is {job.out / 'server.log'}"
+    if isinstance(error, FailedNodeError) and error.node_type == "CheckpointLoaderSimple":
+        return f"ComfyUI cannot read the checkpoint {job.checkpoint}: choose another file ({log})."
+    if isinstance(error, RefusedPromptError) and error.missing_files:
+        files = " and ".join(error.missing_files)
+        return (
+            f"The workflow needs {files}: put it in its place in {job.comfyui / 'models'}, or choose another workflow."
+        )
+    return f"ComfyUI could not run {job.workflow.name}: {error} ({log})."
 
 
 def _job() -> Job:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, BinaryIO
 
 HOST = "127.0.0.1"
 START_SECONDS = 240.0
@@ -133,7 +133,7 @@ class Server:
         for name, folder in self.custom_nodes.items():
             link_or_copy(folder, self.base / "custom_nodes" / name)
 
-    def _start(self, sink: Any) -> subprocess.Popen[bytes]:
+    def _start(self, sink: BinaryIO) -> subprocess.Popen[bytes]:
         variables = {name: value for name, value in self.variables.items() if name not in NOT_FOR_THE_SERVER}
         return subprocess.Popen(
             self._command(),

@@ -20,10 +20,14 @@ from .server_graph import Prompt
 
 # Previews can be large; the host's own limit for messages is of this size.
 LARGEST_MESSAGE = 100 * 2**20
+# Inputs of the host's loaders that name a file.
+FILE_INPUTS = ("ckpt_name", "lora_name", "vae_name", "unet_name", "clip_name", "control_net_name")
 
 
 class RefusedPromptError(ServerError):
-    """The server does not accept a prompt; `node_errors` is what it says of each node, by node id."""
+    """The server does not accept a prompt; `node_errors` is what it says of each node, by node id,
+    and `missing_files` names those that it does not have.
+    """
 
     def __init__(self, answer: dict[str, Any]) -> None:
         self.node_errors: dict[str, Any] = answer.get("node_errors") or {}
@@ -33,7 +37,21 @@ class RefusedPromptError(ServerError):
             for error in node["errors"]
         ]
         error = answer.get("error") or {}
+        self.missing_files: list[str] = [
+            str(error["extra_info"]["received_value"])
+            for node in self.node_errors.values()
+            for error in node["errors"]
+            if error["type"] == "value_not_in_list" and error["extra_info"]["input_name"] in FILE_INPUTS
+        ]
         super().__init__("; ".join(reasons) or str(error.get("message", error) or "the prompt was refused"))
+
+
+class FailedNodeError(ServerError):
+    """A node raised an error while a prompt ran."""
+
+    def __init__(self, node_type: str, reason: str) -> None:
+        self.node_type = node_type
+        super().__init__(f"{node_type} failed: {reason}")
 
 
 @dataclass
@@ -113,7 +131,7 @@ class _Watch:
             return False
         if kind in ("execution_error", "execution_interrupted"):
             reason = str(data.get("exception_message", "interrupted")).strip()
-            raise ServerError(f"{data.get('node_type', 'A node')} failed: {reason}")
+            raise FailedNodeError(data.get("node_type", "A node"), reason)
         if kind == "execution_start":
             self._start = time.perf_counter()
         if kind == "progress":

@@ -1,0 +1,67 @@
+"""TorchCompileModel before and after ours: what is compiled once must not decide for every later call."""
+
+from __future__ import annotations
+
+import pytest
+import tiny
+import torch
+from host_nodes import host_node
+from record import recording
+
+# One attention block in the middle: tracing takes seconds a block.
+ONE_BLOCK = {
+    "num_res_blocks": [1],
+    "channel_mult": [1],
+    "transformer_depth": [0],
+    "transformer_depth_output": [0, 0],
+    "transformer_depth_middle": 1,
+}
+# Traces and guards like the backends that the node offers, and leaves out the code generation.
+COMPILED = host_node("nodes_torch_compile", "TorchCompileModel", backend="eager")
+STEPS = 4
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny.sd15(**ONE_BLOCK)
+
+
+@pytest.fixture(autouse=True)
+def fresh_compiler():
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+def beside(gated, model, order, **settings):
+    return COMPILED(gated(model, **settings)) if order == "ours first" else gated(COMPILED(model), **settings)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("order", ["ours first", "ours last"])
+def test_compiled_and_off(model, gated, order):
+    expected = tiny.sample(COMPILED(model), steps=STEPS)
+    torch._dynamo.reset()
+    assert torch.equal(tiny.sample(beside(gated, model, order, gate=100.0), steps=STEPS), expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("order", ["ours first", "ours last"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param({"gate": 2.0, "guidance": "uncond"}, id="uncond"),
+        pytest.param({"gate": 3.0, "guidance": "cached_delta", "sp_interval": 2}, id="cached_delta, sp 2"),
+        pytest.param(
+            {"gate": 3.0, "guidance": "keep", "sp_interval": 2, "protect_last": 1}, id="plain calls after gated ones"
+        ),
+    ],
+)
+def test_compiled_gives_what_uncompiled_gives(model, gated, settings, order):
+    """The node's compiler is told not to look at transformer_options again: a plan of ours must not be frozen in."""
+    with recording(model, uncompiled := gated(model, **settings)) as expected:
+        wanted = tiny.sample(uncompiled, steps=STEPS)
+    with recording(model, patched := beside(gated, model, order, **settings)) as record:
+        result = tiny.sample(patched, steps=STEPS)
+    assert record.calls == expected.calls
+    assert (result - wanted).abs().max() < 1e-4 * wanted.std()
