@@ -74,19 +74,27 @@ class ModelPass:
         """
         if all(action is Action.COMPUTE for action in self.plan.actions.values()):
             return None
-        conds = [CondKey(branch, uuid) for branch, uuid in zip(branches, uuids, strict=False)]
-        if not conds or len(branches) != len(uuids) or x.shape[0] != len(conds) * self._latent.shape[0]:
-            return self.step_aside()
-        parts = [self._part(cond, chunk) for cond, chunk in zip(conds, x.chunk(len(conds)), strict=True)]
-        if None in parts:
-            return self.step_aside()
-        keys = [self._bank_key(cond, part) for cond, part in zip(conds, parts, strict=True)]
-        on_lost_text = self._lose_text_if_anchored if self.plan.is_anchored else None
+        keys = self._bank_keys(branches, uuids, x)
+        if keys is None:
+            self.step_aside()
+            return None
+        on_lost_text = self.step_aside if self.plan.is_anchored else None
         return NetworkCall(self._cache, keys, self.plan.actions, self._now, on_lost_text)
 
     def step_aside(self) -> None:
-        """A network call that is left as it is: nothing of it is captured or reused."""
-        self._lose_text_if_anchored()
+        """Something of this pass is computed as usual; on the uncond branch alone that would lose the text."""
+        if self.plan.is_anchored and self.plan.actions[CROSS_ATTENTION] is Action.REUSE:
+            self.has_lost_text = True
+
+    def _bank_keys(self, branches: Sequence[int], uuids: Sequence[Hashable], x: Tensor) -> list[BankKey | None] | None:
+        """The bank of each cond in a call; None where they cannot be told apart."""
+        conds = [CondKey(branch, uuid) for branch, uuid in zip(branches, uuids, strict=False)]
+        if not conds or len(branches) != len(uuids) or x.shape[0] != len(conds) * self._latent.shape[0]:
+            return None
+        parts = [self._part(cond, chunk) for cond, chunk in zip(conds, x.chunk(len(conds)), strict=True)]
+        if None in parts:
+            return None
+        return [self._bank_key(cond, part) for cond, part in zip(conds, parts, strict=True)]
 
     def _part(self, cond: CondKey, chunk: Tensor) -> Hashable | None:
         """Which part of its cond a chunk is; None where that cannot be told."""
@@ -106,7 +114,3 @@ class ModelPass:
             return None
         request = self.plan.request
         return BankKey(request.place, request.pair if self.plan.is_anchored else cond, part)
-
-    def _lose_text_if_anchored(self) -> None:
-        if self.plan.is_anchored and self.plan.actions[CROSS_ATTENTION] is Action.REUSE:
-            self.has_lost_text = True

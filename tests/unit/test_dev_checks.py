@@ -27,6 +27,8 @@ SOURCES = {
     "nodes/apply.py": "from ..tgate_core.config import GATE\n\nVALUE = GATE + 1\n",
     "tools/small_dev/__init__.py": "",
     "tests/test_it.py": TEST,
+    "tests/contract/test_contract.py": "def test_contract() -> None:\n    pass\n",
+    "tests/contract/test_random_graphs.py": "def test_random_graphs() -> None:\n    pass\n",
 }
 # What is appended to a file, and the one check that must mind it.
 FAULTS = {
@@ -70,10 +72,29 @@ def test_each_fault_is_found_by_its_check_and_all_checks_run(
         file.write(text)
     ready = environment.Environment(Path(sys.executable), Path(os.environ["TGATE_COMFYUI"]), "any")
     before = set(small_pack.rglob("*"))
-    assert checks.run(ready, small_pack, [], verbose=False) == (0 if fault == "none" else 1)
+    assert checks.run(ready, [], small_pack, [], verbose=False) == (0 if fault == "none" else 1)
     assert set(small_pack.rglob("*")) == before
     output = capfd.readouterr().out
-    summary = {line[:12].strip(): line.split()[-1] for line in output.splitlines()[-4:]}
+    summary = {line[:16].strip(): line.split()[-1] for line in output.splitlines()[-4:]}
     assert [check for check, outcome in summary.items() if outcome != "passed"] == [fault] * (fault != "none")
-    assert ("1 failed, 1 passed in" if fault == "pytest" else "1 passed in") in output
+    assert ("1 failed, 3 passed in" if fault == "pytest" else "3 passed in") in output
     assert ("\nnodes/apply.py:4: error" in output) == (fault == "mypy")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("host", ["/old", "/older"])
+def test_the_contract_is_tested_on_further_hosts(
+    host: str, small_pack: Path, caches: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TGATE_CACHE_DIR", str(caches))
+    needs_old = 'import os\n\n\ndef test_host() -> None:\n    assert os.environ["TGATE_COMFYUI"] == "/old"\n'
+    (small_pack / "tests/contract/test_contract.py").write_text(needs_old)
+    (small_pack / "tests/contract/test_random_graphs.py").write_text('raise RuntimeError("not for older hosts")\n')
+    ready = environment.Environment(Path(sys.executable), Path(os.environ["TGATE_COMFYUI"]), "any")
+    old = environment.Environment(Path(sys.executable), Path(host), "0.1")
+    code = checks.run(ready, [old], small_pack, ["test_it.py"], verbose=False)
+    output = capfd.readouterr().out
+    assert code == (host != "/old"), output
+    summary = output.splitlines()[-1]
+    assert summary.startswith("contract 0.1")
+    assert summary.split("s  ")[1] == ("passed" if host == "/old" else "FAILED (exit code 1)")

@@ -132,7 +132,8 @@ def _begin_call(transformer_options: Options, x: Tensor) -> NetworkCall | None:
     if model_pass is None:
         return None
     if _is_compiler_in_the_way():
-        return model_pass.step_aside()
+        model_pass.step_aside()
+        return None
     branches, uuids = transformer_options.get("cond_or_uncond", ()), transformer_options.get("uuids", ())
     return model_pass.begin_call(branches, uuids, x)
 

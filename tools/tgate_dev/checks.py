@@ -8,7 +8,9 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from .cache import cache_root, content_key
@@ -17,6 +19,7 @@ from .environment import Environment
 # The pack has no name of its own: ComfyUI loads it by its folder. For the type checker, which needs one, it gets this.
 PACKAGE_NAME = "tgate_pack"
 PACKAGE_PARTS = ("nodes", "tgate_core")
+RANDOM_SEARCH = "contract/test_random_graphs.py"
 # A test's name may well be a word that they are given.
 EXPRESSION_OPTIONS = ("-k", "-m")
 
@@ -60,16 +63,23 @@ class Workplace:
         return result.returncode
 
 
-def run(environment: Environment, pack: Path, pytest_arguments: Sequence[str], verbose: bool) -> int:
-    """Runs every check, whatever the others say, and sums up; 0 if all passed, else 1."""
-    caches = cache_root() / "checks" / content_key([str(pack), str(environment.python)])
-    own_caches = {
-        "RUFF_CACHE_DIR": str(caches / "ruff"),
-        # No cache: it goes on missing a module that has been added since, and seeing one that has been removed.
-        "MYPY_CACHE_DIR": os.devnull,
-        "HYPOTHESIS_STORAGE_DIRECTORY": str(caches / "hypothesis"),
-    }
-    place = Workplace(environment, pack, {**environment.variables(), **own_caches}, verbose)
+def run(
+    environment: Environment,
+    others: Sequence[Environment],
+    pack: Path,
+    pytest_arguments: Sequence[str],
+    verbose: bool,
+) -> int:
+    """Runs every check, whatever the others say, and sums up; 0 if all passed, else 1.
+
+    Args:
+        environment: where everything is checked.
+        others: further hosts, on which the contract tests run meanwhile.
+        pack: the repository root.
+        pytest_arguments: what pytest is given besides.
+        verbose: whether commands are shown.
+    """
+    place = _workplace(environment, pack, verbose)
     checks: dict[str, Callable[[], int]] = {
         "ruff check": lambda: place.call("-m", "ruff", "check", "."),
         "ruff format": lambda: place.call("-m", "ruff", "format", "--check", "."),
@@ -77,9 +87,38 @@ def run(environment: Environment, pack: Path, pytest_arguments: Sequence[str], v
         "pytest": lambda: run_tests(place, pytest_arguments),
     }
     print(f"ComfyUI {environment.comfyui_version} at {environment.comfyui}", flush=True)
-    results = [_timed(name, check) for name, check in checks.items()]
+    with ThreadPoolExecutor(max_workers=1) as background:
+        contracts = [background.submit(_contract, _workplace(other, pack, verbose)) for other in others]
+        results = [_timed(name, check) for name, check in checks.items()]
+        for other, contract in zip(others, contracts, strict=True):
+            results.append(_timed(f"contract {other.comfyui_version}", partial(_report, contract)))
     print("\n".join(["", *(line for line, _ in results)]), flush=True)
     return 0 if all(passed for _, passed in results) else 1
+
+
+def _workplace(environment: Environment, pack: Path, verbose: bool) -> Workplace:
+    caches = cache_root() / "checks" / content_key([str(pack), str(environment.python)])
+    own_caches = {
+        "RUFF_CACHE_DIR": str(caches / "ruff"),
+        "MYPY_CACHE_DIR": str(caches / "mypy"),
+        "HYPOTHESIS_STORAGE_DIRECTORY": str(caches / "hypothesis"),
+    }
+    return Workplace(environment, pack, {**environment.variables(), **own_caches}, verbose)
+
+
+def _contract(place: Workplace) -> subprocess.CompletedProcess[str]:
+    """The contract tests on an older host; the random search is for the newest."""
+    tests = place.pack / "tests"
+    options = ["-c", "pytest.ini", "--rootdir", ".", "-q", "-m", "not slow", f"--ignore={tests / RANDOM_SEARCH}"]
+    command = [str(place.environment.python), "-m", "pytest", *options, str(tests / "contract")]
+    return subprocess.run(command, cwd=tests, env=place.variables, check=False, capture_output=True, text=True)
+
+
+def _report(contract: Future[subprocess.CompletedProcess[str]]) -> int:
+    """Wait for a run in the background and show its output in one piece."""
+    done = contract.result()
+    print(done.stdout + done.stderr, flush=True)
+    return done.returncode
 
 
 def _timed(name: str, check: Callable[[], int]) -> tuple[str, bool]:
@@ -87,7 +126,7 @@ def _timed(name: str, check: Callable[[], int]) -> tuple[str, bool]:
     start = time.monotonic()
     code = check()
     outcome = "passed" if code == 0 else f"FAILED (exit code {code})"
-    return f"{name:12} {time.monotonic() - start:6.1f} s  {outcome}", code == 0
+    return f"{name:16} {time.monotonic() - start:6.1f} s  {outcome}", code == 0
 
 
 def check_types(place: Workplace) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import sys
 import traceback
@@ -13,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 
 from . import checks, environment
-from .comfyui import PINS
+from .comfyui import CONTRACT_VERSIONS, PINS
 from .errors import UserError
 
 BAD_USE = 2
@@ -53,7 +54,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True)
     env_help = "set up if needed, and print one JSON line that says where things are"
     commands.add_parser("env", parents=[common, host], help=env_help)
-    test_help = "linter, formatter check, type check and all tests; arguments after -- go to pytest"
+    test_help = "linter, formatter check, type check, all tests, and the contract on older hosts; -- ARGS go to pytest"
     commands.add_parser("test", parents=[common, host], help=test_help)
     demo = commands.add_parser("demo", parents=[common], help="a picture with T-GATE off and on, by a real ComfyUI")
     demo.add_argument("--checkpoint", type=Path, metavar="FILE", help="the checkpoint to use")
@@ -82,7 +83,14 @@ def _env(options: argparse.Namespace) -> int:
 
 def _test(options: argparse.Namespace) -> int:
     ready = environment.ensure(options.comfyui_version, options.verbose)
-    return checks.run(ready, environment.PACK, options.pytest_arguments, options.verbose)
+    others = [environment.ensure(version, options.verbose) for version in _other_hosts(options)]
+    return checks.run(ready, others, environment.PACK, options.pytest_arguments, options.verbose)
+
+
+def _other_hosts(options: argparse.Namespace) -> tuple[str, ...]:
+    """Versions whose contract is tested beside all tests on the newest; none where something else was asked for."""
+    has_choice = options.comfyui_version or options.pytest_arguments or os.environ.get("COMFYUI_PATH")
+    return () if has_choice else CONTRACT_VERSIONS
 
 
 def _demo(options: argparse.Namespace) -> int:

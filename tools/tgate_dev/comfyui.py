@@ -43,6 +43,8 @@ PINS = {
     "0.30.0": Pin("2.6.0", "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a"),
 }
 DEFAULT_VERSION = "0.30.0"
+# On which the contract is tested as well: the oldest supported one, and one between.
+CONTRACT_VERSIONS = ("0.16.3", "0.20.1")
 
 
 def find_local(pack: Path, variables: Mapping[str, str]) -> Comfyui | None:

@@ -18,7 +18,9 @@ from .virtualenv import interpreter, ready_virtualenv
 # `absolute` and not `resolve`: a link in custom_nodes is a place to stand in.
 PACK = Path(__file__).absolute().parents[2]
 # Otherwise glibc gives freed memory back at once and the kernel clears it again: most of the time of CPU tensor work.
-KEEP_FREED_MEMORY = {
+# And waiting threads that spin take the processor from those that work.
+CPU_TENSOR_WORK = {
+    "OMP_WAIT_POLICY": "PASSIVE",
     "MALLOC_MMAP_THRESHOLD_": "33554432",
     "MALLOC_TRIM_THRESHOLD_": "17179869184",
     "MALLOC_TOP_PAD_": "268435456",
@@ -44,7 +46,7 @@ class Environment:
         """Environment variables for programs that run in it: no other Python's packages, memory kept, no byte code."""
         kept = {name: value for name, value in base.items() if name not in OTHER_PYTHONS}
         ours = {"TGATE_COMFYUI": str(self.comfyui), "PYTHONSAFEPATH": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-        return {**kept, **KEEP_FREED_MEMORY, **ours}
+        return {**kept, **CPU_TENSOR_WORK, **ours}
 
 
 def ensure(version: str | None = None, verbose: bool = False) -> Environment:
