@@ -1,0 +1,199 @@
+"""The host's context windows: what a window captured is handed out to that window, wherever it stands in its step."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import comfy.context_windows
+import graphs
+import pytest
+import tiny
+import torch
+import variants
+from comfy.model_patcher import ModelPatcher
+from comfy.patcher_extension import WrappersMP
+from comfy_extras.nodes_context_windows import ContextWindowsManualNode
+from frozen import FrozenAttention
+from host_nodes import call_node, host_node
+from record import recording
+from torch import Tensor
+from variants import ATTENTIONS
+
+GUIDANCE = ["uncond", "cond", "cached_delta", "keep"]
+SETTINGS = {"gate": 4.0, "sp_interval": 3, "fi_interval": 2}
+MODELS = {"frames apart": variants.one_level, "frames attend to each other": variants.svd}
+BATCHED = comfy.context_windows.ContextSchedules.BATCHED
+LOOPED = comfy.context_windows.ContextSchedules.UNIFORM_LOOPED
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def model(request):
+    return MODELS[request.param]()
+
+
+@pytest.fixture(scope="module")
+def stills():
+    """A model to which the frames of a window are a mere batch."""
+    return variants.one_level()
+
+
+def windowed(model: ModelPatcher, schedule: str = BATCHED, **inputs: Any) -> ModelPatcher:
+    """The host's node on a model: windows of 4 frames, without overlap where nothing else is said."""
+    chosen = {"context_length": 4, "context_overlap": 0, "context_stride": 1, "closed_loop": True, "dim": 0, **inputs}
+    if "causal_window_fix" in inspect.signature(ContextWindowsManualNode.execute).parameters:
+        chosen["causal_window_fix"] = False  # it gives most windows a frame more than they have
+    node = {"context_schedule": schedule, "fuse_method": "pyramid", "freenoise": False}
+    return call_node(ContextWindowsManualNode, model=model, **{**node, **chosen})
+
+
+def windows_of_step(model: ModelPatcher, windows: Any) -> ModelPatcher:
+    """`model`, its windows of each step given by a function of the step."""
+    schedule = comfy.context_windows.ContextSchedule("test", lambda frames, handler, options: windows(handler._step))
+    model.model_options["context_handler"].context_schedule = schedule
+    return model
+
+
+def is_close(result: Tensor, expected: Tensor) -> bool:
+    return bool((result - expected).abs().max() < 1e-4 * expected.std())
+
+
+@pytest.mark.parametrize("sampler", ["euler", "heun", "dpmpp_2m"])
+@pytest.mark.parametrize("guidance", GUIDANCE)
+def test_every_window_is_its_own_sampling(model, gated, guidance, sampler):
+    """Windows that do not overlap, the last one shorter."""
+    patched, drawn = gated(model, **SETTINGS, guidance=guidance), tiny.noise(3, batch=10)
+    result = tiny.sample(windowed(patched), drawn=drawn, sampler=sampler, steps=6)
+    alone = [tiny.sample(patched, drawn=window, sampler=sampler, steps=6) for window in drawn.split(4)]
+    assert is_close(result, torch.cat(alone))
+
+
+@pytest.mark.parametrize("guidance", GUIDANCE)
+def test_windows_of_rows_are_their_own_samplings(stills, gated, guidance):
+    """Windows may lie along any dimension: here, bands of a still."""
+    patched, drawn = gated(stills, **SETTINGS, guidance=guidance), tiny.noise(3, height=12)
+    result = tiny.sample(windowed(patched, dim=2), drawn=drawn)
+    alone = [tiny.sample(patched, drawn=band) for band in drawn.split(4, dim=2)]
+    assert is_close(result, torch.cat(alone, dim=2))
+
+
+@pytest.mark.parametrize("guidance", GUIDANCE)
+def test_a_text_for_each_window(stills, gated, guidance):
+    """Each window takes one of the conds of a branch, so there is one each, and guidance may go."""
+    patched, drawn = gated(stills, **SETTINGS, guidance=guidance), tiny.noise(3, batch=8)
+    texts = [tiny.text(1), tiny.text(5)]
+    split = windowed(patched, split_conds_to_windows=True)
+    with recording(stills, split) as record:
+        result = tiny.sample(split, drawn=drawn, positive=graphs.combine(*texts))
+    alone = [tiny.sample(patched, drawn=part, positive=text) for part, text in zip(drawn.split(4), texts, strict=True)]
+    assert is_close(result, torch.cat(alone))
+    assert record.batches == [2] * 8 + [2 if guidance == "keep" else 1] * 8
+    assert record.per_call("cross_attention") == [ATTENTIONS] * 8 + [0] * 8
+
+
+@pytest.mark.parametrize("guidance", GUIDANCE)
+def test_windows_in_another_order_at_each_step(model, gated, guidance):
+    """The same overlapping windows, looped and standing elsewhere in every step: each finds its own captures."""
+    drawn, inputs = tiny.noise(3, batch=8), {"context_overlap": 2}
+    settings = {"gate": 2.0, "fi_interval": 2, "guidance": guidance}
+    patched = windowed(gated(model, **settings), LOOPED, **inputs)
+    with recording(model, patched) as record:
+        result = tiny.sample(patched, drawn=drawn, steps=4)
+    attentions = max(record.per_call("cross_attention"))
+    assert record.per_call("cross_attention") == [attentions] * 8 + [0] * 8
+    frozen = FrozenAttention(gate=2, guidance=guidance, fi_interval=2)
+    expected = tiny.sample(frozen.install(windowed(model, LOOPED, **inputs)), drawn=drawn, steps=4)
+    assert (result - expected).abs().max() < 1e-3 * expected.std()
+
+
+@pytest.mark.parametrize("guidance", GUIDANCE)
+def test_windows_that_shift_begin_anew(model, gated, guidance):
+    """Windows that stay for two steps and come back no more: each of them is gated as a run of two steps."""
+    drawn, steps = tiny.noise(3, batch=8), 8
+    patched = windowed(gated(model, gate=4.0, fi_interval=2, guidance=guidance), LOOPED)
+    with recording(model, patched) as record:
+        result = tiny.sample(patched, drawn=drawn, steps=steps)
+    attentions = max(record.per_call("cross_attention"))
+    assert record.per_call("cross_attention") == [attentions] * 10 + [0] * 2 + [attentions] * 2 + [0] * 2
+    assert record.batches == [2] * 10 + [2 if guidance == "keep" else 1] * 2 + [2] * 2 + [
+        2 if guidance == "keep" else 1
+    ] * 2
+
+    latent = tiny.sample(windowed(model, LOOPED), drawn=drawn, steps=steps, last_step=4)
+    two_steps = gated(model, gate=1.0, fi_interval=2, guidance=guidance)
+    for start, shift in [(4, 1), (6, 3)]:  # the host's uniform windows of steps 4 and 5, of 6 and 7
+        turned, silent = latent.roll(-shift, dims=0), torch.zeros(4, 4, 8, 8)
+        span = {"steps": steps, "start_step": start, "last_step": start + 2}
+        turned = [tiny.sample(two_steps, drawn=silent, latent=window, **span) for window in turned.split(4)]
+        latent = torch.cat(turned).roll(shift, dims=0)
+    assert is_close(result, latent)
+
+
+@pytest.mark.parametrize("guidance", GUIDANCE)
+def test_windows_that_are_new_at_every_step_are_computed_in_full(model, gated, guidance):
+    """A window of the same ordinal and length holds other frames at every step: nothing is reused, nothing changes."""
+
+    def windows(step):
+        return [[(frame + step) % 6 for frame in start] for start in ([0, 1, 2, 3], [2, 3, 4, 5], [4, 5, 0, 1])]
+
+    drawn = tiny.noise(3, batch=6)
+    settings = {"gate": 2.0, "sp_interval": 2, "fi_interval": 3, "guidance": guidance}
+    plain = tiny.sample(windows_of_step(windowed(model), windows), drawn=drawn, steps=5)
+    patched = windows_of_step(windowed(gated(model, **settings)), windows)
+    assert torch.equal(tiny.sample(patched, drawn=drawn, steps=5), plain)
+
+
+@pytest.mark.parametrize("guidance", GUIDANCE)
+def test_a_window_is_its_frames_in_their_order(model, gated, guidance):
+    """The same frames the other way round are another window: row by row, its captures are those of other frames."""
+
+    def windows(step):
+        frames = [0, 1, 2, 3, 4]
+        return [frames if step < 2 else frames[::-1]]
+
+    drawn = tiny.noise(3, batch=5)
+    plain = tiny.sample(windows_of_step(windowed(model), windows), drawn=drawn, steps=3)
+    patched = windows_of_step(windowed(gated(model, gate=2.0, guidance=guidance)), windows)
+    assert torch.equal(tiny.sample(patched, drawn=drawn, steps=3), plain)
+
+
+@pytest.mark.parametrize("order", ["ours first", "ours last"])
+@pytest.mark.parametrize("guidance", ["uncond", "cond", "cached_delta"])
+def test_auxiliary_passes_in_windows_stay_out_of_it(stills, gated, guidance, order):
+    """PAG evaluates every window once more by itself, reads no captures and leaves none."""
+    pag = host_node("nodes_pag", "PerturbedAttentionGuidance", scale=2.0)
+    settings = {**SETTINGS, "guidance": guidance}
+    patched = pag(gated(stills, **settings)) if order == "ours first" else gated(pag(stills), **settings)
+    drawn = tiny.noise(3, batch=8)
+    in_windows = windowed(patched)
+    with recording(stills, in_windows) as record:
+        result = tiny.sample(in_windows, drawn=drawn)
+    alone = [tiny.sample(patched, drawn=window) for window in drawn.split(4)]
+    assert is_close(result, torch.cat(alone))
+    per_step = [record.per_call("cross_attention")[4 * step : 4 * step + 4] for step in range(8)]
+    assert per_step == [[ATTENTIONS] * 4] * 4 + [[0, 0, ATTENTIONS, ATTENTIONS]] * 4
+
+
+def reservation(model: ModelPatcher, drawn: Tensor) -> tuple[float, int]:
+    """Bytes that the host is made to leave free by a run, and the most bytes that its captures took."""
+    asked, runs = [], []
+
+    def look(executor, *args, **kwargs):
+        asked.append(model.model.memory_required(list(args[1])))
+        runs.append(kwargs["model_options"]["transformer_options"].get("tgate_run"))
+        return executor(*args, **kwargs)
+
+    observed = model.clone()
+    observed.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, "look", look)  # innermost: sees what the host is told
+    tiny.sample(observed, drawn=drawn, steps=4)
+    return asked[0], runs[0].statistics.peak_cache_bytes if runs[0] else 0
+
+
+@pytest.mark.parametrize("order", ["windows first", "windows last"])
+def test_room_is_asked_for_the_captures_of_all_windows(stills, gated, order):
+    """The host budgets for one window at a time, but captures of all of them are held at once."""
+    settings, drawn = {"gate": 2.0, "guidance": "keep"}, tiny.noise(3, batch=12)
+    patched = gated(windowed(stills), **settings) if order == "windows first" else windowed(gated(stills, **settings))
+    without, _ = reservation(windowed(stills), drawn)
+    room, peak = reservation(patched, drawn)
+    assert room - without == pytest.approx(peak, rel=1e-3)
