@@ -36,7 +36,7 @@ def start_run(settings: GateConfig | PresetConfig, guider: Any, sigmas: torch.Te
     gate_step = resolve_gate_step(config, schedule, model_sampling.percent_to_sigma)
     run = Run(config, schedule, gate_step, CaptureStorage(config.cache_device, is_memory_short))
     if run.is_plain:
-        logger.info("TGATE: %s of %s steps come before the gate; nothing is changed", gate_step, len(schedule) - 1)
+        logger.info("TGATE: gate at step %s of %s: nothing is changed in this run", gate_step, len(schedule) - 1)
         return None
     return run
 
@@ -44,5 +44,5 @@ def start_run(settings: GateConfig | PresetConfig, guider: Any, sigmas: torch.Te
 def _has_guidance(guider: Any) -> bool:
     """Whether the run guides one branch by another; with cond and uncond alone, the host leaves that out at cfg 1."""
     if set(guider.conds) == {"positive", "negative"}:
-        return not math.isclose(guider.cfg, 1.0)
+        return not math.isclose(getattr(guider, "cfg", 0.0), 1.0)
     return len(guider.conds) > 1

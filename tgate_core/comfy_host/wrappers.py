@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -66,8 +66,8 @@ def predict_noise_wrapper(executor: WrapperExecutor, *args: Any, **kwargs: Any) 
     outer_evaluation, evaluation = run.evaluation, Evaluation(tuple(args[0].shape))
     try:
         run.evaluation = evaluation
-        return executor(*args, **kwargs)
-    except RepeatEvaluation:
+        with suppress(RepeatEvaluation):
+            return executor(*args, **kwargs)
         run.evaluation = evaluation.again()
         return executor(*args, **kwargs)
     finally:

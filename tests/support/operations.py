@@ -1,0 +1,182 @@
+"""Weights that are not simply there: quantised layers, patchers short of memory, and what a run does with both."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import comfy.ops
+import comfy.supported_models
+import pytest
+import tiny
+import torch
+import variants
+from comfy.model_patcher import ModelPatcher
+from comfy.patcher_extension import WrappersMP
+from torch import Tensor, nn
+
+REST = "rest"
+
+
+class QuantisedOperations(comfy.ops.manual_cast):
+    """Operations of a loader that keeps weights quantised, as GGUF loaders do."""
+
+    class Linear(comfy.ops.manual_cast.Linear):
+        """int8 weights, one scale a row; made whole on every use."""
+
+        scale: Tensor | None = None
+        dequantised = 0
+
+        def quantise(self) -> None:
+            """Replace the weight by its quantised form."""
+            weight = self.weight.detach()
+            self.scale = weight.abs().amax(dim=1, keepdim=True) / 127
+            self.weight = nn.Parameter((weight / self.scale).round().to(torch.int8), requires_grad=False)
+
+        def whole_weight(self) -> Tensor:
+            """The weight as it is used, fp32."""
+            assert self.scale is not None
+            return self.weight.to(self.scale.dtype) * self.scale
+
+        def forward_comfy_cast_weights(self, input: Tensor) -> Tensor:
+            """The host's entry to layers that prepare their weights on use."""
+            self.dequantised += 1
+            bias = None if self.bias is None else self.bias.to(input.dtype)
+            return nn.functional.linear(input, self.whole_weight().to(input.dtype), bias)
+
+
+class LowMemoryPatcher(ModelPatcher):
+    """A patcher that is never given more than `budget` bytes on its device, and leaves the rest to be cast on use."""
+
+    budget = 0
+
+    def partially_load(self, device_to: torch.device, extra_memory: float = 0, force_patch_weights: bool = False) -> int:
+        """As the host's, within the budget."""
+        room = self.budget - self.model.model_loaded_weight_memory
+        return super().partially_load(device_to, min(extra_memory, room), force_patch_weights)
+
+
+def attention_layers(model: nn.Module) -> dict[nn.Module, str]:
+    """Layers with weights that an attention consists of, and which of the two of its block: attn1 or attn2."""
+    found: dict[nn.Module, str] = {}
+    for name, module in model.named_modules():
+        slot = next((part for part in name.split(".") if part in ("attn1", "attn2")), None)
+        if slot is not None and getattr(module, "weight", None) is not None:
+            found[module] = slot
+    return found
+
+
+class WeightUse:
+    """How often each network call used weights, by where they belong: attn1, attn2, or the rest of the network."""
+
+    def __init__(self) -> None:
+        self.forwards: list[Counter[str]] = []
+        self.casts: list[Counter[str]] = []
+
+    def of(self, name: str, kind: str) -> list[int]:
+        """One number a call: `forwards` or `casts` of `kind`."""
+        return [counts[kind] for counts in getattr(self, name)]
+
+
+@contextmanager
+def weight_use(run_on: ModelPatcher, model: ModelPatcher | None = None) -> Iterator[WeightUse]:
+    """Record the use of weights of `model`, or of the model that `run_on` runs, in runs of `run_on`.
+
+    Forwards are seen by hooks on the layers themselves; casts and moves, in the host's function for both.
+    """
+    use, network = WeightUse(), (model or run_on).model.diffusion_model
+    slots = attention_layers(network)
+    layers = {layer for layer in network.modules() if getattr(layer, "weight", None) is not None}
+    cast_bias_weight = comfy.ops.cast_bias_weight
+
+    def begin_call(executor: Any, *args: Any, **kwargs: Any) -> Tensor:
+        use.forwards.append(Counter())
+        use.casts.append(Counter())
+        return executor(*args, **kwargs)
+
+    def count_forward(layer: nn.Module, _inputs: Any) -> None:
+        if use.forwards:
+            use.forwards[-1][slots.get(layer, REST)] += 1
+
+    def count_cast(layer: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        if layer in layers and use.casts:
+            use.casts[-1][slots.get(layer, REST)] += 1
+        return cast_bias_weight(layer, *args, **kwargs)
+
+    run_on.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "weight use", begin_call)
+    handles = [layer.register_forward_pre_hook(count_forward) for layer in layers]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(comfy.ops, "cast_bias_weight", count_cast)
+        try:
+            yield use
+        finally:
+            run_on.remove_wrappers_with_key(WrappersMP.APPLY_MODEL, "weight use")
+            for handle in handles:
+                handle.remove()
+
+
+def dequantisations(model: ModelPatcher) -> Counter[str]:
+    """How often the quantised layers of a model were made whole since it was built."""
+    slots = attention_layers(model.model.diffusion_model)
+    counts: Counter[str] = Counter()
+    for layer in model.model.diffusion_model.modules():
+        if isinstance(layer, QuantisedOperations.Linear):
+            counts[slots.get(layer, REST)] += layer.dequantised
+    return counts
+
+
+def lora(model: ModelPatcher, strength: float = 0.5) -> ModelPatcher:
+    """A clone with a random weight patch on every attention layer."""
+    generator = torch.Generator().manual_seed(11)
+    weights = model.model.state_dict()
+    keys = [key for key in weights if ".attn" in key and key.endswith("weight")]
+    patches = {key: ("diff", (torch.randn(weights[key].shape, generator=generator) * 0.1,)) for key in keys}
+    patched = model.clone()
+    assert set(patched.add_patches(patches, strength)) == set(keys)
+    return patched
+
+
+def low_memory(share: float = 0.0, seed: int = 0) -> ModelPatcher:
+    """The model of `tiny.sd15`, of whose weights only a share may be on its device."""
+    whole = tiny.sd15(seed)
+    patcher = LowMemoryPatcher(whole.model, whole.load_device, whole.offload_device)
+    patcher_class = type("LowMemoryPatcher", (LowMemoryPatcher,), {"budget": int(share * whole.model_size())})
+    patcher.__class__ = patcher_class  # clones take their class from the patcher
+    return patcher
+
+
+def stored_in(
+    weights: torch.dtype, computed_in: torch.dtype, operations: Any = None, seed: int = 0, **changes: Any
+) -> ModelPatcher:
+    """A model of one level whose weights are kept in one type and used in another, through the host's choice of
+    operations or those given."""
+    config = comfy.supported_models.SD15({**tiny.SD15_UNET, **variants.ONE_LEVEL, "dtype": weights, **changes})
+    config.set_inference_dtype(weights, computed_in)
+    config.custom_operations = operations
+    model = variants.build(config, seed)
+    model.model.diffusion_model.to(weights)
+    return model
+
+
+def quantised(seed: int = 0) -> ModelPatcher:
+    """A model of one level with quantised linear layers."""
+    model = stored_in(torch.float32, torch.float32, QuantisedOperations, seed)
+    for layer in model.model.diffusion_model.modules():
+        if isinstance(layer, QuantisedOperations.Linear):
+            layer.quantise()
+    return model
+
+
+def made_whole(model: ModelPatcher) -> ModelPatcher:
+    """A model in fp32 with the weights that another one uses: what it has to be equal to."""
+    whole = variants.one_level()
+    layers = dict(model.model.diffusion_model.named_modules())
+    for name, layer in whole.model.diffusion_model.named_modules():
+        source = layers[name]
+        for key, parameter in layer.named_parameters(recurse=False):
+            is_quantised = key == "weight" and isinstance(source, QuantisedOperations.Linear)
+            value = source.whole_weight() if is_quantised else getattr(source, key)
+            parameter.data = value.detach().to(torch.float32)
+    return whole
