@@ -77,7 +77,12 @@ class Run:
     """State of one sampling run: made when it starts, dropped when it ends, however it ends."""
 
     def __init__(
-        self, config: GateConfig, sigmas: Sequence[float], gate_step: int, keep: Callable[[Tensor], Tensor]
+        self,
+        config: GateConfig,
+        sigmas: Sequence[float],
+        gate_step: int,
+        keep: Callable[[Tensor], Tensor],
+        latent_shape: Sequence[int] = (),
     ) -> None:
         """
         Args:
@@ -85,8 +90,10 @@ class Run:
             sigmas: the run's N + 1 noise levels.
             gate_step: first step of the fidelity-improving phase.
             keep: decides where captures live, see `CaptureCache`.
+            latent_shape: shape of the whole latent, (B, C, H, W) or more dimensions; for foreseeing memory alone.
         """
         self.config = config
+        self.latent_shape = tuple(latent_shape)
         self.tracker = StepTracker(sigmas)
         self.schedule = build_schedule(config, self.tracker.steps, gate_step)
         self.cache = CaptureCache(keep, config.cache_limit_mb * 2**20)

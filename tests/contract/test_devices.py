@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import weakref
 from collections import Counter
-from collections.abc import Callable
 
 import comfy.model_management
 import comfy.ops
@@ -15,16 +14,14 @@ import tiny
 import torch
 import variants
 from comfy.model_patcher import ModelPatcher, ModelPatcherDynamic
-from operations import REST, weight_use
-from record import recording
-from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
+from operations import REST, device_reads, left_on, weight_use
 
 GUIDANCE = ["uncond", "cond", "cached_delta", "keep"]
 STEPS = 8
 SETTINGS = {"gate": 4.0, "sp_interval": 2, "fi_interval": 2}
 # With these, self-attention is reused in step 1 (planning) and in 5 and 7; cross-attention from step 4 on.
 SKIPPED = {"attn1": [1, 5, 7], "attn2": [4, 5, 6, 7]}
+LAYERS = 4 * variants.ATTENTIONS  # with weights, in all attentions of one kind of a model of one level
 FP8 = torch.float8_e4m3fn
 
 LOADED = {
@@ -37,11 +34,11 @@ LOADED = {
     "fp8 matrix products": lambda: operations.stored_in(FP8, torch.float32, comfy.ops.fp8_ops),
 }
 WHOLE = {
-    "low memory, nothing on the device": (operations.low_memory, tiny.sd15),
-    "low memory, a third on the device": (lambda: operations.low_memory(0.3), tiny.sd15),
+    "low memory, nothing on the device": (operations.low_memory, variants.one_level),
+    "low memory, a third on the device": (lambda: operations.low_memory(0.3), variants.one_level),
     "low memory with a LoRA": (
         lambda: operations.lora(operations.low_memory(0.3)),
-        lambda: operations.lora(tiny.sd15()),
+        lambda: operations.lora(variants.one_level()),
     ),
     "fp8 weights": (
         lambda: operations.stored_in(FP8, torch.float32),
@@ -116,14 +113,14 @@ def test_memory_that_runs_short_between_runs(gated, share):
 
 def other_network(patched: ModelPatcher) -> ModelPatcher:
     """A clone of a gated model on another real model, as the host's delegates and several devices have it."""
-    return patched.clone(model_override=tiny.sd15(seed=5).get_clone_model_override())
+    return patched.clone(model_override=variants.one_level(seed=5).get_clone_model_override())
 
 
 def multigpu_clone(patched: ModelPatcher) -> ModelPatcher:
     """The clone that the host makes for another device, from the loader's factory."""
     if not hasattr(patched, "deepclone_multigpu"):
         pytest.skip("host has no multi-GPU clones")
-    patched.cached_patcher_init = (tiny.sd15, (5,))
+    patched.cached_patcher_init = (lambda seed: variants.one_level(seed=seed), (5,))
     return patched.deepclone_multigpu(new_load_device=torch.device("cpu"))
 
 
@@ -131,7 +128,7 @@ def matched_multigpu_clone(patched: ModelPatcher) -> ModelPatcher:
     """As above, made before T-GATE was put on: the host brings its settings over when sampling begins."""
     if not hasattr(patched, "match_multigpu_clones"):
         pytest.skip("host has no multi-GPU clones")
-    ungated = tiny.sd15(seed=5)
+    ungated = variants.one_level(seed=5)
     ungated.is_multigpu_base_clone = True
     base = patched.clone()
     base.set_additional_models("multigpu", [ungated])
@@ -143,7 +140,7 @@ def matched_multigpu_clone(patched: ModelPatcher) -> ModelPatcher:
 
 def deep_copy(patched: ModelPatcher) -> ModelPatcher:
     """A clone with its own network from the loader's factory."""
-    patched.cached_patcher_init = (lambda seed, disable_dynamic=False: tiny.sd15(seed), (5,))
+    patched.cached_patcher_init = (lambda seed, disable_dynamic=False: variants.one_level(seed=seed), (5,))
     try:
         return patched.clone(force_deepcopy=True)
     except TypeError:
@@ -156,31 +153,29 @@ NETWORKS = [other_network, multigpu_clone, matched_multigpu_clone, deep_copy]
 @pytest.mark.parametrize("guidance", ["uncond", "cached_delta"])
 @pytest.mark.parametrize("clone", NETWORKS, ids=lambda clone: clone.__name__)
 def test_a_clone_on_another_network_skips_its_own_modules(gated, clone, guidance):
-    model, settings = tiny.sd15(), {**SETTINGS, "guidance": guidance}
+    model, settings = variants.one_level(), {**SETTINGS, "guidance": guidance}
     patched = gated(model, **settings)
     expected = tiny.sample(patched)
     other = clone(patched)
     assert other.model is not model.model
     with weight_use(other) as used, weight_use(other, model) as untouched:
         result = tiny.sample(other)
-    assert torch.equal(result, tiny.sample(gated(tiny.sd15(seed=5), **settings)))
+    assert torch.equal(result, tiny.sample(gated(variants.one_level(seed=5), **settings)))
     assert set(map(len, untouched.forwards)) == {0}
-    assert [used.of("forwards", kind) for kind in SKIPPED] == [expected_use(kind, 28) for kind in SKIPPED]
+    assert [used.of("forwards", kind) for kind in SKIPPED] == [expected_use(kind, LAYERS) for kind in SKIPPED]
     assert torch.equal(tiny.sample(patched), expected)
 
 
 @pytest.mark.parametrize("clone", NETWORKS, ids=lambda clone: clone.__name__)
 def test_both_networks_in_turns(gated, clone):
     """One run after another, on both: each is what it is alone, and unloading clears both."""
-    model = tiny.sd15()
+    model = variants.one_level()
     patched = gated(model, **SETTINGS)
     other = clone(patched)
-    alone = [tiny.sample(gated(tiny.sd15(seed=seed), **SETTINGS)) for seed in (0, 5)]
+    alone = [tiny.sample(gated(variants.one_level(seed=seed), **SETTINGS)) for seed in (0, 5)]
     for _ in range(2):
-        assert [torch.equal(tiny.sample(one), result) for one, result in zip((patched, other), alone, strict=True)] == [
-            True,
-            True,
-        ]
+        for gated_model, expected in zip((patched, other), alone, strict=True):
+            assert torch.equal(tiny.sample(gated_model), expected)
     comfy.model_management.unload_all_models()
     assert left_on(patched) == left_on(other) == []
 
@@ -197,9 +192,9 @@ class DelegatingPatcher(ModelPatcher):
 
 
 def test_the_delegate_of_a_dynamic_patcher_skips_its_own_modules(gated):
-    model = tiny.sd15()
+    model = variants.one_level()
     model.__class__ = DelegatingPatcher
-    model.cached_patcher_init = (lambda seed, disable_dynamic=False: tiny.sd15(seed), (5,))
+    model.cached_patcher_init = (lambda seed, disable_dynamic=False: variants.one_level(seed=seed), (5,))
     patched = gated(model, **SETTINGS)
     assert isinstance(patched, DelegatingPatcher)
     delegate = patched.get_non_dynamic_delegate()
@@ -207,43 +202,58 @@ def test_the_delegate_of_a_dynamic_patcher_skips_its_own_modules(gated):
     assert delegate.model is patched.get_non_dynamic_delegate().model is not model.model
     with weight_use(delegate) as used:
         result = tiny.sample(delegate)
-    assert used.of("forwards", "attn2") == expected_use("attn2", 28)
-    assert torch.equal(result, tiny.sample(gated(tiny.sd15(seed=5), **SETTINGS)))
+    assert used.of("forwards", "attn2") == expected_use("attn2", LAYERS)
+    assert torch.equal(result, tiny.sample(gated(variants.one_level(seed=5), **SETTINGS)))
+
+
+@pytest.mark.parametrize("guidance", GUIDANCE)
+def test_two_devices_share_a_run(gated, guidance):
+    """The host's own threads, one branch on each of two networks: each skips, captures and hands out for itself."""
+    model = variants.one_level()
+    expected = tiny.sample(gated(model, **SETTINGS, guidance=guidance))
+    if not hasattr(model, "deepclone_multigpu"):
+        pytest.skip("host has no multi-GPU clones")
+    model.cached_patcher_init = (variants.one_level, ())
+    second = model.deepclone_multigpu(new_load_device=torch.device("cpu", 0))  # to the host, another than "cpu"
+    second.is_multigpu_base_clone = True
+    model.set_additional_models("multigpu", [second])
+    patched = gated(model, **SETTINGS, guidance=guidance)
+    with weight_use(patched) as ours, weight_use(patched, second) as theirs:
+        result = tiny.sample(patched)
+    assert (result - expected).abs().max() < 1e-4 * expected.std()
+    uses = {kind: [sum(use.of("forwards", kind)) for use in (ours, theirs)] for kind in SKIPPED}
+    last = STEPS if guidance == "keep" else 4  # the gate: the second network has one branch to run until then
+    for kind in SKIPPED:
+        assert uses[kind] == [sum(expected_use(kind, LAYERS)[:steps]) for steps in (STEPS, last)]
 
 
 # --- what stays behind -----------------------------------------------------------------------------------------------
 
 
-def left_on(patcher: ModelPatcher) -> list[str]:
-    """Attention modules, by name, on which something is left."""
-    attentions = [
-        (name, module)
-        for name, module in patcher.model.diffusion_model.named_modules()
-        if name.rsplit(".", 1)[-1] in ("attn1", "attn2")
-    ]
-    assert attentions
-    return [name for name, module in attentions if "forward" in module.__dict__]
+KEPT = {
+    "whole": variants.one_level,
+    "low memory": operations.low_memory,
+    "quantised": operations.quantised,
+    "low memory with a LoRA": LOADED["low memory with a LoRA"],
+}
 
 
-@pytest.mark.parametrize(
-    "make",
-    [tiny.sd15, operations.low_memory, operations.quantised, lambda: operations.lora(operations.low_memory(0.3))],
-    ids=["whole", "low memory", "quantised", "low memory with a LoRA"],
-)
+@pytest.mark.parametrize("make", KEPT.values(), ids=KEPT)
 @pytest.mark.parametrize("ending", ["finished", "failed"])
 def test_unloading_takes_everything_off(gated, make, ending):
     model = make()
-    plain, patched = tiny.sample(model), gated(model, **SETTINGS)
     state = {key: weight.clone() for key, weight in model.model.state_dict().items()}
+    plain, patched = tiny.sample(model), gated(model, **SETTINGS)
 
     def fail(step, *_):
-        if ending == "failed" and step == 5:
+        if step == 5:
             raise RuntimeError("on purpose")
 
-    try:
-        tiny.sample(patched, callback=fail)
-    except RuntimeError as error:
-        assert str(error) == "on purpose"
+    if ending == "failed":
+        with pytest.raises(RuntimeError, match="on purpose"):
+            tiny.sample(patched, callback=fail)
+    else:
+        tiny.sample(patched)
     assert left_on(patched) != []
     comfy.model_management.unload_all_models()
     assert left_on(patched) == []
@@ -251,16 +261,16 @@ def test_unloading_takes_everything_off(gated, make, ending):
     assert torch.equal(tiny.sample(model), plain)
 
 
-def test_a_model_that_is_let_go_is_freed(gated):
-    """Nothing of ours keeps the weights: when the host has unloaded the model, its attentions go with it."""
-    patched = gated(tiny.sd15(), **SETTINGS)
+def test_a_model_that_is_let_go_while_loaded_is_freed(gated):
+    """Nothing of ours holds on to the weights: without any collection, an attention goes with its model."""
+    patched = gated(variants.one_level(), **SETTINGS)
     tiny.sample(patched)
+    assert left_on(patched) != []
     attention = weakref.ref(tiny.blocks(patched)[0].attn2)
-    comfy.model_management.unload_all_models()
     gc.collect()
     gc.disable()
     try:
-        patched.model.current_patcher = None
+        patched.model.current_patcher = None  # the host's own cycle
         del patched
         assert attention() is None
     finally:
@@ -269,50 +279,13 @@ def test_a_model_that_is_let_go_is_freed(gated):
 
 # --- synchronisation -------------------------------------------------------------------------------------------------
 
-SYNCHRONISING = ("_local_scalar_dense", "nonzero", "is_nonzero", "equal", "unique", "masked_select", "argwhere")
-READING = (torch.Tensor.tolist, torch.Tensor.numpy, torch.Tensor.cpu, torch.Tensor.__bool__, torch.Tensor.item)
 
-
-class ReadCounter(TorchDispatchMode):
-    """Counts operations that have to wait for a device: reading a value, or a size that depends on values."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.reads: Counter[str] = Counter()
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        name = func.overloadpacket.__name__
-        if name.startswith(SYNCHRONISING):
-            self.reads[name] += 1
-        return func(*args, **(kwargs or {}))
-
-
-class ConversionCounter(TorchFunctionMode):
-    """Counts what hands a tensor to Python without an operation on the way, as `tolist` does."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.reads: Counter[str] = Counter()
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        if func in READING:
-            self.reads[func.__name__] += 1
-        return func(*args, **(kwargs or {}))
-
-
-def reads_of(patched: ModelPatcher) -> Counter[str]:
-    with ConversionCounter() as conversions, ReadCounter() as operations_:
-        tiny.sample(patched, steps=STEPS)
-    return conversions.reads + operations_.reads
-
-
-@pytest.mark.parametrize("cache_device", ["model", "cpu", "auto"])
 @pytest.mark.parametrize("guidance", GUIDANCE)
 @pytest.mark.parametrize("make", [variants.one_level, tiny.sd15], ids=["2 blocks", "7 blocks"])
-def test_a_pass_reads_the_device_once_whatever_it_skips(gated, make, guidance, cache_device):
+def test_a_pass_reads_the_device_once_whatever_it_skips(gated, make, guidance):
     """Sigma, once a pass, and the schedule, once a run: no read a site, so no wait for captures on their way."""
     model = make()
-    plain = reads_of(model)
-    patched = gated(model, **SETTINGS, guidance=guidance, cache_device=cache_device)
-    more = reads_of(patched) - plain
+    plain = device_reads(model, steps=STEPS)
+    patched = gated(model, **SETTINGS, guidance=guidance, cache_device="cpu")
+    more = device_reads(patched, steps=STEPS) - plain
     assert more == Counter({"_local_scalar_dense": STEPS, "tolist": 1})

@@ -6,6 +6,7 @@ import inspect
 from typing import Any
 
 import comfy.context_windows
+import comfy.model_management
 import graphs
 import pytest
 import tiny
@@ -167,12 +168,18 @@ def test_windows_that_are_new_at_every_step_are_computed_in_full(model, gated, g
 
 
 @pytest.mark.parametrize("guidance", GUIDANCE)
-def test_a_window_is_its_frames_in_their_order(model, gated, guidance):
-    """The same frames the other way round are another window: row by row, its captures are those of other frames."""
+@pytest.mark.parametrize(
+    "later",
+    [
+        pytest.param([4, 3, 2, 1, 0], id="the other way round"),
+        pytest.param([0, 3, 2, 1, 4], id="first and last frame the same"),
+    ],
+)
+def test_a_window_is_its_frames_in_their_order(model, gated, guidance, later):
+    """The same frames in another order are another window: row by row, its captures are those of other frames."""
 
     def windows(step):
-        frames = [0, 1, 2, 3, 4]
-        return [frames if step < 2 else frames[::-1]]
+        return [[0, 1, 2, 3, 4] if step < 2 else later]
 
     drawn = tiny.noise(3, 5, *SMALL)
     plain = tiny.sample(windows_of_step(windowed(model), windows), drawn=drawn, steps=3)
@@ -197,26 +204,31 @@ def test_auxiliary_passes_in_windows_stay_out_of_it(stills, gated, guidance, ord
     assert per_step == [[ATTENTIONS] * 4] * 4 + [[0, 0, ATTENTIONS, ATTENTIONS]] * 4
 
 
-def reservation(model: ModelPatcher, drawn: Tensor) -> tuple[float, int]:
-    """Bytes that the host is made to leave free by a run, and the most bytes that its captures took."""
-    asked, runs = [], []
+def least_memory_asked_for(model: ModelPatcher, drawn: Tensor, monkeypatch: pytest.MonkeyPatch) -> float:
+    """Bytes that a run wants left free at the least when the host loads the model for it."""
+    asked, load_models_gpu = [], comfy.model_management.load_models_gpu
 
-    def look(executor, *args, **kwargs):
-        asked.append(model.model.memory_required(list(args[1])))
-        runs.append(kwargs["model_options"]["transformer_options"].get("tgate_run"))
-        return executor(*args, **kwargs)
+    def look(*args, **kwargs):
+        asked.append(kwargs["minimum_memory_required"])
+        return load_models_gpu(*args, **kwargs)
 
-    observed = model.clone()
-    observed.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, "look", look)  # innermost: sees what the host is told
-    tiny.sample(observed, drawn=drawn, steps=4)
-    return asked[0], runs[0].statistics.peak_cache_bytes if runs[0] else 0
+    with monkeypatch.context() as patch:
+        patch.setattr(comfy.model_management, "load_models_gpu", look)
+        tiny.sample(model, drawn=drawn, steps=4)
+    return asked[0]
 
 
 @pytest.mark.parametrize("order", ["windows first", "windows last"])
-def test_room_is_asked_for_the_captures_of_all_windows(stills, gated, order):
+def test_room_is_asked_for_the_captures_of_all_windows(stills, gated, monkeypatch, order):
     """The host budgets for one window at a time, but captures of all of them are held at once."""
-    settings, drawn = {"gate": 2.0, "guidance": "keep"}, tiny.noise(3, batch=12)
+    settings, drawn, runs = {"gate": 2.0, "guidance": "keep"}, tiny.noise(3, batch=12), []
     patched = gated(windowed(stills), **settings) if order == "windows first" else windowed(gated(stills, **settings))
-    without, _ = reservation(windowed(stills), drawn)
-    room, peak = reservation(patched, drawn)
-    assert room - without == pytest.approx(peak, rel=1e-3)
+
+    def look(executor, *args, **kwargs):
+        runs.append(executor.class_obj.model_options["transformer_options"]["tgate_run"])
+        return executor(*args, **kwargs)
+
+    patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, "look", look)
+    without = least_memory_asked_for(windowed(stills), drawn, monkeypatch)
+    room = least_memory_asked_for(patched, drawn, monkeypatch) - without
+    assert room == pytest.approx(runs[0].statistics.peak_cache_bytes, rel=1e-3)

@@ -16,8 +16,12 @@ import variants
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 REST = "rest"
+SYNCHRONISING = ("_local_scalar_dense", "nonzero", "is_nonzero", "equal", "unique", "masked_select", "argwhere")
+READING = (torch.Tensor.tolist, torch.Tensor.numpy, torch.Tensor.cpu, torch.Tensor.__bool__, torch.Tensor.item)
 
 
 class QuantisedOperations(comfy.ops.manual_cast):
@@ -52,10 +56,10 @@ class LowMemoryPatcher(ModelPatcher):
 
     budget = 0
 
-    def partially_load(self, device_to: torch.device, extra_memory: float = 0, force_patch_weights: bool = False) -> int:
+    def partially_load(self, device_to: torch.device, extra_memory: float = 0, *args: Any, **kwargs: Any) -> int:
         """As the host's, within the budget."""
         room = self.budget - self.model.model_loaded_weight_memory
-        return super().partially_load(device_to, min(extra_memory, room), force_patch_weights)
+        return super().partially_load(device_to, min(extra_memory, room), *args, **kwargs)
 
 
 def attention_layers(model: nn.Module) -> dict[nn.Module, str]:
@@ -139,8 +143,8 @@ def lora(model: ModelPatcher, strength: float = 0.5) -> ModelPatcher:
 
 
 def low_memory(share: float = 0.0, seed: int = 0) -> ModelPatcher:
-    """The model of `tiny.sd15`, of whose weights only a share may be on its device."""
-    whole = tiny.sd15(seed)
+    """A model of one level, of whose weights only a share may be on its device."""
+    whole = variants.one_level(seed=seed)
     patcher = LowMemoryPatcher(whole.model, whole.load_device, whole.offload_device)
     patcher_class = type("LowMemoryPatcher", (LowMemoryPatcher,), {"budget": int(share * whole.model_size())})
     patcher.__class__ = patcher_class  # clones take their class from the patcher
@@ -180,3 +184,50 @@ def made_whole(model: ModelPatcher) -> ModelPatcher:
             value = source.whole_weight() if is_quantised else getattr(source, key)
             parameter.data = value.detach().to(torch.float32)
     return whole
+
+
+def left_on(patcher: ModelPatcher) -> list[str]:
+    """Attention modules, by name, on which something is left."""
+    attentions = [
+        (name, module)
+        for name, module in patcher.model.diffusion_model.named_modules()
+        if name.rsplit(".", 1)[-1] in ("attn1", "attn2")
+    ]
+    assert attentions
+    return [name for name, module in attentions if "forward" in module.__dict__]
+
+
+class ReadCounter(TorchDispatchMode):
+    """Counts operations that have to wait for a device: reading a value, or a size that depends on values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """The host's operation, counted where it waits."""
+        name = func.overloadpacket.__name__
+        if name.startswith(SYNCHRONISING):
+            self.reads[name] += 1
+        return func(*args, **(kwargs or {}))
+
+
+class ConversionCounter(TorchFunctionMode):
+    """Counts what hands a tensor to Python without an operation on the way, as `tolist` does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads: Counter[str] = Counter()
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """The call, counted where it reads."""
+        if func in READING:
+            self.reads[func.__name__] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def device_reads(model: ModelPatcher, **options: Any) -> Counter[str]:
+    """All that a run of `model` waits for, by name."""
+    with ConversionCounter() as conversions, ReadCounter() as operations:
+        tiny.sample(model, **options)
+    return conversions.reads + operations.reads

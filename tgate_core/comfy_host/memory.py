@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import comfy.model_management
@@ -25,25 +25,37 @@ BRANCHES = 2
 def prepare_sampling_wrapper(executor: WrapperExecutor, *args: Any, **kwargs: Any) -> Any:
     """Before the host loads the model: makes it leave room for the captures.
 
-    Positional: model patcher, noise_shape (B, C, …), conds. The host's estimate is linear in the batch size, so room
-    is asked for as a larger batch, which the host uses for nothing else.
+    Positional: model patcher, noise_shape (B, C, …), conds. The host's estimate is linear in the latent's size, so room
+    is asked for as a wider latent, which the host uses for nothing else. Not as a larger batch: context windows over
+    the batch would cut that back to the frames of one window.
     """
     patcher, noise_shape, *rest = args
-    run: Run | None = (kwargs.get("model_options") or {}).get("transformer_options", {}).get(RUN_KEY)
+    model_options = kwargs.get("model_options") or {}
+    run: Run | None = model_options.get("transformer_options", {}).get(RUN_KEY)
     if run is None or run.config.cache_device == "cpu":
         return executor(*args, **kwargs)
-    base = patcher.model.memory_required(list(noise_shape))
-    extra = expected_capture_bytes(run, patcher, noise_shape)
-    wider = [noise_shape[0] * (1 + extra / base), *noise_shape[1:]] if base > 0 else noise_shape
+    base = patcher.model.memory_required(_shape_at_once(noise_shape, model_options))
+    extra = expected_capture_bytes(run, patcher)
+    wider = [*noise_shape[:-1], noise_shape[-1] * (1 + extra / base)] if base > 0 else noise_shape
     return executor(patcher, wider, *rest, **kwargs)
 
 
-def expected_capture_bytes(run: Run, patcher: ModelPatcher, noise_shape: torch.Size) -> int:
-    """Most bytes of captures that a run will hold at once, both branches together."""
+def _shape_at_once(noise_shape: Sequence[float], model_options: dict[str, Any]) -> list[float]:
+    """What of the latent is in the model at once: one window with context windows, whose node may clamp after us."""
+    shape, handler = list(noise_shape), model_options.get("context_handler")
+    dim, length = getattr(handler, "dim", None), getattr(handler, "context_length", None)
+    if dim is not None and length is not None:
+        shape[dim] = min(shape[dim], length)
+    return shape
+
+
+def expected_capture_bytes(run: Run, patcher: ModelPatcher) -> int:
+    """Most bytes of captures that a run will hold at once, both branches and all context windows together."""
     kinds = [kind for kind in ATTENTION_KINDS if any(run.schedule.wanted[kind])]
     # With fi_interval 1 self-attention is given up before cross-attention is captured: never both at once.
     at_once = len(kinds) if run.config.fi_interval > 1 else min(len(kinds), 1)
-    elements = noise_shape[0] * sum(_outputs(patcher.model.diffusion_model, noise_shape[-2], noise_shape[-1]))
+    batch, *_, height, width = run.latent_shape
+    elements = batch * sum(_outputs(patcher.model.diffusion_model, height, width))
     expected = BRANCHES * at_once * elements * comfy.model_management.dtype_size(patcher.model.get_dtype_inference())
     limit = run.config.cache_limit_mb * 2**20
     return min(expected, limit) if limit else expected

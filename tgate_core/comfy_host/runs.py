@@ -18,13 +18,16 @@ from .memory import is_memory_short
 logger = logging.getLogger(__name__)
 
 
-def start_run(settings: GateConfig | PresetConfig, guider: Any, sigmas: torch.Tensor) -> Run | None:
+def start_run(
+    settings: GateConfig | PresetConfig, guider: Any, sigmas: torch.Tensor, latent_shape: torch.Size
+) -> Run | None:
     """State of a run that is about to begin; None where the settings leave it as it would be without T-GATE.
 
     Args:
         settings: what the node put on the model.
         guider: the host's guider, which holds the model and cfg.
         sigmas: the run's noise levels, (N + 1,).
+        latent_shape: shape of what is denoised, (B, C, H, W) or more dimensions.
     """
     schedule = [float(sigma) for sigma in sigmas.tolist()]
     if len(schedule) < 2:
@@ -34,7 +37,7 @@ def start_run(settings: GateConfig | PresetConfig, guider: Any, sigmas: torch.Te
         config = config.resolve(len(schedule) - 1, has_guidance=_has_guidance(guider))
     model_sampling = guider.model_patcher.get_model_object("model_sampling")
     gate_step = resolve_gate_step(config, schedule, model_sampling.percent_to_sigma)
-    run = Run(config, schedule, gate_step, CaptureStorage(config.cache_device, is_memory_short))
+    run = Run(config, schedule, gate_step, CaptureStorage(config.cache_device, is_memory_short), latent_shape)
     if run.is_plain:
         logger.info("TGATE: gate at step %s of %s: nothing is changed in this run", gate_step, len(schedule) - 1)
         return None

@@ -44,7 +44,7 @@ def outer_sample_wrapper(executor: WrapperExecutor, *args: Any, **kwargs: Any) -
     """A sampling run. Positional: noise, latent_image, sampler, sigmas (N + 1 values), …; class_obj is the guider."""
     guider, sigmas = executor.class_obj, args[3]
     options = guider.model_options["transformer_options"]
-    run = start_run(options[SETTINGS_KEY], guider, sigmas)
+    run = start_run(options[SETTINGS_KEY], guider, sigmas, args[0].shape)
     if run is None:
         # The host restores the guider's options itself: this copy is for this run alone.
         guider.model_options["transformer_options"] = without_own_patches(options)
