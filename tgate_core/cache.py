@@ -78,8 +78,11 @@ def gather(captures: Sequence[Capture | None], like: Tensor) -> Tensor | None:
     is_whole = first.count == len(fitting) and all(
         capture.base is first.base and capture.index == index for index, capture in enumerate(fitting)
     )
-    tokens = first.base if is_whole else torch.cat([capture.tokens for capture in fitting])
-    return tokens.to(like.device, non_blocking=True)
+    if is_whole:
+        return first.base.to(like.device, non_blocking=True)
+    # Each on its own way to the device: put together before, they would not be in pinned memory and have to be awaited.
+    chunks = [capture.tokens.to(like.device, non_blocking=True) for capture in fitting]
+    return chunks[0] if len(chunks) == 1 else torch.cat(chunks)
 
 
 def _fits(capture: Capture, like: Tensor, conds: int) -> bool:

@@ -219,16 +219,19 @@ def least_memory_asked_for(model: ModelPatcher, drawn: Tensor, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("order", ["windows first", "windows last"])
-def test_room_is_asked_for_the_captures_of_all_windows(stills, gated, monkeypatch, order):
+@pytest.mark.parametrize("dim", [0, 2, 3], ids=["frames", "rows", "columns"])
+def test_room_is_asked_for_the_captures_of_all_windows(stills, gated, monkeypatch, dim, order):
     """The host budgets for one window at a time, but captures of all of them are held at once."""
-    settings, drawn, runs = {"gate": 2.0, "guidance": "keep"}, tiny.noise(3, batch=12), []
-    patched = gated(windowed(stills), **settings) if order == "windows first" else windowed(gated(stills, **settings))
+    settings, runs = {"gate": 2.0, "guidance": "keep"}, []
+    drawn = tiny.noise(3, **{{0: "batch", 2: "height", 3: "width"}[dim]: 12})
+    alone = windowed(stills, dim=dim)
+    patched = gated(alone, **settings) if order == "windows first" else windowed(gated(stills, **settings), dim=dim)
 
     def look(executor, *args, **kwargs):
         runs.append(executor.class_obj.model_options["transformer_options"]["tgate_run"])
         return executor(*args, **kwargs)
 
     patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, "look", look)
-    without = least_memory_asked_for(windowed(stills), drawn, monkeypatch)
+    without = least_memory_asked_for(alone, drawn, monkeypatch)
     room = least_memory_asked_for(patched, drawn, monkeypatch) - without
     assert room == pytest.approx(runs[0].statistics.peak_cache_bytes, rel=1e-3)

@@ -26,27 +26,32 @@ def prepare_sampling_wrapper(executor: WrapperExecutor, *args: Any, **kwargs: An
     """Before the host loads the model: makes it leave room for the captures.
 
     Positional: model patcher, noise_shape (B, C, …), conds. The host's estimate is linear in the latent's size, so room
-    is asked for as a wider latent, which the host uses for nothing else. Not as a larger batch: context windows over
-    the batch would cut that back to the frames of one window.
+    is asked for as a larger latent, which the host uses for nothing else.
     """
     patcher, noise_shape, *rest = args
     model_options = kwargs.get("model_options") or {}
     run: Run | None = model_options.get("transformer_options", {}).get(RUN_KEY)
     if run is None or run.config.cache_device == "cpu":
         return executor(*args, **kwargs)
-    base = patcher.model.memory_required(_shape_at_once(noise_shape, model_options))
-    extra = expected_capture_bytes(run, patcher)
-    wider = [*noise_shape[:-1], noise_shape[-1] * (1 + extra / base)] if base > 0 else noise_shape
+    shape, windowed_dim = _shape_at_once(noise_shape, model_options)
+    base = patcher.model.memory_required(shape)
+    wider, free_dim = list(noise_shape), len(shape) - (2 if windowed_dim == len(shape) - 1 else 1)
+    if base > 0:
+        wider[free_dim] *= 1 + expected_capture_bytes(run, patcher) / base
     return executor(patcher, wider, *rest, **kwargs)
 
 
-def _shape_at_once(noise_shape: Sequence[float], model_options: dict[str, Any]) -> list[float]:
-    """What of the latent is in the model at once: one window with context windows, whose node may clamp after us."""
+def _shape_at_once(noise_shape: Sequence[float], model_options: dict[str, Any]) -> tuple[list[float], int | None]:
+    """What of the latent is in the model at once, and the dimension that context windows divide, if there are any.
+
+    The node of the windows cuts that dimension back to one window, before us or after us.
+    """
     shape, handler = list(noise_shape), model_options.get("context_handler")
     dim, length = getattr(handler, "dim", None), getattr(handler, "context_length", None)
-    if dim is not None and length is not None:
-        shape[dim] = min(shape[dim], length)
-    return shape
+    if dim is None or length is None or dim >= len(shape):
+        return shape, None
+    shape[dim] = min(shape[dim], length)
+    return shape, dim
 
 
 def expected_capture_bytes(run: Run, patcher: ModelPatcher) -> int:
