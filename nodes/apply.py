@@ -8,6 +8,7 @@ from comfy_api.latest import io
 
 from ..tgate_core.comfy_host.install import apply_preset
 from ..tgate_core.presets import PRESETS
+from .remarks import output
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -44,6 +45,7 @@ class TGATEApply(io.ComfyNode):
                 ),
             ],
             outputs=[io.Model.Output(tooltip="The model with T-GATE; connect it to the sampler.")],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -53,4 +55,4 @@ class TGATEApply(io.ComfyNode):
         Raises:
             ValueError: no such preset, or the model has no attention.
         """
-        return io.NodeOutput(apply_preset(model, preset))
+        return output(apply_preset(model, preset), cls.hidden)

@@ -9,6 +9,7 @@ from comfy_api.latest import io
 from ..tgate_core.comfy_host.install import apply_config
 from ..tgate_core.config import CACHE_DEVICES, GATE_UNITS, GUIDANCE_MODES, MAX_GATE, GateConfig
 from .apply import CATEGORY
+from .remarks import output
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -142,6 +143,7 @@ class TGATEApplyAdvanced(io.ComfyNode):
                 *_scope_inputs(),
             ],
             outputs=[io.Model.Output(tooltip="The model with T-GATE; connect it to the sampler.")],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -178,4 +180,4 @@ class TGATEApplyAdvanced(io.ComfyNode):
             cache_device=cache_device,
             cache_limit_mb=cache_limit_mb,
         )
-        return io.NodeOutput(apply_config(model, config))
+        return output(apply_config(model, config), cls.hidden)

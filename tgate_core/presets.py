@@ -71,12 +71,19 @@ _SD = FamilyRows(
     fast=Row(steps=25, gate=5, sp_interval=3, warm_up=1),
 )
 
+_PIXART = FamilyRows(
+    published=Row(steps=25, gate=15, sp_interval=3, warm_up=2),
+    gentle=Row(steps=25, gate=15),
+    fast=Row(steps=25, gate=10, sp_interval=3, warm_up=2),
+)
+
 ROWS: dict[str, FamilyRows] = {
     "sd15": _SD,
     "sd21": _SD,
     "sdxl": _SDXL,
     "playground-2.5": _SDXL,
     "svd": _SDXL,
+    "pixart": _PIXART,
     FEW_STEP: FamilyRows(
         published=Row(steps=4, gate=1),
         gentle=Row(steps=4, gate=2),
@@ -104,6 +111,11 @@ class PresetConfig:
     def __post_init__(self) -> None:
         if self.preset not in PRESETS:
             raise ValueError(f"TGATE: preset is {self.preset!r}; choose one of: {', '.join(PRESETS)}.")
+
+    @property
+    def is_experimental(self) -> bool:
+        """Whether nobody has published settings for the family."""
+        return self.family == GENERIC
 
     def resolve(self, steps: int, has_guidance: bool) -> GateConfig:
         """Settings for one run.

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
 import comfy.model_base
 import comfy.model_patcher
 import comfy.supported_models
 import pytest
+import server
 import tiny
 import torch
+from comfy.patcher_extension import WrappersMP
+from comfy_api.latest import io
 
 
 @pytest.fixture(scope="module")
@@ -58,19 +62,75 @@ def test_a_model_without_attention_is_refused(pack):
             node.execute(model=bare)
 
 
-def test_a_family_that_is_not_supported_passes_through_with_a_warning(pack, caplog):
+@pytest.fixture(scope="module")
+def joint():
+    """A model whose text and picture share one attention."""
     shape = {"dim": 32, "n_layers": 2, "n_double_layers": 1, "n_heads": 2, "global_conddim": 32, "cond_seq_dim": 16}
     config = comfy.supported_models.AuraFlow({**shape, "dtype": torch.float32})
     device = torch.device("cpu")
-    aura = comfy.model_patcher.ModelPatcher(comfy.model_base.AuraFlow(config), device, device)
+    base = comfy.model_base.AuraFlow(config)
+    tiny.randomise(base.diffusion_model, 0)
+    return comfy.model_patcher.ModelPatcher(base, device, device)
+
+
+def sample_joint(model, **options):
+    return tiny.sample(model, positive=tiny.text(1, width=16), negative=tiny.text(2, width=16), **options)
+
+
+def test_joint_attention_passes_through_and_says_so(pack, joint, caplog):
+    caplog.set_level(logging.INFO)
     for node in pack.nodes.values():
         caplog.clear()
-        passed = node.execute(model=aura).args[0]
-        assert "family AuraFlow are not supported yet" in caplog.text
-        assert passed.model is aura.model
-        assert passed.wrappers == aura.wrappers
-        assert passed.injections == aura.injections
-        assert passed.model_options == aura.model_options
+        passed = node.execute(model=joint).args[0]
+        assert "joint attention: nothing to freeze; only guidance can be dropped" in caplog.text
+        assert "set guidance to cached_delta or cond" in caplog.text
+        assert passed.model is joint.model
+        assert passed.wrappers == joint.wrappers
+        assert passed.injections == joint.injections
+        assert passed.model_options == joint.model_options
+
+
+@pytest.mark.parametrize("guidance", ["cond", "cached_delta"])
+def test_joint_attention_drops_guidance_if_asked_to(pack, joint, caplog, guidance):
+    caplog.set_level(logging.INFO)
+    patched = pack.nodes["TGATEApplyAdvanced"].execute(model=joint, gate=4.0, guidance=guidance).args[0]
+    batches = []
+
+    def look(executor, *args, **kwargs):
+        batches.append(len(args[5]["cond_or_uncond"]))
+        return executor(*args, **kwargs)
+
+    patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "look", look)
+    result = sample_joint(patched)
+    assert batches == [2] * 4 + [1] * 4
+    assert torch.isfinite(result).all()
+    assert "0 of 0 attentions reused, guidance dropped in 4 evaluations" in caplog.text
+
+
+def test_joint_attention_keeps_guidance_where_the_rest_would_not_know_the_prompt(pack, joint):
+    patched = pack.nodes["TGATEApplyAdvanced"].execute(model=joint, gate=2.0, guidance="uncond").args[0]
+    assert torch.equal(sample_joint(patched), sample_joint(joint))
+
+
+@pytest.fixture
+def prompt_server():
+    """The host's own server, not listening; the messages that it would send are in its queue."""
+    loop = asyncio.new_event_loop()
+    made = server.PromptServer(loop)
+    yield made
+    del server.PromptServer.instance
+    loop.close()
+
+
+def test_what_a_node_has_to_say_is_shown_under_it(pack, joint, model, prompt_server):
+    node = pack.nodes["TGATEApply"].PREPARE_CLASS_CLONE({"hidden_inputs": {io.Hidden.unique_id: "7"}})
+    node.execute(model=joint)
+    node.execute(model=model)
+    prompt_server.loop.call_soon(prompt_server.loop.stop)
+    prompt_server.loop.run_forever()  # hands what was sent from the node to the queue
+    ((event, message, _),) = [prompt_server.messages.get_nowait() for _ in range(prompt_server.messages.qsize())]
+    assert event == server.BinaryEventTypes.TEXT
+    assert message.startswith(b"\x00\x00\x00\x017joint attention: nothing to freeze")
 
 
 def test_of_two_nodes_in_a_row_the_last_wins_with_a_log_line(model, gated, caplog):

@@ -13,6 +13,7 @@ import torch
 from comfy.ldm.modules.attention import BasicTransformerBlock
 
 CONTEXT = 32
+SCALES = ("weight", "gamma")  # what the host's classes call the factors of a normalisation
 SD15_UNET: dict[str, Any] = {
     "image_size": 32,
     "in_channels": 4,
@@ -49,7 +50,7 @@ def randomise(module: torch.nn.Module, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in module.named_parameters():
         if "norm" in name or parameter.ndim == 1:
-            parameter.data = torch.ones_like(parameter) if name.endswith("weight") else torch.zeros_like(parameter)
+            parameter.data = torch.ones_like(parameter) if name.endswith(SCALES) else torch.zeros_like(parameter)
             continue
         fan_in = parameter[0].numel()
         parameter.data = torch.randn(parameter.shape, generator=generator) / fan_in**0.5
@@ -63,7 +64,12 @@ def text(seed: int, tokens: int = 8, width: int = CONTEXT, **options: Any) -> li
 
 def noise(seed: int, batch: int = 1, height: int = 8, width: int = 8, channels: int = 4) -> torch.Tensor:
     """Seeded noise, latent shape (B, C, H, W)."""
-    return torch.randn(batch, channels, height, width, generator=torch.Generator().manual_seed(2000 + seed))
+    return noise_of(seed, (batch, channels, height, width))
+
+
+def noise_of(seed: int, shape: Sequence[int]) -> torch.Tensor:
+    """Seeded noise of any shape."""
+    return torch.randn(tuple(shape), generator=torch.Generator().manual_seed(2000 + seed))
 
 
 def sample(
@@ -80,12 +86,11 @@ def sample(
     drawn: torch.Tensor | None = None,
     **options: Any,
 ) -> torch.Tensor:
-    """One run of the host's KSampler from `latent` and seeded noise, or `drawn`; returns the latent (B, C, H, W)."""
+    """One run of the host's KSampler from `latent` and seeded noise, or `drawn`; returns the latent (B, C, …)."""
     start = torch.zeros_like(noise(seed) if drawn is None else drawn) if latent is None else latent
     runner = comfy.samplers.KSampler(model, steps, torch.device("cpu"), sampler, scheduler, options.pop("denoise", 1.0))
-    seeded = noise(seed, *(start.shape[0], *start.shape[2:]), channels=start.shape[1])
     return runner.sample(
-        seeded if drawn is None else drawn,
+        noise_of(seed, start.shape) if drawn is None else drawn,
         text(1) if positive is None else positive,
         text(2) if negative is None else negative,
         cfg=cfg,

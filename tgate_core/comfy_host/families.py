@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from comfy.ldm.modules.attention import BasicTransformerBlock
-from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from torch import nn
 
+from ..architectures import UNET, Architecture, architecture_of, attention_sites
 from ..presets import GENERIC
 
 if TYPE_CHECKING:
@@ -19,17 +19,18 @@ _FAMILY_OF_CONFIG = {
     "SD20": "sd21",
     "SDXL": "sdxl",
     "SVD_img2vid": "svd",
+    "PixArtAlpha": "pixart",
 }
 _PLAYGROUND_LATENT = "SDXL_Playground_2_5"
 
 
-def is_supported(model: ModelPatcher) -> bool:
-    """Whether the model is built from the blocks that T-GATE knows how to gate."""
-    return isinstance(model.get_model_object("diffusion_model"), UNetModel)
+def architecture(model: ModelPatcher) -> Architecture | None:
+    """How the model is built; None where T-GATE does not know it, or it has no text cross-attention of its own."""
+    return architecture_of(model.get_model_object("diffusion_model"))
 
 
 def family_of(model: ModelPatcher) -> str:
-    """Preset family of a supported model."""
+    """Preset family of a model."""
     config = getattr(model.model, "model_config", None)
     if type(getattr(model.model, "latent_format", None)).__name__ == _PLAYGROUND_LATENT:
         return "playground-2.5"
@@ -40,6 +41,11 @@ def family_of(model: ModelPatcher) -> str:
 
 
 def attention_modules(diffusion_model: nn.Module) -> list[nn.Module]:
-    """Self- and cross-attention modules of a UNet, in the order of its modules."""
-    blocks = [module for module in diffusion_model.modules() if isinstance(module, BasicTransformerBlock)]
-    return [attention for block in blocks for attention in (block.attn1, block.attn2) if attention is not None]
+    """Self- and cross-attention modules of a network that T-GATE knows, in the order of its modules; else none."""
+    known = architecture_of(diffusion_model)
+    if known is None:
+        return []
+    if known is UNET:
+        blocks = [module for module in diffusion_model.modules() if isinstance(module, BasicTransformerBlock)]
+        return [attention for block in blocks for attention in (block.attn1, block.attn2) if attention is not None]
+    return [site.module for site in attention_sites(diffusion_model, known)]

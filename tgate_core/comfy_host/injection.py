@@ -1,4 +1,4 @@
-"""Skipping an attention module: its `forward` is wrapped while the host has the model patched.
+"""Skipping an attention module: something stands in for its `forward` while the host has the model patched.
 
 A patch cannot keep the module that follows it from running, and shortened inputs crash other nodes. The host's own
 way to wrap a module's `forward` is a PatcherInjection: it is put on when the model is loaded, taken off before another
@@ -7,42 +7,19 @@ patcher uses it, and always given the patcher, so that clones of the patcher wra
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-import torch
 from comfy.patcher_extension import CallbacksMP, PatcherInjection
-from torch import Tensor, nn
+from torch import nn
 
+from ..architectures import UNET, architecture_of, attention_sites
 from .families import attention_modules
-from .keys import CALL_KEY, PATCHER_KEY, RUN_KEY
+from .forwards import GatedForward, PatchedForward, StandInForward
+from .keys import PATCHER_KEY
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
-
-
-class SkippableForward:
-    """Stands in for the `forward` of one attention module; without a network call that skips, it just calls it."""
-
-    def __init__(self, module: nn.Module) -> None:
-        self.replaced: Callable[..., Tensor] | None = module.__dict__.get("forward")
-        # A weak reference: the module holds this object, and a cycle would keep its weights alive after its model.
-        self._module = weakref.ref(module)
-
-    def __call__(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """Attention output for `x`, (B, tokens, channels); `x` itself where a capture takes the output's place."""
-        options = kwargs.get("transformer_options", {})
-        call = options.get(CALL_KEY)
-        if call is not None and call.is_handing_out:
-            return x
-        run = options.get(RUN_KEY)
-        if run is not None and not torch.compiler.is_compiling():  # a compiled count would be a constant
-            run.statistics.attention_computed += 1
-        if self.replaced is not None:
-            return self.replaced(x, *args, **kwargs)
-        module: Any = self._module()
-        return type(module).forward(module, x, *args, **kwargs)
 
 
 def add_skip_injection(model: ModelPatcher) -> None:
@@ -63,16 +40,26 @@ def add_skip_injection(model: ModelPatcher) -> None:
 
 
 def _inject(patcher: ModelPatcher) -> None:
-    for module in attention_modules(patcher.model.diffusion_model):
-        if not isinstance(module.__dict__.get("forward"), SkippableForward):
-            module.forward = SkippableForward(module)
+    for module, forward in _stand_ins(patcher):
+        if not isinstance(module.__dict__.get("forward"), StandInForward):
+            module.forward = forward
+
+
+def _stand_ins(patcher: ModelPatcher) -> Iterator[tuple[nn.Module, StandInForward]]:
+    network = patcher.model.diffusion_model
+    known = architecture_of(network)
+    if known is UNET:
+        yield from ((module, PatchedForward(module)) for module in attention_modules(network))
+    elif known is not None:
+        for site in attention_sites(network, known):
+            yield site.module, GatedForward(site, known, patcher.model)
 
 
 def _eject(patcher: ModelPatcher) -> None:
     # The host ejects more often than it injects (clones copy the flag): ejecting twice has to be harmless.
     for module in attention_modules(patcher.model.diffusion_model):
         forward = module.__dict__.get("forward")
-        if not isinstance(forward, SkippableForward):
+        if not isinstance(forward, StandInForward):
             continue
         if forward.replaced is None:
             del module.forward

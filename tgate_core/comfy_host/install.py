@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from comfy.patcher_extension import WrappersMP
 
+from ..architectures import UNET
 from ..config import GateConfig
 from ..presets import PresetConfig
-from .families import attention_modules, family_of, is_supported
+from .families import architecture, attention_modules, family_of
 from .injection import add_skip_injection
 from .keys import PATCHER_KEY, SETTINGS_KEY
 from .memory import prepare_sampling_wrapper
@@ -26,52 +28,81 @@ _WRAPPERS = {
     WrappersMP.CALC_COND_BATCH: calc_cond_batch_wrapper,
     WrappersMP.APPLY_MODEL: apply_model_wrapper,
 }
+NOTHING_TO_SAVE = "both attentions are off and guidance is kept, so there is nothing to save"
+JOINT_ATTENTION = "joint attention: nothing to freeze; only guidance can be dropped"
+# The uncond branch alone has seen the prompt only through frozen cross-attention.
+NEEDS_COND = f"{JOINT_ATTENTION}, and for that set guidance to cached_delta or cond in TGATE Apply (Advanced)"
+EXPERIMENTAL = "no settings were published for this model: the paper's scaling rule is used, which is experimental"
+NEAREST_WINS = "the model was gated already; the node nearest to the sampler wins"
 
 logger = logging.getLogger(__name__)
 
 
-def apply_preset(model: ModelPatcher, preset: str) -> ModelPatcher:
+@dataclass(frozen=True)
+class Applied:
+    """What a node made of its model.
+
+    Attributes:
+        model: a clone, gated or not.
+        remark: what the user should know about it, if anything.
+    """
+
+    model: ModelPatcher
+    remark: str | None = None
+
+
+def apply_preset(model: ModelPatcher, preset: str) -> Applied:
     """A clone of `model` gated by the preset for its family.
 
     Raises:
         ValueError: no such preset, or the model has no attention.
     """
-    if not _is_gateable(model):
-        return model.clone()
-    return _install(model, PresetConfig(family_of(model), preset))  # type: ignore[arg-type]  # checked when made
+    settings = PresetConfig(family_of(model), preset)  # type: ignore[arg-type]  # checked when made
+    if not _has_cross_attention(model):
+        return _remarked(Applied(model.clone(), f"{NEEDS_COND}; the model is passed on unchanged"))
+    return _install(model, settings, EXPERIMENTAL if settings.is_experimental else None)
 
 
-def apply_config(model: ModelPatcher, config: GateConfig) -> ModelPatcher:
+def apply_config(model: ModelPatcher, config: GateConfig) -> Applied:
     """A clone of `model` gated by explicit settings.
 
     Raises:
         ValueError: the model has no attention.
     """
     if config.gates_nothing:
-        logger.info("TGATE: both attentions are off and guidance is kept, so there is nothing to save")
-        return model.clone()
-    return _install(model, config) if _is_gateable(model) else model.clone()
+        return _remarked(Applied(model.clone(), NOTHING_TO_SAVE))
+    if _has_cross_attention(model):
+        return _install(model, config)
+    if config.guidance in ("cond", "cached_delta"):
+        return _install(model, replace(config, cross_attention=False, self_attention=False), JOINT_ATTENTION)
+    return _remarked(Applied(model.clone(), f"{NEEDS_COND}; the model is passed on unchanged"))
 
 
-def _is_gateable(model: ModelPatcher) -> bool:
-    if not is_supported(model):
-        name = type(model.model).__name__
-        logger.warning("TGATE: models of the family %s are not supported yet; the model is passed on unchanged", name)
+def _has_cross_attention(model: ModelPatcher) -> bool:
+    """Whether the model has attentions that T-GATE can gate, rather than text and picture in one."""
+    if architecture(model) is None:
         return False
     if not attention_modules(model.get_model_object("diffusion_model")):
         raise ValueError("TGATE: model has no attention to gate; connect a text-to-image diffusion model instead.")
     return True
 
 
-def _install(model: ModelPatcher, settings: GateConfig | PresetConfig) -> ModelPatcher:
+def _install(model: ModelPatcher, settings: GateConfig | PresetConfig, remark: str | None = None) -> Applied:
     patched = model.clone()
     options = patched.model_options["transformer_options"]
     if SETTINGS_KEY in options:
-        logger.info("TGATE: the model was gated already; the node nearest to the sampler wins")
+        remark = NEAREST_WINS if remark is None else f"{NEAREST_WINS}; {remark}"
     options[SETTINGS_KEY] = settings
-    add_patches(patched)
+    if architecture(model) is UNET:
+        add_patches(patched)
     for wrapper_type, wrapper in _WRAPPERS.items():
         patched.remove_wrappers_with_key(wrapper_type, PATCHER_KEY)
         patched.add_wrapper_with_key(wrapper_type, PATCHER_KEY, wrapper)
     add_skip_injection(patched)
-    return patched
+    return _remarked(Applied(patched, remark))
+
+
+def _remarked(applied: Applied) -> Applied:
+    if applied.remark is not None:
+        logger.info("TGATE: %s", applied.remark)
+    return applied

@@ -10,9 +10,11 @@ import comfy.model_management
 import torch
 from comfy.ldm.modules.attention import SpatialTransformer
 from comfy.ldm.modules.diffusionmodules.openaimodel import Downsample, UNetModel, Upsample
+from torch import nn
 
+from ..architectures import UNET, architecture_of, attention_sites
 from ..run import Run
-from ..schedule import ATTENTION_KINDS
+from ..schedule import ATTENTION_KINDS, CROSS_ATTENTION
 from .keys import RUN_KEY
 
 if TYPE_CHECKING:
@@ -37,7 +39,7 @@ def prepare_sampling_wrapper(executor: WrapperExecutor, *args: Any, **kwargs: An
     base = patcher.model.memory_required(shape)
     wider, free_dim = list(noise_shape), len(shape) - (2 if windowed_dim == len(shape) - 1 else 1)
     if base > 0:
-        wider[free_dim] *= 1 + expected_capture_bytes(run, patcher) / base
+        wider[free_dim] *= 1 + _bytes_to_reserve(run, patcher, base) / base
     return executor(patcher, wider, *rest, **kwargs)
 
 
@@ -54,13 +56,26 @@ def _shape_at_once(noise_shape: Sequence[float], model_options: dict[str, Any]) 
     return shape, dim
 
 
+def _bytes_to_reserve(run: Run, patcher: ModelPatcher, base: float) -> float:
+    """How much of the captures the host should leave room for, beside the `base` bytes that sampling takes.
+
+    Captures that may live elsewhere are not worth unloading weights for, as those of long videos would.
+    """
+    expected = expected_capture_bytes(run, patcher)
+    if run.config.cache_device != "auto":
+        return expected
+    total = comfy.model_management.get_total_memory(patcher.load_device)
+    taken = base + patcher.model_size() + comfy.model_management.minimum_inference_memory()
+    return max(0.0, min(expected, total - taken))
+
+
 def expected_capture_bytes(run: Run, patcher: ModelPatcher) -> int:
     """Most bytes of captures that a run will hold at once, both branches and all context windows together."""
     kinds = [kind for kind in ATTENTION_KINDS if any(run.schedule.wanted[kind])]
     # With fi_interval 1 self-attention is given up before cross-attention is captured: never both at once.
     at_once = len(kinds) if run.config.fi_interval > 1 else min(len(kinds), 1)
-    batch, *_, height, width = run.latent_shape
-    elements = batch * sum(_outputs(patcher.model.diffusion_model, height, width))
+    batch, _, *size = run.latent_shape
+    elements = batch * sum(_outputs(patcher.model.diffusion_model, size))
     expected = BRANCHES * at_once * elements * comfy.model_management.dtype_size(patcher.model.get_dtype_inference())
     limit = run.config.cache_limit_mb * 2**20
     return min(expected, limit) if limit else expected
@@ -72,8 +87,25 @@ def is_memory_short(device: torch.device) -> bool:
     return bool(free < comfy.model_management.minimum_inference_memory())
 
 
-def _outputs(unet: UNetModel, height: int, width: int) -> Iterator[int]:
-    """Elements of one attention output (tokens * channels) of each transformer block, for one latent."""
+def _outputs(network: nn.Module, size: Sequence[int]) -> Iterator[int]:
+    """Elements of each output (tokens * channels) of one kind of attention, for one latent of this size."""
+    known = architecture_of(network)
+    if known is UNET:
+        yield from _unet_outputs(network, *size[-2:])
+    elif known is not None:
+        tokens = known.token_count(network, size)
+        for site in attention_sites(network, known):
+            if site.rule.kind == CROSS_ATTENTION:
+                yield tokens * _channels(site.module)
+
+
+def _channels(attention: nn.Module) -> int:
+    """Width of what an attention puts out: that of its last layer."""
+    *_, last = (module for module in attention.modules() if isinstance(module, nn.Linear))
+    return last.out_features
+
+
+def _unet_outputs(unet: UNetModel, height: int, width: int) -> Iterator[int]:
     scale = 1
     middle = [] if unet.middle_block is None else [unet.middle_block]
     for stage in (*unet.input_blocks, *middle, *unet.output_blocks):
@@ -84,4 +116,5 @@ def _outputs(unet: UNetModel, height: int, width: int) -> Iterator[int]:
                 scale //= 2
             elif isinstance(layer, SpatialTransformer):
                 tokens = math.ceil(height / scale) * math.ceil(width / scale)
-                yield from (tokens * block.attn1.to_q.in_features for block in layer.transformer_blocks)
+                blocks = (*layer.transformer_blocks, *getattr(layer, "time_stack", ()))
+                yield from (tokens * block.attn1.to_q.in_features for block in blocks)

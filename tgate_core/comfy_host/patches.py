@@ -1,4 +1,4 @@
-"""Attention patches: what the host calls before and after each attention of a UNet block.
+"""Attention patches: what the host calls before and after each attention of a UNet's block.
 
 The host runs a block's attention as a chain: input patches in node order, then a replacement or the module, then
 output patches in node order. T-GATE captures what comes out of the whole chain, and hands it out instead of the whole
@@ -95,7 +95,13 @@ def add_patches(model: ModelPatcher) -> None:
 
 
 def arranged(transformer_options: Options, call: NetworkCall) -> Options:
-    """This network call's options, with T-GATE's patches around all others at the attentions that it gates."""
+    """This network call's options, with T-GATE's patches around all others at the attentions that it gates.
+
+    As they are where T-GATE put no patches on the model: in other networks than UNets the same names of patches stand
+    for other things.
+    """
+    if not _has_own_patches(transformer_options):
+        return transformer_options
     replacements = dict(transformer_options.get("patches_replace", {}))
     gated = GatedCall(call, replacements)
     options = {**transformer_options, CALL_KEY: gated, "patches_replace": replacements}
@@ -108,8 +114,12 @@ def arranged(transformer_options: Options, call: NetworkCall) -> Options:
     return options
 
 
+def _has_own_patches(transformer_options: Options) -> bool:
+    return enter_attn1 in transformer_options.get("patches", {}).get("attn1_patch", ())
+
+
 def without_own_patches(transformer_options: Options) -> Options:
-    """The options with T-GATE's patches left out: nothing of it runs at any attention."""
+    """The options with T-GATE's patches left out: none of them runs at any attention."""
     own = (*_ENTER.values(), *_LEAVE.values())
     patches = {}
     for name, present in transformer_options.get("patches", {}).items():

@@ -18,6 +18,7 @@ from ..model_pass import ModelPass, PassPlan
 from ..network_call import NetworkCall
 from ..request import Place
 from ..run import Evaluation, Run
+from .at_hand import CallAtHand, at_hand
 from .conds import pass_request, window_key
 from .keys import PASS_KEY, RUN_KEY, SETTINGS_KEY
 from .patches import Options, arranged, without_own_patches
@@ -115,15 +116,16 @@ def apply_model_wrapper(executor: WrapperExecutor, *args: Any, **kwargs: Any) ->
         return executor(*args, **kwargs)
     run.statistics.model_calls += 1
     call = _begin_call(transformer_options, args[0])
-    if call is None:
-        return executor(*before, without_own_patches(transformer_options), *args[6:], **kwargs)
-    if COMPILE_KEY in transformer_options.get("wrappers", {}).get(WrappersMP.APPLY_MODEL, {}):
-        run.statistics.note("torch.compile: calls that capture or reuse attention run uncompiled")
-    try:
-        with _uncompiled():
-            return executor(*before, arranged(transformer_options, call), *args[6:], **kwargs)
-    finally:
-        run.statistics.attention_skipped += call.skipped
+    with at_hand(CallAtHand(executor.class_obj, run, call)):
+        if call is None:
+            return executor(*before, without_own_patches(transformer_options), *args[6:], **kwargs)
+        if COMPILE_KEY in transformer_options.get("wrappers", {}).get(WrappersMP.APPLY_MODEL, {}):
+            run.statistics.note("torch.compile: calls that capture or reuse attention run uncompiled")
+        try:
+            with _uncompiled():
+                return executor(*before, arranged(transformer_options, call), *args[6:], **kwargs)
+        finally:
+            run.statistics.attention_skipped += call.skipped
 
 
 def _begin_call(transformer_options: Options, x: Tensor) -> NetworkCall | None:

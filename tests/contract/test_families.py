@@ -1,0 +1,168 @@
+"""Networks with a text cross-attention of their own, beside the UNets: gated by the same rules, site by site."""
+
+from __future__ import annotations
+
+import gc
+
+import comfy.model_management
+import pytest
+import torch
+from comfy.patcher_extension import WrappersMP
+from families import FAMILIES, Family
+from family_record import layer_use
+from frozen_network import FrozenNetwork
+from reference import relative_difference
+
+GUIDANCE = ["uncond", "cond", "cached_delta", "keep"]
+SCHEDULES = {
+    "cross-attention": {"gate": 3, "sp_interval": 1, "fi_interval": 1, "warm_up": 0},
+    "both": {"gate": 4, "sp_interval": 2, "fi_interval": 2, "warm_up": 1},
+    "self-attention from the gate on": {"gate": 3, "sp_interval": 1, "fi_interval": 2, "warm_up": 0},
+}
+# Of "both": in step 1 self-attention is captured anew (warm-up), in 2 computed (even), in 3 captured (last before the
+# gate), in 4 computed again and in 5 reused; cross-attention is frozen from step 4 on.
+COMPUTED = {"self": [1, 1, 1, 1, 1, 0], "cross": [1, 1, 1, 1, 0, 0]}
+HUGE = 1e15
+ROUNDING = 1e-5
+
+
+@pytest.fixture(scope="module", params=FAMILIES, ids=lambda family: family.name)
+def family(request) -> Family:
+    if not request.param.is_available:
+        pytest.skip("this host does not know the model")
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def model(family):
+    return family.make()
+
+
+@pytest.fixture(scope="module")
+def plain(family, model):
+    return family.sample(model)
+
+
+@pytest.fixture
+def gate(gated):
+    """A model gated by one of the schedules."""
+
+    def apply(model, schedule="both", **settings):
+        chosen = SCHEDULES[schedule]
+        return gated(model, **{**chosen, "gate": float(chosen["gate"]), **settings})
+
+    return apply
+
+
+@pytest.mark.parametrize("guidance", GUIDANCE)
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_a_run_is_what_the_schedule_says(family, model, plain, gate, schedule, guidance):
+    frozen = FrozenNetwork(**SCHEDULES[schedule], guidance=guidance, batch_dim=family.batch_dim)
+    with frozen.installed(model, family.pairs(model)) as reference:
+        expected = family.sample(reference)
+    result = family.sample(gate(model, schedule, guidance=guidance))
+    assert relative_difference(result, expected) < ROUNDING
+    assert relative_difference(expected, plain) > 1000 * ROUNDING
+
+
+@pytest.mark.parametrize("guidance", GUIDANCE)
+def test_a_skipped_attention_runs_nothing(family, model, gate, guidance):
+    with layer_use(family, model) as whole:
+        family.sample(model, steps=1)
+    patched = gate(model, guidance=guidance)
+    with layer_use(family, patched) as use:
+        family.sample(patched)
+    assert use.batches == [2, 2, 2, 2] + [2 if guidance == "keep" else 1] * 2
+    for kind, computed in COMPUTED.items():
+        (all_layers,) = whole.of(kind)
+        assert all_layers > 0
+        assert use.of(kind) == [all_layers * times for times in computed]
+
+
+@pytest.mark.parametrize("guidance", GUIDANCE)
+def test_how_the_host_batches_does_not_show(family, model, plain, gate, guidance):
+    patched = gate(model, guidance=guidance)
+    together, factor = family.sample(patched), model.model.memory_usage_factor
+    model.model.memory_usage_factor = HUGE
+    try:
+        apart, plain_apart = family.sample(patched), family.sample(model)
+    finally:
+        model.model.memory_usage_factor = factor
+    # One of these networks (ACE-Step 1.5) lets the conds of a batch see each other, T-GATE or not.
+    allowed = max(ROUNDING, 2 * relative_difference(plain_apart, plain))
+    assert relative_difference(apart, together) < allowed
+
+
+def test_off_is_bit_equal_and_leaves_nothing_behind(family, model, plain, gate):
+    patched = gate(model)
+    assert not torch.equal(family.sample(patched), plain)
+    assert torch.equal(family.sample(gate(model, gate=100.0)), plain)
+    assert torch.equal(family.sample(model), plain)
+    assert not any("forward" in module.__dict__ for module in model.model.diffusion_model.modules())
+
+
+def test_a_run_knows_nothing_of_the_one_before(family, model, gate):
+    patched = gate(model)
+    expected = family.sample(patched)
+    size = (*family.latent[1:-1], family.latent[-1] + 4)
+    family.sample(patched, latent=family.empty_latent(size=size))
+    family.sample(patched, latent=family.empty_latent(batch=2), positive=family.text(5))
+    family.sample(patched, last_step=3)
+    assert torch.equal(family.sample(patched), expected)
+
+
+def test_an_interrupted_run_leaves_nothing(family, model, gate, pack):
+    patched = gate(model)
+    expected = family.sample(patched)
+
+    def interrupt(step, *_):
+        if step == 3:
+            raise comfy.model_management.InterruptProcessingException
+
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        family.sample(patched, callback=interrupt)
+    gc.collect()
+    assert not any(type(item) is pack.core("cache").Capture for item in gc.get_objects())
+    assert torch.equal(family.sample(patched), expected)
+
+
+@pytest.mark.parametrize("guidance", GUIDANCE)
+def test_several_conds_in_a_branch(family, model, gate, guidance):
+    """Two prompts, one of them from the middle on: nothing to merge, and each prompt keeps captures of its own."""
+    positive = [*family.text(1), *family.text(3, start_percent=0.5)]
+    result = family.sample(gate(model, "cross-attention", guidance=guidance), positive=positive)
+    frozen = FrozenNetwork(**SCHEDULES["cross-attention"], guidance="keep", batch_dim=family.batch_dim, lazily=True)
+    with frozen.installed(model, family.pairs(model)) as reference:
+        kept = family.sample(reference, positive=positive)
+    assert torch.isfinite(result).all()
+    assert (relative_difference(result, kept) < ROUNDING) == (guidance in ("uncond", "keep"))
+
+
+def test_room_is_asked_for_just_what_both_branches_take(family, model, gate):
+    runs, shapes = [], []
+
+    def look(executor, *args, **kwargs):
+        result = executor(*args, **kwargs)
+        runs.append(executor.class_obj.model_options["transformer_options"]["tgate_run"])
+        return result
+
+    def look_at_shape(executor, *args, **kwargs):
+        shapes.append(args[1])
+        return executor(*args, **kwargs)
+
+    patched = gate(model, "cross-attention", guidance="keep")
+    patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, "look", look)
+    patched.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, "look", look_at_shape)
+    family.sample(patched)
+    (run,), (shape,) = runs, shapes
+    room = model.model.memory_required(list(shape)) - model.model.memory_required(list(family.empty_latent().shape))
+    # Some networks put a token or two of their own before those of the picture.
+    assert room == pytest.approx(run.cache.peak_bytes, rel=0.05)
+
+
+@pytest.mark.parametrize("preset", ["balanced", "gentle", "fast", "as published"])
+def test_presets_make_a_difference(family, model, plain, pack, preset):
+    patched = pack.nodes["TGATEApply"].execute(model=model, preset=preset).args[0]
+    result = family.sample(patched, steps=12)
+    assert torch.isfinite(result).all()
+    assert not torch.equal(result, family.sample(model, steps=12))

@@ -1,0 +1,54 @@
+"""What the attentions of a family's model really run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from comfy.model_patcher import ModelPatcher
+from comfy.patcher_extension import WrappersMP
+from families import Family
+from torch import Tensor, nn
+
+
+class LayerUse:
+    """Per network call: conds in the batch, and forwards of layers with weights in each kind of attention."""
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+        self.forwards: list[Counter[str]] = []
+
+    def of(self, kind: str) -> list[int]:
+        """Forwards in attentions of one kind, "self" or "cross", one number a call."""
+        return [counts[kind] for counts in self.forwards]
+
+
+@contextmanager
+def layer_use(family: Family, run_on: ModelPatcher) -> Iterator[LayerUse]:
+    """Record runs of `run_on`. Hooks sit on the layers: the attentions' own forwards may be replaced."""
+    use = LayerUse()
+
+    def begin_call(executor: Any, *args: Any, **kwargs: Any) -> Tensor:
+        use.batches.append(len(args[5]["cond_or_uncond"]))
+        use.forwards.append(Counter())
+        return executor(*args, **kwargs)
+
+    def count(kind: str) -> Any:
+        return lambda *_: use.forwards[-1].update([kind])
+
+    handles = [
+        layer.register_forward_pre_hook(count(kind))
+        for pair in family.pairs(run_on)
+        for kind, attention in zip(("self", "cross"), pair, strict=True)
+        for layer in attention.modules()
+        if isinstance(layer, nn.Linear)
+    ]
+    run_on.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "layer use", begin_call)
+    try:
+        yield use
+    finally:
+        run_on.remove_wrappers_with_key(WrappersMP.APPLY_MODEL, "layer use")
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,50 @@
+"""The network call that is being made, for attention modules that the host tells nothing.
+
+The blocks of many networks are not given the host's options, so their attentions cannot find their run there. Each
+thread has a call of its own (with several devices the host makes one thread each), and it is gone when the call ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+from ..network_call import NetworkCall
+from ..run import Run
+
+
+@dataclass(frozen=True)
+class CallAtHand:
+    """A network call.
+
+    Attributes:
+        model: the host's model that is called; attentions of another one are not part of it.
+        run: the sampling run.
+        call: what it hands out and captures; None where everything is computed as usual.
+    """
+
+    model: Any
+    run: Run
+    call: NetworkCall | None
+
+
+_AT_HAND: ContextVar[CallAtHand | None] = ContextVar("tgate_call_at_hand", default=None)
+
+
+@contextmanager
+def at_hand(current: CallAtHand) -> Iterator[None]:
+    """Makes `current` the call at hand of this thread, until the block ends."""
+    token = _AT_HAND.set(current)
+    try:
+        yield
+    finally:
+        _AT_HAND.reset(token)
+
+
+def call_at_hand(model: Any) -> CallAtHand | None:
+    """The call that is being made of `model` in this thread, if any."""
+    current = _AT_HAND.get()
+    return current if current is not None and current.model is model else None
