@@ -30,12 +30,14 @@ class Family:
         network: what the host reads from a checkpoint of it.
         latent: channels and size of its latent.
         text_width: channels of its text embeddings.
-        options: what its conditionings hold besides, made from the conditioning's seed.
+        options: what its conditionings hold besides, made from their seed and their number of tokens.
         build: how the host's model is made from its configuration.
         sites: attentions of each kind.
         blocks: where the network keeps its blocks.
         attentions: how a block calls its self- and its cross-attention.
         batch_dim: batch dimension of what goes in and out of an attention.
+        text_lengths: numbers of tokens that its text may have.
+        sizes: sizes of its latent to draw from; none for that of `latent` alone.
         denoise: share of the noise schedule that is sampled; where it begins very high, little else shows in the end.
     """
 
@@ -44,12 +46,14 @@ class Family:
     network: dict[str, Any] = field(repr=False)
     latent: tuple[int, ...]
     text_width: int
-    options: Callable[[int], dict[str, Any]] = lambda seed: {}
-    build: Callable[[Any], Any] = variants.build
+    options: Callable[[int, int], dict[str, Any]] = field(default=lambda seed, tokens: {}, repr=False)
+    build: Callable[[Any], Any] = field(default=variants.build, repr=False)
     sites: int = BLOCKS
     blocks: str = "blocks"
     attentions: tuple[str, str] = ("self_attn", "cross_attn")
     batch_dim: int = 0
+    text_lengths: tuple[int, ...] = (8,)
+    sizes: tuple[tuple[int, ...], ...] = ()
     denoise: float = 1.0
 
     @property
@@ -70,7 +74,7 @@ class Family:
 
     def text(self, seed: int, tokens: int = 8, **options: Any) -> list[list[Any]]:
         """A conditioning of one random text embedding."""
-        return tiny.text(seed, tokens, self.text_width, **self.options(seed), **options)
+        return tiny.text(seed, tokens, self.text_width, **self.options(seed, tokens), **options)
 
     def empty_latent(self, batch: int = 1, size: tuple[int, ...] | None = None) -> torch.Tensor:
         """An empty latent, (batch, channels, *size)."""
@@ -91,29 +95,32 @@ def build_stable_audio(config: Any) -> comfy.model_patcher.ModelPatcher:
     base = comfy.model_base.StableAudio1(
         config, seconds_start_embedder_weights=weights, seconds_total_embedder_weights=weights
     )
-    tiny.randomise(base.diffusion_model, 0)
+    tiny.randomise(base.requires_grad_(False).diffusion_model, 0)
+    for name, buffer in base.diffusion_model.named_buffers():
+        if name.endswith("inv_freq"):  # made without values: they come with a checkpoint
+            buffer.copy_(torch.linspace(1.0, 0.01, len(buffer)))
     device = torch.device("cpu")
     return comfy.model_patcher.ModelPatcher(base, device, device)
 
 
-def _pooled(width: int) -> Callable[[int], dict[str, Any]]:
-    return lambda seed: {"pooled_output": torch.randn(1, width, generator=torch.Generator().manual_seed(seed))}
+def _pooled(width: int) -> Callable[[int, int], dict[str, Any]]:
+    return lambda seed, tokens: {"pooled_output": torch.randn(1, width, generator=torch.Generator().manual_seed(seed))}
 
 
-def _hunyuan_text(seed: int) -> dict[str, Any]:
+def _hunyuan_text(seed: int, tokens: int) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(4000 + seed)
     return {
-        "attention_mask": torch.ones(1, 8),
+        "attention_mask": torch.ones(1, tokens),
         "conditioning_mt5xl": torch.randn(1, 6, 32, generator=generator),
         "attention_mask_mt5xl": torch.ones(1, 6),
     }
 
 
-def _lyrics(seed: int) -> dict[str, Any]:
+def _lyrics(seed: int, tokens: int) -> dict[str, Any]:
     return {"conditioning_lyrics": torch.tensor([[2, 3 + seed, 5, 7]])}
 
 
-def _lyric_embeddings(seed: int) -> dict[str, Any]:
+def _lyric_embeddings(seed: int, tokens: int) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(5000 + seed)
     return {
         "conditioning_lyrics": torch.randn(1, 4, 16, generator=generator),
@@ -198,7 +205,7 @@ FAMILIES = (
         },
         _VIDEO,
         32,
-        lambda seed: {"attention_mask": torch.ones(1, 8, dtype=torch.int64)},
+        lambda seed, tokens: {"attention_mask": torch.ones(1, tokens, dtype=torch.int64)},
         blocks="transformer_blocks",
         attentions=("attn1", "attn2"),
     ),

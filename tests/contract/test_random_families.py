@@ -1,0 +1,45 @@
+"""Random graphs of networks other than UNets, see `random_graphs`. TGATE_EXAMPLES sets how many."""
+
+from __future__ import annotations
+
+import gc
+from functools import partial
+
+import foreign_nodes
+import hypothesis
+import pytest
+from comfy_extras.nodes_cfg import CFGNorm
+from comfy_extras.nodes_pag import PerturbedAttentionGuidance
+from families import FAMILIES
+from family_nodes import FAMILY_NODES, nodes_for
+from random_graphs import Node, check, graphs, searching
+
+KNOWN = [family for family in FAMILIES if family.is_available]
+OTHER_NODES: dict[str, Node] = {
+    "CFGNorm": lambda model: CFGNorm.execute(model, 0.9)[0],
+    "PAG": lambda model: PerturbedAttentionGuidance.execute(model, 1.0)[0],
+    "unet wrapper": foreign_nodes.unet_wrapper,
+    "cfg function": foreign_nodes.cfg_function,
+    "post-cfg function": foreign_nodes.post_cfg_function,
+    "calc_cond_batch function": foreign_nodes.calc_cond_batch_function,
+}
+# Its conds see each other in a batch, with or without T-GATE.
+DEPEND_ON_BATCH = {"ACE-Step 1.5"}
+
+
+@pytest.fixture(scope="module")
+def models():
+    made = {family.name: family.make() for family in KNOWN}
+    gc.collect()
+    gc.freeze()  # all that exists now is left out of the search for what an example leaves behind
+    yield made
+    gc.unfreeze()
+
+
+@searching(examples=120)
+@hypothesis.given(graph=graphs(KNOWN, [*OTHER_NODES, *FAMILY_NODES]))
+def test_random_graphs(models, gated, pack, graph):
+    own = {name: partial(node, family=graph.family) for name, node in nodes_for(graph.family).items()}
+    nodes = {**OTHER_NODES, **own}
+    hypothesis.assume(nodes.keys() >= {*graph.before, *graph.behind})
+    check(graph, models[graph.family.name], gated, pack, nodes, DEPEND_ON_BATCH)
