@@ -21,7 +21,7 @@ FIXTURES = Path(__file__).resolve().parent / "fixtures"
 @pytest.fixture(scope="session")
 def models() -> dict[str, Any]:
     """The small models by name, as ComfyUI model patchers."""
-    return {name: build_model(shape) for name, shape in MODELS.items()}
+    return {name: build_model(name) for name in MODELS}
 
 
 @pytest.fixture(scope="session")

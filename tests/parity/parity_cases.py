@@ -1,14 +1,15 @@
-"""What both sides of the parity check share: two small models, their weights and inputs, and the schedules.
+"""What both sides of the parity check share: the cases, and how weights and inputs are drawn.
 
 Needs numpy only, so that the published package's environment and the ComfyUI one can both import it. Nothing
-random is stored: every tensor is drawn from a seed made of its own name.
+random is stored: every tensor is drawn from a seed made of its own name. The small models themselves are in
+`parity_unet.py`, `parity_pixart.py` and `parity_svd.py`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ CONTEXT_DIM = 32
 POOLED_DIM = 32
 TEXT_TOKENS = 10
 LATENT_CHANNELS = 4
+PIXELS_PER_LATENT = 8
 
 # Random weights make a bland network. These factors give the text a visible say in the picture (sharper attention,
 # louder attention output), so that a wrong branch or a wrong capture cannot hide below the tolerance.
@@ -31,18 +33,6 @@ _GAINS = {
     "attn2.to_k": 1.5,
     "attn2.to_out.0": 2.0,
 }
-
-
-@dataclass(frozen=True)
-class ModelShape:
-    """A small UNet: one residual block per level, transformers of the given depth (0: none) per level."""
-
-    name: str
-    channels: tuple[int, ...]
-    transformer_depth: tuple[int, ...]
-    heads: tuple[int, ...]
-    linear_projection: bool
-    pooled: bool
 
 
 @dataclass(frozen=True)
@@ -67,18 +57,14 @@ class Case:
     cfg: float = 5.0
 
     @property
-    def plain(self) -> Case:
-        """The same run without T-GATE, which is itself one of the cases."""
-        return next(c for c in PLAIN_CASES if (c.height, c.width, c.batch, c.cfg) == self.inputs)
-
-    @property
     def inputs(self) -> tuple[int, int, int, float]:
+        """What a run depends on besides the schedule."""
         return self.height, self.width, self.batch, self.cfg
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """Noise (batch, 4, height, width); text (batch, tokens, context); pooled (batch, pooled); sizes in pixels."""
+    """Of a text-to-image model. Noise (batch, 4, height, width); text (batch, tokens, context); pooled (batch, pooled); sizes in pixels."""
 
     noise: NDArray[np.float32]
     positive: NDArray[np.float32]
@@ -90,11 +76,7 @@ class Inputs:
     target_size: tuple[int, int]
 
 
-MODELS = {
-    "sd15": ModelShape("sd15", (32, 64, 128), (1, 1, 0), (8, 8, 8), linear_projection=False, pooled=False),
-    # SDXL fixes 64 channels per head; its first level has no transformer.
-    "sdxl": ModelShape("sdxl", (32, 64, 128), (0, 1, 2), (1, 1, 2), linear_projection=True, pooled=True),
-}
+MODELS = ("sd15", "sdxl", "pixart_alpha", "pixart_sigma", "svd")
 
 PLAIN_CASES = (
     Case("plain"),
@@ -118,10 +100,36 @@ GATED_CASES = (
 )
 
 
+_LEFT_OUT = {
+    # This loader gates with guidance only: it has no `lcm` switch.
+    "sd15": {"plain_no_guidance", "no_guidance"},
+    # The same, and the batch of the host's model is the frames of one video.
+    "svd": {"plain_no_guidance", "no_guidance", "plain_batch_2", "batch_2"},
+    # Their latents are large; one interval of the planning phase does.
+    "pixart_alpha": {"self_attention_interval_5"},
+    "pixart_sigma": {"self_attention_interval_5"},
+}
+
+
 def cases(model: str) -> tuple[Case, ...]:
-    """Every case of a model. The package runs T-GATE without guidance for SDXL only (its `lcm` switch)."""
-    chosen = PLAIN_CASES + GATED_CASES
-    return chosen if model == "sdxl" else tuple(case for case in chosen if case.cfg > 1.0)
+    """Every case of a model, the plain ones first."""
+    chosen = [case for case in PLAIN_CASES + GATED_CASES if case.name not in _LEFT_OUT.get(model, ())]
+    return tuple(_fit_pixart(case) if model.startswith("pixart") else case for case in chosen)
+
+
+def plain_case(model: str, case: Case) -> Case:
+    """The same run without T-GATE, which is itself one of the model's cases."""
+    return next(c for c in cases(model) if c.schedule is None and c.inputs == case.inputs)
+
+
+def _fit_pixart(case: Case) -> Case:
+    """The case at a size that ComfyUI's PixArt can embed: its sides average more than 32 latent pixels.
+
+    The flat size is the smaller one, and serves where the shape is not the point too.
+    """
+    is_square = case.height == case.width and case.batch == 1 and case.cfg > 1.0
+    height, width = (34, 34) if is_square else (16, 50)
+    return replace(case, height=height, width=width)
 
 
 def draw(name: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
@@ -133,7 +141,7 @@ def draw(name: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
 def weight(model: str, parameter: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
     """The stand-in weight of one parameter, named as diffusers names it."""
     values = draw(f"{model}/{parameter}", shape)
-    module, kind = parameter.rsplit(".", 1)
+    module, _, kind = parameter.rpartition(".")
     if len(shape) == 1:
         values = 0.1 * values + (1.0 if "norm" in module.rsplit(".", 1)[-1] and kind == "weight" else 0.0)
     else:
@@ -142,20 +150,22 @@ def weight(model: str, parameter: str, shape: tuple[int, ...]) -> NDArray[np.flo
     return values.astype(np.float32)
 
 
+def draw_input(model: str, name: str, *shape: int) -> NDArray[np.float32]:
+    """One input of a model, drawn from its name."""
+    return draw(f"{model}/{name}", shape).astype(np.float32)
+
+
 def make_inputs(model: str, case: Case) -> Inputs:
-    """The inputs of a case: runs of one size share their noise, so a schedule and its plain run can be compared."""
-
-    def tensor(name: str, *shape: int) -> NDArray[np.float32]:
-        return draw(f"{model}/{name}", shape).astype(np.float32)
-
+    """The inputs of a text-to-image case: runs of one size share their noise, so a schedule and its plain run can be
+    compared."""
     # The package mixes the two branches' sizes up when both the batch and the sizes differ; there they are equal.
     negative_size = (512, 640) if case.batch == 1 else (1024, 768)
     return Inputs(
-        noise=tensor("noise", case.batch, LATENT_CHANNELS, case.height, case.width),
-        positive=tensor("positive", case.batch, TEXT_TOKENS, CONTEXT_DIM),
-        negative=tensor("negative", case.batch, TEXT_TOKENS, CONTEXT_DIM),
-        positive_pooled=tensor("positive pooled", case.batch, POOLED_DIM),
-        negative_pooled=tensor("negative pooled", case.batch, POOLED_DIM),
+        noise=draw_input(model, "noise", case.batch, LATENT_CHANNELS, case.height, case.width),
+        positive=draw_input(model, "positive", case.batch, TEXT_TOKENS, CONTEXT_DIM),
+        negative=draw_input(model, "negative", case.batch, TEXT_TOKENS, CONTEXT_DIM),
+        positive_pooled=draw_input(model, "positive pooled", case.batch, POOLED_DIM),
+        negative_pooled=draw_input(model, "negative pooled", case.batch, POOLED_DIM),
         positive_size=(1024, 768),
         negative_size=negative_size,
         target_size=(960, 896),

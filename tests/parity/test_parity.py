@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from parity_cases import MODELS, STEPS, TOLERANCE, Case, cases
+from parity_cases import MODELS, STEPS, TOLERANCE, Case, cases, plain_case
 from parity_host import PublishedRun, distance, sample_case
 
 NOTICEABLE = 100 * TOLERANCE
@@ -30,7 +30,7 @@ def test_latents_are_those_of_the_published_package(
 @pytest.mark.parametrize(("model", "case"), GATED_RUNS)
 def test_every_schedule_is_far_from_plain_sampling(model: str, case: Case, published: dict[str, PublishedRun]) -> None:
     latents = published[model].latents
-    effect = distance(latents[case.name], latents[case.plain.name])
+    effect = distance(latents[case.name], latents[plain_case(model, case).name])
     if case.schedule.gate >= STEPS:
         assert effect == 0
     else:
