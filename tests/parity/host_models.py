@@ -27,9 +27,7 @@ class SamplingJob:
     negative: list[Any]
 
 
-def make_patcher(
-    name: str, config: Any, places: Mapping[str, tuple[str, Part]]
-) -> comfy.model_patcher.ModelPatcher:
+def make_patcher(name: str, config: Any, places: Mapping[str, tuple[str, Part]]) -> comfy.model_patcher.ModelPatcher:
     """A model of the host with drawn weights.
 
     Args:

@@ -57,7 +57,7 @@ def forget_captures(pipeline: Any) -> None:
 
 
 def run_case(kind: ModuleType, model: str, pipeline: Any, case: Case) -> np.ndarray:
-    """The final latents (batch or frames, 4, height, width) of a run of the published package, or of plain diffusers."""
+    """The final latents (batch or frames, 4, height, width) of the published package, or of plain diffusers."""
     forget_captures(pipeline)
     pipeline.scheduler.set_timesteps(STEPS)
     arguments = kind.call_arguments(model, case, pipeline)
@@ -107,6 +107,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="compare with a new run, write nothing")
     check = parser.parse_args().check
     torch.manual_seed(0)
+    torch.set_num_threads(1)  # further ones take longer with models this small, and sum in another order
     FIXTURES.mkdir(exist_ok=True)
     failed = False
     for model in MODELS:

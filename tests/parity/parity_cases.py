@@ -64,7 +64,10 @@ class Case:
 
 @dataclass(frozen=True)
 class Inputs:
-    """Of a text-to-image model. Noise (batch, 4, height, width); text (batch, tokens, context); pooled (batch, pooled); sizes in pixels."""
+    """What a text-to-image model is given.
+
+    Noise (batch, 4, height, width); text (batch, tokens, context); pooled (batch, pooled); sizes in pixels.
+    """
 
     noise: NDArray[np.float32]
     positive: NDArray[np.float32]

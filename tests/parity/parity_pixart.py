@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class PixArtShape:
     """A small PixArt transformer. Alpha is told the picture's size and aspect ratio, Sigma is not.
 
-    A third of the channels embeds a size, a quarter one axis' sine of the position.
+    The channels divide by three (height, width, aspect ratio) and by four (sine and cosine of two coordinates).
     """
 
     name: str

@@ -12,8 +12,8 @@ from parity_pixart import PIXARTS, PixArtShape
 from published import common_arguments, draw_weights, euler, unused_vae
 from tgate import TgatePixArtAlphaLoader, TgatePixArtSigmaLoader
 
-# The package tells the network the picture's size only at this one. It also scales the positions, as ComfyUI does at
-# every size.
+# Only at this sample size does the package tell the network the picture's own size. Positions are scaled with it, to
+# what ComfyUI makes of them for pictures of any size.
 SAMPLE_SIZE = 128
 # The model's own noise levels, without the loud ones: there the first steps leave so much behind in the latents that
 # nothing shows of the later ones.

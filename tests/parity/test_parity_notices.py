@@ -6,10 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from parity_cases import GATED_CASES, TOLERANCE, Case
+from parity_cases import TOLERANCE, Case, cases
 from parity_host import PublishedRun, distance, sample_case
 
-CASES = {case.name: case for case in GATED_CASES}
+# SDXL has every part of the method in an image UNet: sizes and pooled text make its branches differ after the gate.
+MODELS = ("sdxl", "pixart_alpha", "svd")
+CASES = {model: {case.name: case for case in cases(model)} for model in MODELS}
 Break = Callable[[pytest.MonkeyPatch, Any], None]
 
 
@@ -67,24 +69,33 @@ def count_fidelity_interval_from_gate(monkeypatch: pytest.MonkeyPatch, pack: Any
     monkeypatch.setattr(schedule, "self_attention_action", wrong)
 
 
+MISTAKES = [
+    ("gate one step late", shift_gate(1), "cross_attention_only"),
+    ("gate one step early", shift_gate(-1), "cross_attention_only"),
+    ("gate one step late without guidance", shift_gate(1), "no_guidance"),
+    ("gate inside the run instead of at its end", shift_gate(-1), "gate_is_steps"),
+    ("cond instead of uncond", run_cond_after_the_gate, "cross_attention_only"),
+    ("anchor is uncond", anchor_on(lambda uncond, cond: uncond), "cross_attention_only"),
+    ("anchor is cond", anchor_on(lambda uncond, cond: cond), "cross_attention_only"),
+    ("anchor is the sum", anchor_on(lambda uncond, cond: uncond + cond), "gate_1"),
+    ("interval 3 from warm-up", count_planning_interval_from_warm_up, "self_attention_interval_3"),
+    ("interval 5 from warm-up", count_planning_interval_from_warm_up, "self_attention_interval_5"),
+    ("interval from warm-up, batch", count_planning_interval_from_warm_up, "batch_2"),
+    ("fidelity interval from the gate", count_fidelity_interval_from_gate, "fidelity_interval_2"),
+]
+# PixArt's branches differ in their text alone, and that has no way in after the gate but the cross-attention.
+NO_MISTAKE = {("pixart_alpha", "cond instead of uncond")}
 BREAKS = [
-    pytest.param(shift_gate(1), "cross_attention_only", id="gate one step late"),
-    pytest.param(shift_gate(-1), "cross_attention_only", id="gate one step early"),
-    pytest.param(shift_gate(1), "no_guidance", id="gate one step late without guidance"),
-    pytest.param(shift_gate(-1), "gate_is_steps", id="gate inside the run instead of at its end"),
-    pytest.param(run_cond_after_the_gate, "cross_attention_only", id="cond instead of uncond"),
-    pytest.param(anchor_on(lambda uncond, cond: uncond), "cross_attention_only", id="anchor is uncond"),
-    pytest.param(anchor_on(lambda uncond, cond: cond), "cross_attention_only", id="anchor is cond"),
-    pytest.param(anchor_on(lambda uncond, cond: uncond + cond), "gate_1", id="anchor is the sum"),
-    pytest.param(count_planning_interval_from_warm_up, "self_attention_interval_3", id="interval 3 from warm-up"),
-    pytest.param(count_planning_interval_from_warm_up, "self_attention_interval_5", id="interval 5 from warm-up"),
-    pytest.param(count_planning_interval_from_warm_up, "batch_2", id="interval from warm-up, batch"),
-    pytest.param(count_fidelity_interval_from_gate, "fidelity_interval_2", id="fidelity interval from the gate"),
+    pytest.param(model, break_it, name, id=f"{model}, {mistake}")
+    for model in MODELS
+    for mistake, break_it, name in MISTAKES
+    if name in CASES[model] and (model, mistake) not in NO_MISTAKE
 ]
 
 
-@pytest.mark.parametrize(("break_it", "name"), BREAKS)
+@pytest.mark.parametrize(("model", "break_it", "name"), BREAKS)
 def test_a_mistake_in_the_method_is_noticed(
+    model: str,
     break_it: Break,
     name: str,
     models: dict[str, Any],
@@ -93,9 +104,8 @@ def test_a_mistake_in_the_method_is_noticed(
     pack: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # The SDXL-shaped model has every part of the method: sizes and pooled text make its branches differ after the gate.
-    reference, case = published["sdxl"], CASES[name]
+    reference, case = published[model], CASES[model][name]
     break_it(monkeypatch, pack)
-    ours = sample_case(gated(models["sdxl"], case), "sdxl", case, reference.sigmas)
+    ours = sample_case(gated(models[model], case), model, case, reference.sigmas)
     assert ours.isfinite().all()
     assert distance(ours, reference.latents[case.name]) > 5 * TOLERANCE
