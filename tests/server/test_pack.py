@@ -98,4 +98,4 @@ def test_help_page_is_served(server: Server, node: str) -> None:
 
 def test_workflows_are_offered_as_templates(server: Server) -> None:
     templates = server.get_json("/workflow_templates")[PACK_NAME]
-    assert sorted(templates) == ["lcm_sdxl", "sd15", "sdxl"]
+    assert sorted(templates) == ["lcm_sdxl", "ltxv", "pixart_sigma", "sd15", "sdxl", "svd", "wan_t2v"]

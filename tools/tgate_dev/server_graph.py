@@ -17,8 +17,10 @@ NEVER = 2
 BYPASS = 4
 NOTES = ("Note", "MarkdownNote")
 WIDGET_TYPES = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
-# The editor puts a second widget behind a seed, "control after generate": the server does not know it.
+# The editor saves a second widget behind some, which the server does not know: what becomes of a seed after a run, and
+# the button that uploads a picture.
 SEEDS = ("seed", "noise_seed")
+SECOND_WIDGET_OPTIONS = ("control_after_generate", "image_upload")
 
 
 class GraphError(Exception):
@@ -74,7 +76,8 @@ def saved_widgets(info: Mapping[str, Any]) -> Iterator[tuple[str | None, list[An
         if not is_widget(specification):
             continue
         yield name, specification
-        if name in SEEDS or options_of(specification).get("control_after_generate"):
+        options = options_of(specification)
+        if name in SEEDS or any(options.get(option) for option in SECOND_WIDGET_OPTIONS):
             yield None, specification
 
 
