@@ -15,6 +15,7 @@ from tgate_dev.server import Server
 
 REPO = Path(__file__).resolve().parents[2]
 PACK_NAME = "comfyui-tgate-nodes"
+TEST_NODES = REPO / "tests" / "support" / "server_nodes"
 WORKFLOWS = sorted((REPO / "workflows").glob("*.json"))
 
 
@@ -27,7 +28,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         comfyui=Path(os.environ["TGATE_COMFYUI"]),
         base=folder / "comfyui",
         log=folder / "server.log",
-        custom_nodes={PACK_NAME: REPO},
+        custom_nodes={PACK_NAME: REPO, "tgate-test-nodes": TEST_NODES},
         arguments=("--cpu",),
     ) as running:
         yield running

@@ -1,0 +1,127 @@
+"""The shipped workflows of further model families sample on a real server: loader, TGATE Apply and sampler as shipped.
+
+Models are small and random; where text and picture encoders would be needed, test nodes stand in for them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import model_files
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tgate_dev.server import Server
+from tgate_dev.server_client import run_prompt
+from tgate_dev.server_graph import Prompt, to_prompt
+
+REPO = Path(__file__).resolve().parents[2]
+STAND_INS = {"CLIPTextEncode": "TGATETestRandomText", "SVD_img2vid_Conditioning": "TGATETestRandomPicture"}
+NEED_ENCODERS = ("clip", "clip_vision", "init_image", "vae")
+SAVING = ("SaveImage", "SaveAnimatedWEBP")
+
+pytestmark = pytest.mark.slow
+
+
+@dataclass(frozen=True)
+class Family:
+    """A workflow, the small model for it, and how large its latent gets.
+
+    Attributes:
+        workflow: its file, without the ending.
+        make: writes the model.
+        folder: where the server looks for it.
+        loader_input: the input that names it.
+        sizes: inputs to set wherever the workflow has them.
+        latent: shape of what comes of it.
+    """
+
+    workflow: str
+    make: Callable[[Path], None]
+    folder: str
+    loader_input: str
+    sizes: dict[str, int]
+    latent: tuple[int, ...]
+
+
+FAMILIES = [
+    Family(
+        "pixart_sigma",
+        model_files.pixart_sigma,
+        "diffusion_models",
+        "unet_name",
+        {"width": 272, "height": 272},
+        (1, 4, 34, 34),
+    ),
+    Family(
+        "svd",
+        model_files.svd,
+        "checkpoints",
+        "ckpt_name",
+        {"width": 64, "height": 64, "video_frames": 2},
+        (2, 4, 8, 8),
+    ),
+    Family(
+        "wan_t2v",
+        model_files.wan_t2v,
+        "diffusion_models",
+        "unet_name",
+        {"width": 32, "height": 32, "length": 5},
+        (1, 16, 2, 4, 4),
+    ),
+    Family(
+        "ltxv",
+        model_files.ltxv,
+        "checkpoints",
+        "ckpt_name",
+        {"width": 64, "height": 64, "length": 9},
+        (1, 128, 2, 2, 2),
+    ),
+]
+
+
+def prompt_of(family: Family, graph: dict[str, Any], model: str, object_info: dict[str, Any]) -> Prompt:
+    """The workflow with the small model, at a small size, up to the latent."""
+    values = {family.loader_input: model, **family.sizes}
+    prompt = {}
+    for node_id, node in to_prompt(graph, object_info).items():
+        kind, inputs = node["class_type"], node["inputs"]
+        if kind in SAVING:
+            continue
+        if kind == "VAEDecode":
+            kind, inputs = "SaveLatent", {"samples": inputs["samples"], "filename_prefix": family.workflow}
+        if kind in STAND_INS:
+            kind = STAND_INS[kind]
+            inputs = {name: value for name, value in inputs.items() if name not in NEED_ENCODERS}
+        known = {name: values.get(name, value) for name, value in inputs.items()}
+        prompt[node_id] = {"class_type": kind, "inputs": known}
+    return prompt
+
+
+def promised_gate(graph: dict[str, Any]) -> str:
+    """When the note says that the gate is, such as "step 8 of 20"."""
+    note = next(node for node in graph["nodes"] if node["type"] == "MarkdownNote")["widgets_values"][0]
+    promise = re.search(r"from (step \d+ of \d+) on", note, re.IGNORECASE)
+    assert promise is not None
+    return promise[1]
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.workflow)
+def test_workflow_samples(family: Family, server: Server, object_info: dict[str, Any]) -> None:
+    graph = json.loads((REPO / "workflows" / f"{family.workflow}.json").read_text(encoding="utf-8"))
+    model = f"tiny_{family.workflow}.safetensors"
+    family.make(server.base / "models" / family.folder / model)
+    before = len(server.log.read_text(encoding="utf-8", errors="replace"))
+    run_prompt(server, prompt_of(family, graph, model, object_info), lambda node, share: None)
+    latent = load_file(next(server.output.glob(f"{family.workflow}_*.latent")))["latent_tensor"]
+    assert latent.shape == family.latent
+    assert torch.isfinite(latent).all()
+    assert latent.std() > 0
+    log = server.log.read_text(encoding="utf-8", errors="replace")[before:]
+    assert f"gate at {promised_gate(graph)}" in log or "the model is passed on unchanged" in log

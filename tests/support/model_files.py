@@ -1,0 +1,76 @@
+"""Small random models as files that the host's loaders know by their shapes: real classes, as few blocks as go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import comfy.ops
+import safetensors.torch
+import tiny
+import torch
+from comfy.ldm.lightricks.model import LTXVModel
+from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+from comfy.ldm.pixart.pixartms import PixArtMS
+from comfy.ldm.wan.model import WanModel
+
+IN_CHECKPOINT = "model.diffusion_model."
+# The host knows an SVD by its number of blocks and their width.
+SVD: dict[str, Any] = {
+    "image_size": 32,
+    "in_channels": 8,
+    "out_channels": 4,
+    "model_channels": 320,
+    "num_res_blocks": [8],
+    "channel_mult": [1],
+    "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
+    "transformer_depth_output": [0] * 9,
+    "transformer_depth_middle": -2,
+    "context_dim": 1024,
+    "adm_in_channels": 768,
+    "num_classes": "sequential",
+    "num_head_channels": 64,
+    "use_spatial_transformer": True,
+    "use_linear_in_transformer": True,
+    "legacy": False,
+    "extra_ff_mix_layer": True,
+    "use_spatial_context": True,
+    "merge_strategy": "learned_with_images",
+    "merge_factor": 0.0,
+    "video_kernel_size": [3, 1, 1],
+    "use_temporal_resblock": True,
+    "use_temporal_attention": True,
+    "disable_temporal_crossattention": False,
+}
+
+
+def pixart_sigma(path: Path) -> None:
+    """PixArt-Sigma of one block, for UNETLoader."""
+    _save(path, "", PixArtMS(depth=1, model_max_length=300, micro_condition=False, **_common()))
+
+
+def svd(path: Path) -> None:
+    """Stable Video Diffusion of one level, without encoders, for ImageOnlyCheckpointLoader."""
+    _save(path, IN_CHECKPOINT, UNetModel(**SVD, **_common()))
+
+
+def wan_t2v(path: Path) -> None:
+    """Wan 2.1 text to video of two blocks and one head, for UNETLoader."""
+    _save(path, "", WanModel(dim=128, ffn_dim=128, num_heads=1, num_layers=2, **_common()))
+
+
+def ltxv(path: Path) -> None:
+    """LTX-Video of one block, without encoders, for CheckpointLoaderSimple."""
+    sizes = {"cross_attention_dim": 256, "attention_head_dim": 8, "num_layers": 1}
+    _save(path, IN_CHECKPOINT, LTXVModel(**sizes, **_common()))
+
+
+def _common() -> dict[str, Any]:
+    return {"dtype": torch.float32, "device": "cpu", "operations": comfy.ops.disable_weight_init}
+
+
+def _save(path: Path, prefix: str, network: torch.nn.Module) -> None:
+    tiny.randomise(network, seed=0)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    state = {prefix + name: value.half().contiguous() for name, value in network.state_dict().items()}
+    safetensors.torch.save_file(state, path)
