@@ -124,4 +124,4 @@ def test_workflow_samples(family: Family, server: Server, object_info: dict[str,
     assert torch.isfinite(latent).all()
     assert latent.std() > 0
     log = server.log.read_text(encoding="utf-8", errors="replace")[before:]
-    assert f"gate at {promised_gate(graph)}" in log or "the model is passed on unchanged" in log
+    assert f"gate at {promised_gate(graph)}" in log
