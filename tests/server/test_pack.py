@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tgate_dev.server import Server
-from tgate_dev.server_graph import choices_of, input_type, options_of
+from tgate_dev.server_graph import choices_of, input_type, inputs_of, options_of
 
 PACK_NAME = "comfyui-tgate-nodes"
 NODES = {"TGATEApply": "TGATE Apply", "TGATEApplyAdvanced": "TGATE Apply (Advanced)"}
@@ -60,21 +60,20 @@ def test_node_takes_and_gives_a_model(object_info: dict[str, Any], node: str) ->
 @pytest.mark.parametrize("node", NODES)
 def test_every_input_and_output_has_a_tooltip(object_info: dict[str, Any], node: str) -> None:
     info = object_info[node]
-    inputs = [info["input"][kind][name] for kind, names in info["input_order"].items() for name in names]
-    assert all(len(options_of(specification)["tooltip"]) > 20 for specification in inputs)
+    assert all(len(options_of(specification)["tooltip"]) > 20 for specification in inputs_of(info).values())
     assert all(info["output_tooltips"])
 
 
 def test_apply_has_one_preset(object_info: dict[str, Any]) -> None:
     info = object_info["TGATEApply"]
-    assert info["input_order"] == {"required": ["model", "preset"]}
+    assert list(inputs_of(info)) == ["model", "preset"]
     preset = info["input"]["required"]["preset"]
     assert choices_of(preset) == PRESETS
     assert options_of(preset)["default"] == "balanced"
 
 
 def test_advanced_has_its_inputs_in_order(object_info: dict[str, Any]) -> None:
-    assert object_info["TGATEApplyAdvanced"]["input_order"] == {"required": ["model", *(row[0] for row in ADVANCED)]}
+    assert list(inputs_of(object_info["TGATEApplyAdvanced"])) == ["model", *(row[0] for row in ADVANCED)]
 
 
 @pytest.mark.parametrize(("name", "kind", "default", "values"), ADVANCED, ids=[row[0] for row in ADVANCED])
