@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import tiny
 import torch
+from families import FAMILIES
 from host_nodes import host_node
 from record import recording
 
@@ -65,3 +66,20 @@ def test_compiled_gives_what_uncompiled_gives(model, gated, settings, order):
         result = tiny.sample(patched, steps=STEPS)
     assert record.calls == expected.calls
     assert (result - wanted).abs().max() < 1e-4 * wanted.std()
+    # Bypassed afterwards, in the same process: what was compiled with it must not ask for what is no longer there.
+    assert torch.isfinite(tiny.sample(COMPILED(model), steps=STEPS)).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("order", ["ours first", "ours last"])
+@pytest.mark.parametrize("name", ["PixArt-Sigma", "Wan T2V"])
+def test_compiled_networks_without_attention_patches(gated, name, order):
+    family = next(family for family in FAMILIES if family.name == name)
+    model = family.make()
+    settings = {"gate": 3.0, "guidance": "uncond", "sp_interval": 2, "protect_last": 1}
+    wanted = family.sample(gated(model, **settings))
+    result = family.sample(beside(gated, model, order, **settings))
+    assert (result - wanted).abs().max() < 1e-4 * wanted.std()
+    compiled = family.sample(COMPILED(model))  # T-GATE bypassed, in the same process
+    torch._dynamo.reset()
+    assert torch.equal(family.sample(beside(gated, model, order, gate=100.0)), compiled)

@@ -10,20 +10,31 @@ import torch
 from torch import Tensor, nn
 
 from ..architectures import Architecture, AttentionSite, pack, unpack
-from .at_hand import call_at_hand
-from .keys import CALL_KEY, RUN_KEY
+from .at_hand import CallAtHand, call_at_hand
 
 
 class StandInForward:
-    """Calls the `forward` that it stands in for; what derives from it does more."""
+    """Calls the `forward` that it stands in for, and counts; what derives from it does more."""
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, model: Any) -> None:
+        """
+        Args:
+            module: the attention.
+            model: the host's model that it belongs to.
+        """
         self.replaced: Callable[..., Any] | None = module.__dict__.get("forward")
-        # A weak reference: the module holds this object, and a cycle would keep its weights alive after its model.
+        # Weak references: the module holds this object, and a cycle would keep its weights alive after its model.
         self._module = weakref.ref(module)
+        self._model = weakref.ref(model)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def _call_at_hand(self) -> CallAtHand | None:
+        """The network call that the attention is part of; none while torch compiles, as gated calls never are."""
+        return None if torch.compiler.is_compiling() else call_at_hand(self._model())
+
+    def _compute(self, current: CallAtHand | None, args: Any, kwargs: Any) -> Any:
         """The attention as it would be without T-GATE."""
+        if current is not None:
+            current.run.statistics.attention_computed += 1
         if self.replaced is not None:
             return self.replaced(*args, **kwargs)
         module: Any = self._module()
@@ -33,16 +44,12 @@ class StandInForward:
 class PatchedForward(StandInForward):
     """For networks whose patches surround an attention: they decide, this only keeps the module from running."""
 
-    def __call__(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
-        """Attention output for `x`, (B, tokens, channels); `x` itself where a capture takes the output's place."""
-        options = kwargs.get("transformer_options", {})
-        call = options.get(CALL_KEY)
-        if call is not None and call.is_handing_out:
-            return x
-        run = options.get(RUN_KEY)
-        if run is not None and not torch.compiler.is_compiling():  # a compiled count would be a constant
-            run.statistics.attention_computed += 1
-        return super().__call__(x, *args, **kwargs)
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Attention output, (B, tokens, channels); the input itself where a capture takes the output's place."""
+        current = self._call_at_hand()
+        if current is not None and current.call is not None and current.call.is_handing_out:
+            return args[0]
+        return self._compute(current, args, kwargs)
 
 
 class GatedForward(StandInForward):
@@ -55,27 +62,23 @@ class GatedForward(StandInForward):
             architecture: the network's.
             model: the host's model that the network belongs to.
         """
-        super().__init__(site.module)
+        super().__init__(site.module, model)
         self._name = site.name
         self._rule = site.rule
         self._architecture = architecture
-        self._model = weakref.ref(model)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Whatever the attention returns; with a capture in place of its tokens where there is one to reuse."""
-        # A compiled call is never a gated one, and a compiled count would be a constant.
-        current = None if torch.compiler.is_compiling() else call_at_hand(self._model())
-        if current is None:
-            return super().__call__(*args, **kwargs)
-        call, kind = current.call, self._rule.kind
-        if call is not None:
-            x = self._inward(args[0] if args else kwargs[self._architecture.input_name])
-            if call.enter(kind, self._name, 0, x):
-                return pack(self._outward(call.leave(kind, x)), self._rule)
-        current.run.statistics.attention_computed += 1
-        result = super().__call__(*args, **kwargs)
-        tokens = None if call is None else unpack(result, self._rule)
-        if call is None or tokens is None:
+        current = self._call_at_hand()
+        call, kind = None if current is None else current.call, self._rule.kind
+        if call is None:
+            return self._compute(current, args, kwargs)
+        x = self._inward(args[0] if args else kwargs[self._architecture.input_name])
+        if call.enter(kind, self._name, 0, x):
+            return pack(self._outward(call.leave(kind, x)), self._rule)
+        result = self._compute(current, args, kwargs)
+        tokens = unpack(result, self._rule)
+        if tokens is None:
             return result
         return pack(self._outward(call.leave(kind, self._inward(tokens))), self._rule)
 

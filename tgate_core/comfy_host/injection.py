@@ -49,7 +49,7 @@ def _stand_ins(patcher: ModelPatcher) -> Iterator[tuple[nn.Module, StandInForwar
     network = patcher.model.diffusion_model
     known = architecture_of(network)
     if known is UNET:
-        yield from ((module, PatchedForward(module)) for module in attention_modules(network))
+        yield from ((module, PatchedForward(module, patcher.model)) for module in attention_modules(network))
     elif known is not None:
         for site in attention_sites(network, known):
             yield site.module, GatedForward(site, known, patcher.model)

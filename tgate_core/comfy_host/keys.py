@@ -8,3 +8,4 @@ SETTINGS_KEY = "tgate_settings"
 RUN_KEY = "tgate_run"
 PASS_KEY = "tgate_pass"
 CALL_KEY = "tgate_call"
+OWN_KEYS = (SETTINGS_KEY, RUN_KEY, PASS_KEY, CALL_KEY)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..network_call import NetworkCall
 from ..schedule import CROSS_ATTENTION, SELF_ATTENTION, AttentionKind
-from .keys import CALL_KEY
+from .keys import CALL_KEY, OWN_KEYS
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -105,7 +105,7 @@ def arranged(transformer_options: Options, call: NetworkCall) -> Options:
     replacements = dict(transformer_options.get("patches_replace", {}))
     gated = GatedCall(call, replacements)
     options = {**transformer_options, CALL_KEY: gated, "patches_replace": replacements}
-    patches = without_own_patches(transformer_options)["patches"]
+    patches = without_own(transformer_options).get("patches", {})
     for slot in _ENTER:
         before, after = patches.get(f"{slot}_patch", []), patches.get(f"{slot}_output_patch", [])
         patches[f"{slot}_patch"] = [_ENTER[slot], *(_unless_skipped(gated, patch) for patch in before)]
@@ -118,15 +118,21 @@ def _has_own_patches(transformer_options: Options) -> bool:
     return enter_attn1 in transformer_options.get("patches", {}).get("attn1_patch", ())
 
 
-def without_own_patches(transformer_options: Options) -> Options:
-    """The options with T-GATE's patches left out: none of them runs at any attention."""
+def without_own(transformer_options: Options) -> Options:
+    """The options as they would be without T-GATE: none of its patches runs, and nothing shows that they were there.
+
+    A compiled network may have been told not to look at its options again. Once T-GATE is bypassed it would ask for
+    whatever it has seen there, so nothing of ours is to be seen.
+    """
+    options = {key: value for key, value in transformer_options.items() if key not in OWN_KEYS}
+    if not _has_own_patches(options):
+        return options
     own = (*_ENTER.values(), *_LEAVE.values())
-    patches = {}
-    for name, present in transformer_options.get("patches", {}).items():
-        others = [patch for patch in present if patch not in own]
-        if others:
-            patches[name] = others
-    return {**transformer_options, "patches": patches}
+    others = {name: [patch for patch in present if patch not in own] for name, present in options["patches"].items()}
+    options["patches"] = {name: present for name, present in others.items() if present}
+    if not options["patches"]:
+        del options["patches"]
+    return options
 
 
 def _unless_skipped(gated: GatedCall, patch: Patch) -> Patch:

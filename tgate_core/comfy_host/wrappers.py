@@ -21,7 +21,7 @@ from ..run import Evaluation, Run
 from .at_hand import CallAtHand, at_hand
 from .conds import pass_request, window_key
 from .keys import PASS_KEY, RUN_KEY, SETTINGS_KEY
-from .patches import Options, arranged, without_own_patches
+from .patches import Options, arranged, without_own
 from .runs import start_run
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def outer_sample_wrapper(executor: WrapperExecutor, *args: Any, **kwargs: Any) -
     run = start_run(options[SETTINGS_KEY], guider, sigmas, args[0].shape)
     if run is None:
         # The host restores the guider's options itself: this copy is for this run alone.
-        guider.model_options["transformer_options"] = without_own_patches(options)
+        guider.model_options["transformer_options"] = without_own(options)
         return executor(*args, **kwargs)
     options[RUN_KEY] = run
     try:
@@ -118,7 +118,7 @@ def apply_model_wrapper(executor: WrapperExecutor, *args: Any, **kwargs: Any) ->
     call = _begin_call(transformer_options, args[0])
     with at_hand(CallAtHand(executor.class_obj, run, call)):
         if call is None:
-            return executor(*before, without_own_patches(transformer_options), *args[6:], **kwargs)
+            return executor(*before, without_own(transformer_options), *args[6:], **kwargs)
         if COMPILE_KEY in transformer_options.get("wrappers", {}).get(WrappersMP.APPLY_MODEL, {}):
             run.statistics.note("torch.compile: calls that capture or reuse attention run uncompiled")
         try:
