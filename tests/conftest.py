@@ -33,7 +33,11 @@ import comfy.cli_args  # noqa: E402
 
 comfy.cli_args.args.cpu = True
 
+
 import torch  # noqa: E402
+
+# As in ComfyUI's main.py: its server puts a folder on the path later that holds another module of this name.
+import utils.extra_config  # noqa: E402, F401
 
 # The models here are so small that a second thread costs more than it brings.
 torch.set_num_threads(1)

@@ -5,10 +5,12 @@ All are the host's real classes at a few channels; what a class fixes stays as i
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import comfy.ldm.ace.ace_step15
 import comfy.ldm.audio.embedders
 import comfy.model_base
 import comfy.model_patcher
@@ -126,6 +128,13 @@ def _lyric_embeddings(seed: int, tokens: int) -> dict[str, Any]:
         "conditioning_lyrics": torch.randn(1, 4, 16, generator=generator),
         "reference_audio_timbre_latents": [torch.randn(1, 64, 12, generator=generator)],
     }
+
+
+def _ace_encoder() -> dict[str, Any]:
+    """Sizes of the text encoder, on hosts that tell them from those of the network."""
+    parameters = inspect.signature(comfy.ldm.ace.ace_step15.AceStepConditionGenerationModel).parameters
+    sizes = {"encoder_hidden_size": 32, "encoder_intermediate_size": 32, "encoder_num_heads": 2}
+    return {name: size for name, size in sizes.items() if name in parameters}
 
 
 _PIXART: dict[str, Any] = {
@@ -307,10 +316,8 @@ FAMILIES = (
             "num_kv_heads": 1,
             "head_dim": 16,
             "intermediate_size": 32,
-            "encoder_hidden_size": 32,
-            "encoder_intermediate_size": 32,
-            "encoder_num_heads": 2,
             "fsq_dim": 32,
+            **_ace_encoder(),
         },
         (64, 24),
         16,
