@@ -90,6 +90,7 @@ def _scope_inputs() -> list[io.Input]:
             default="uncond",
             tooltip=(
                 "After the gate. uncond: as published, one pass without the prompt. cond: one pass with it. "
+                "cond_mean: the same, on attention averaged over both (as published for Stable Video Diffusion). "
                 "cached_delta: one pass with it, guided by the last difference; closest to the plain picture at the "
                 "same cost. keep: both passes as usual, slower."
             ),

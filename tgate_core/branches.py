@@ -21,6 +21,11 @@ def surviving_branch(guidance: Guidance) -> int | None:
     return UNCOND if guidance == "uncond" else COND
 
 
+def is_merged(guidance: Guidance) -> bool:
+    """Whether the captures of cond and uncond are merged into their mean after the gate."""
+    return guidance in ("uncond", "cond_mean")
+
+
 def effective_guidance(
     wanted: Guidance, request: PassRequest, auxiliary_uuids: Collection[Hashable]
 ) -> tuple[Guidance, str | None]:
@@ -37,7 +42,7 @@ def effective_guidance(
         return "keep", None  # a missing branch (cfg 1) leaves no guidance to drop
     if len(request.branches) != 2:
         return "keep", OTHER_BRANCHES
-    if survivor == UNCOND and not request.has_one_cond_each:
+    if is_merged(wanted) and not request.has_one_cond_each:
         return "keep", SEVERAL_CONDS
     if not {cond.uuid for cond in request.conds(survivor)}.issuperset(auxiliary_uuids):
         return "keep", NEEDED_BY_OTHERS

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 GateUnit = Literal["step", "fraction of steps", "percent of schedule"]
-Guidance = Literal["uncond", "cond", "cached_delta", "keep"]
+Guidance = Literal["uncond", "cond", "cond_mean", "cached_delta", "keep"]
 CacheDevice = Literal["auto", "model", "cpu"]
 
 GATE_UNITS: tuple[GateUnit, ...] = get_args(GateUnit)

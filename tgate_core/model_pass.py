@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .cache import CaptureCache
 from .network_call import NetworkCall
-from .request import UNCOND, BankKey, CondKey, PassRequest
+from .request import BankKey, CondKey, PassRequest
 from .schedule import CROSS_ATTENTION, Action, AttentionKind
 from .tiles import find_tile
 
@@ -27,6 +27,7 @@ class PassPlan:
         request: the pass as the sampler asks for it.
         actions: what happens to each kind of attention.
         branch: the only branch that runs, None for all that are asked for.
+        is_anchored: whether that branch runs on the merged captures of both.
         captured_branch: the only branch whose captures are kept, None for all that run.
         sets_baseline: whether the passes that run one branch alone build on this one.
     """
@@ -34,13 +35,9 @@ class PassPlan:
     request: PassRequest
     actions: Mapping[AttentionKind, Action]
     branch: int | None = None
+    is_anchored: bool = False
     captured_branch: int | None = None
     sets_baseline: bool = False
-
-    @property
-    def is_anchored(self) -> bool:
-        """Whether the uncond branch runs alone, on the merged captures of both."""
-        return self.branch == UNCOND
 
 
 class ModelPass:
@@ -82,7 +79,7 @@ class ModelPass:
         return NetworkCall(self._cache, keys, self.plan.actions, self._now, on_lost_text)
 
     def step_aside(self) -> None:
-        """Something of this pass is computed as usual; on the uncond branch alone that would lose the text."""
+        """Something of this pass is computed as usual; on merged captures that would lose, or mix, the text."""
         if self.plan.is_anchored and self.plan.actions[CROSS_ATTENTION] is Action.REUSE:
             self.has_lost_text = True
 

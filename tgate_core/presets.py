@@ -6,7 +6,7 @@ without a published row (m = 3/5 n, k = n/5).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from .config import GateConfig, Guidance
@@ -53,11 +53,16 @@ class Row:
 
 @dataclass(frozen=True)
 class FamilyRows:
-    """Rows of one family: as published, the larger gate step, and the smaller one with k = 3."""
+    """Rows of one family: as published, the larger gate step, and the smaller one with k = 3.
+
+    `guidance` is what the published code does after the gate. For Stable Video Diffusion it goes on with the picture:
+    what it takes for the negative image latents is encoded without guidance, and so holds the picture, not zeros.
+    """
 
     published: Row
     gentle: Row
     fast: Row
+    guidance: Guidance = "uncond"
 
 
 _SDXL = FamilyRows(
@@ -82,7 +87,7 @@ ROWS: dict[str, FamilyRows] = {
     "sd21": _SD,
     "sdxl": _SDXL,
     "playground-2.5": _SDXL,
-    "svd": _SDXL,
+    "svd": replace(_SDXL, guidance="cond_mean"),
     "pixart": _PIXART,
     FEW_STEP: FamilyRows(
         published=Row(steps=4, gate=1),
@@ -127,7 +132,9 @@ class PresetConfig:
         is_few_step = steps <= FEW_STEPS or not has_guidance
         rows = ROWS[FEW_STEP if is_few_step else self.family]
         row = self._row(rows).scaled(steps)
-        guidance: Guidance = "uncond" if self.preset == "as published" else "cached_delta"
+        guidance: Guidance = "cached_delta"
+        if self.preset == "as published":
+            guidance = ROWS[self.family].guidance
         return GateConfig(
             gate=row.gate,
             sp_interval=row.sp_interval,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from .branches import CACHE_FULL, NOT_MERGED, effective_guidance, surviving_branch
+from .branches import CACHE_FULL, NOT_MERGED, effective_guidance, is_merged, surviving_branch
 from .cache import CaptureCache
 from .config import GateConfig, Guidance
 from .guidance import noise_space_difference, uncond_from_difference
@@ -154,13 +154,13 @@ class Run:
         if step_plan.phase is not Phase.FIDELITY:
             return PassPlan(request, _actions(step_plan))
         guidance = self._effective_guidance(request)
-        if guidance == "uncond" and not self._merge_anchor(request):
+        if is_merged(guidance) and not self._merge_anchor(request):
             self._lost_text_at[request.place] = MAX_LOST_TEXT
             guidance = self._effective_guidance(request)
         if guidance == "keep":
             return PassPlan(request, _actions(step_plan))
         if self._is_ready(guidance, request):
-            return PassPlan(request, _actions(step_plan), surviving_branch(guidance))
+            return PassPlan(request, _actions(step_plan), surviving_branch(guidance), is_merged(guidance))
         return self.plan_guided(request, step)
 
     def plan_guided(self, request: PassRequest, step: int) -> PassPlan:
@@ -172,8 +172,8 @@ class Run:
 
     def _plan_capture(self, request: PassRequest, actions: dict[AttentionKind, Action]) -> PassPlan:
         """The pass that the fidelity phase lives on; captures of a branch that will not run again are not kept."""
-        survivor = surviving_branch(self._effective_guidance(request))
-        captured = COND if survivor == COND else None
+        guidance = self._effective_guidance(request)
+        captured = None if is_merged(guidance) else surviving_branch(guidance)
         return PassPlan(request, actions, captured_branch=captured, sets_baseline=True)
 
     def begin_pass(self, plan: PassPlan, latent: Tensor) -> ModelPass:
@@ -186,7 +186,7 @@ class Run:
         return ModelPass(plan, self.cache, self._clock, latent, self._tiles)
 
     def note_lost_text(self, place: Place) -> None:
-        """A pass on the uncond branch met cross-attention without its capture: it is void and will be repeated."""
+        """A pass on merged captures met cross-attention without one: it is void and will be repeated."""
         self.statistics.branches_dropped -= 1
         self._lost_text_at[place] += 1
 
@@ -218,7 +218,7 @@ class Run:
 
     def _effective_guidance(self, request: PassRequest) -> Guidance:
         guidance, reason = effective_guidance(self.config.guidance, request, self._auxiliary_uuids)
-        if guidance == "uncond" and self.config.cross_attention:
+        if is_merged(guidance) and self.config.cross_attention:
             if self.cache.has_refused:
                 guidance, reason = "keep", CACHE_FULL
             elif self._lost_text_at[request.place] >= MAX_LOST_TEXT:
@@ -236,7 +236,7 @@ class Run:
             return False
         if not self.config.cross_attention:
             return True
-        if guidance == "uncond":
+        if is_merged(guidance):
             return self.cache.holds(request.place, request.pair, CROSS_ATTENTION)
         # The host leaves out default conds where others cover the frame: not every cond that is asked for has captures.
         conds = request.conds(COND)

@@ -59,7 +59,7 @@ def model(kin):
     return kin.make()
 
 
-@pytest.mark.parametrize("guidance", ["uncond", "cond", "cached_delta", "keep"])
+@pytest.mark.parametrize("guidance", ["uncond", "cond", "cond_mean", "cached_delta", "keep"])
 def test_a_run_is_what_the_schedule_says(kin, model, gated, guidance):
     frozen = FrozenNetwork(**SCHEDULE, guidance=guidance)
     with frozen.installed(model, unet_kin.pairs(model)) as reference:

@@ -120,21 +120,11 @@ def build_model(model: str) -> comfy.model_patcher.ModelPatcher:
 
 
 def sampling_job(patcher: comfy.model_patcher.ModelPatcher, _model: str, case: Case) -> SamplingJob:
-    """A case with its conditioning as the host's own node for this model hands it on.
-
-    After the gate the package's other loaders run the uncond branch, but this one runs the branch with the picture, on
-    the same mean of both branches' captures: it asks diffusers for the negative latents without guidance, and gets
-    those of the picture. The node keeps uncond, so in gated cases the two branches change places. Then guidance
-    u + s (c - u) is written c + (1 - s) (u - c): the same numbers, with 1 - s for s.
-    """
+    """A case with its conditioning as the host's own node for this model hands it on."""
     inputs = make_video_inputs(case)
     embedding, latents = torch.from_numpy(inputs.image_embedding)[None], torch.from_numpy(inputs.image_latents)
     numbers = {"fps": FPS, "motion_bucket_id": MOTION_BUCKET_ID, "augmentation_level": AUGMENTATION_LEVEL}
     positive = [[embedding, {"concat_latent_image": latents, **numbers}]]
     negative = [[torch.zeros_like(embedding), {"concat_latent_image": torch.zeros_like(latents), **numbers}]]
-    first_cfg, last_cfg = FIRST_FRAME_CFG, case.cfg
-    if case.schedule:
-        positive, negative = negative, positive
-        first_cfg, last_cfg = 1 - first_cfg, 1 - last_cfg
-    (guided,) = VideoLinearCFGGuidance().patch(patcher, first_cfg)
-    return SamplingJob(guided, torch.from_numpy(inputs.noise), last_cfg, positive, negative)
+    (guided,) = VideoLinearCFGGuidance().patch(patcher, FIRST_FRAME_CFG)
+    return SamplingJob(guided, torch.from_numpy(inputs.noise), case.cfg, positive, negative)

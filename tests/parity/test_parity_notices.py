@@ -27,11 +27,12 @@ def shift_gate(by: int) -> Break:
     return apply
 
 
-def run_cond_after_the_gate(monkeypatch: pytest.MonkeyPatch, pack: Any) -> None:
-    """The cond branch in the uncond branch's place, on the same merged captures."""
-    run, model_pass = pack.core("run"), pack.core("model_pass")
-    monkeypatch.setattr(run, "surviving_branch", lambda _guidance: pack.core("request").COND)
-    monkeypatch.setattr(model_pass.PassPlan, "is_anchored", property(lambda plan: plan.branch is not None))
+def run_the_other_branch_after_the_gate(monkeypatch: pytest.MonkeyPatch, pack: Any) -> None:
+    """Cond in the place of uncond (or the reverse), on the same merged captures."""
+    run, request = pack.core("run"), pack.core("request")
+    other = {request.COND: request.UNCOND, request.UNCOND: request.COND}
+    right = run.surviving_branch
+    monkeypatch.setattr(run, "surviving_branch", lambda guidance: other[right(guidance)])
 
 
 def anchor_on(choose: Callable[[Any, Any], Any]) -> Break:
@@ -74,7 +75,7 @@ MISTAKES = [
     ("gate one step early", shift_gate(-1), "cross_attention_only"),
     ("gate one step late without guidance", shift_gate(1), "no_guidance"),
     ("gate inside the run instead of at its end", shift_gate(-1), "gate_is_steps"),
-    ("cond instead of uncond", run_cond_after_the_gate, "cross_attention_only"),
+    ("the other branch", run_the_other_branch_after_the_gate, "gate_1"),
     ("anchor is uncond", anchor_on(lambda uncond, cond: uncond), "cross_attention_only"),
     ("anchor is cond", anchor_on(lambda uncond, cond: cond), "cross_attention_only"),
     ("anchor is the sum", anchor_on(lambda uncond, cond: uncond + cond), "gate_1"),
@@ -84,7 +85,7 @@ MISTAKES = [
     ("fidelity interval from the gate", count_fidelity_interval_from_gate, "fidelity_interval_2"),
 ]
 # PixArt's branches differ in their text alone, and that has no way in after the gate but the cross-attention.
-NO_MISTAKE = {("pixart_alpha", "cond instead of uncond")}
+NO_MISTAKE = {("pixart_alpha", "the other branch")}
 BREAKS = [
     pytest.param(model, break_it, name, id=f"{model}, {mistake}")
     for model in MODELS

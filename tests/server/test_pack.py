@@ -23,7 +23,7 @@ ADVANCED = [
     ("warm_up", "INT", 2, (0, 10000)),
     ("cross_attention", "BOOLEAN", True, None),
     ("self_attention", "BOOLEAN", True, None),
-    ("guidance", "COMBO", "uncond", ["uncond", "cond", "cached_delta", "keep"]),
+    ("guidance", "COMBO", "uncond", ["uncond", "cond", "cond_mean", "cached_delta", "keep"]),
     ("protect_last", "INT", 0, (0, 10000)),
     ("cache_device", "COMBO", "auto", ["auto", "model", "cpu"]),
     ("cache_limit_mb", "INT", 0, (0, 2**20)),

@@ -92,7 +92,7 @@ class FrozenNetwork:
         return (frozen, *output[1:]) if isinstance(output, tuple) else frozen
 
     def _merge(self) -> None:
-        """Where one branch without text goes on, it does so with the mean of what both branches kept."""
+        """Where one branch goes on with the mean of what both branches kept."""
         for module in {site[0] for site in self._kept}:
             sites = [site for site in self._kept if site[0] is module]
             mean = sum(self._kept[site] for site in sites) / len(sites)
@@ -100,7 +100,7 @@ class FrozenNetwork:
 
     def _guide(self, executor: Any, *args: Any, **kwargs: Any) -> list[Tensor]:
         is_guided = len(args[1]) == 2 and all(args[1])
-        if is_guided and self._step == self.gate and self.guidance == "uncond":
+        if is_guided and self._step == self.gate and self.guidance in ("uncond", "cond_mean"):
             self._merge()
         predictions = executor(*args, **kwargs)
         if not is_guided:
@@ -111,7 +111,7 @@ class FrozenNetwork:
             self._difference = (cond - uncond) / sigma
         elif self.guidance == "uncond":
             return [uncond, uncond]
-        elif self.guidance == "cond":
+        elif self.guidance in ("cond", "cond_mean"):
             return [cond, cond]
         elif self.guidance == "cached_delta":
             return [cond, cond - self._difference * sigma]

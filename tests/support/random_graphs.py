@@ -105,7 +105,7 @@ def gate_settings(draw: Any) -> dict[str, Any]:
         "warm_up": draw(st.integers(0, 3)),
         "cross_attention": draw(st.sampled_from([True, True, True, False])),
         "self_attention": draw(st.booleans()),
-        "guidance": draw(st.sampled_from(["uncond", "cond", "cached_delta", "keep"])),
+        "guidance": draw(st.sampled_from(["uncond", "cond", "cond_mean", "cached_delta", "keep"])),
         "protect_last": draw(st.sampled_from([0, 0, 1])),
         "cache_device": draw(st.sampled_from(["auto", "model", "cpu"])),
     }

@@ -258,12 +258,12 @@ class TestCallsOfAPass:
         model_pass = begin(new_cache(), cross=REUSE)
         assert model_pass.begin_call(branches, uuids, x) is None
         assert not model_pass.has_lost_text
-        anchored = begin(new_cache(), cross=REUSE, branch=UNCOND)
+        anchored = begin(new_cache(), cross=REUSE, branch=UNCOND, is_anchored=True)
         assert anchored.begin_call(branches, uuids, x) is None
         assert anchored.has_lost_text  # only uncond runs: its text is the wrong one
 
     def test_an_anchored_pass_whose_cross_attention_is_computed_has_no_text_to_lose(self):
-        anchored = begin(new_cache(), cross=COMPUTE, self_=REUSE, branch=UNCOND)
+        anchored = begin(new_cache(), cross=COMPUTE, self_=REUSE, branch=UNCOND, is_anchored=True)
         assert call_of(anchored, C, U, x=LATENT[:1]) is None
         assert not anchored.has_lost_text
 
@@ -299,20 +299,16 @@ class TestCallsOfAPass:
         assert cache.holds(HERE, C, "attn2")
         assert not cache.holds(HERE, U, "attn2")
 
-    @pytest.mark.parametrize(("branch", "is_anchored"), [(UNCOND, True), (COND, False), (None, False)])
-    def test_only_the_uncond_branch_on_its_own_is_anchored(self, branch, is_anchored):
-        assert PassPlan(PAIR, {}, branch=branch).is_anchored is is_anchored
-
     def test_an_anchored_pass_takes_the_merged_captures_part_by_part(self):
         cache = new_cache()
         for part, value in ((0, 5), (1, 6)):
             cache.store([BankKey(HERE, (C, U), part)], Site("attn2", BLOCK, 0, 0), tokens(value), now=0)
-        model_pass = begin(cache, cross=REUSE, branch=UNCOND)
+        model_pass = begin(cache, cross=REUSE, branch=UNCOND, is_anchored=True)
         assert [reused(model_pass, U) for _ in range(2)] == [[5], [6]]
         assert not model_pass.has_lost_text
 
     def test_an_anchored_pass_notices_a_missing_capture(self):
-        model_pass = begin(new_cache(), cross=REUSE, branch=UNCOND)
+        model_pass = begin(new_cache(), cross=REUSE, branch=UNCOND, is_anchored=True)
         assert reused(model_pass, U) is None
         assert model_pass.has_lost_text
 
@@ -366,7 +362,7 @@ class TestTiles:
     def test_what_is_no_part_of_the_latent_is_left_alone(self):
         foreign = self.LEFT + 1000
         assert call_of(begin(new_cache(), cross=CAPTURE), C, x=foreign) is None
-        anchored = begin(new_cache(), cross=REUSE, branch=UNCOND)
+        anchored = begin(new_cache(), cross=REUSE, branch=UNCOND, is_anchored=True)
         assert call_of(anchored, U, x=foreign) is None
         assert anchored.has_lost_text
 

@@ -103,6 +103,12 @@ def test_only_the_published_preset_drops_guidance_as_published(preset, guidance,
     assert PresetConfig("sdxl", preset).resolve(steps, True).guidance == guidance
 
 
+@pytest.mark.parametrize(("preset", "guidance"), [("balanced", "cached_delta"), ("as published", "cond_mean")])
+@pytest.mark.parametrize("steps", [4, 25])
+def test_the_published_video_loader_goes_on_with_the_picture(preset, guidance, steps):
+    assert PresetConfig("svd", preset).resolve(steps, True).guidance == guidance
+
+
 @pytest.mark.parametrize(
     ("family", "preset", "steps", "gates"),
     [

@@ -30,6 +30,7 @@ from tgate_core.schedule import CROSS_ATTENTION, SELF_ATTENTION, Action
     [
         ("uncond", {"u": 23.0}),
         ("cond", {"c": 24.0}),
+        ("cond_mean", {"c": 23.0}),
         ("cached_delta", {"c": 24.0}),
         ("keep", {"c": 24.0, "u": 22.0}),
     ],
@@ -40,11 +41,20 @@ def test_from_the_gate_on_the_remaining_branch_gets_the_captures_of_the_step_bef
 
 
 @pytest.mark.parametrize(
-    ("guidance", "branch"), [("uncond", UNCOND), ("cond", COND), ("cached_delta", COND), ("keep", None)]
+    ("guidance", "branch", "is_anchored"),
+    [
+        ("uncond", UNCOND, True),
+        ("cond", COND, False),
+        ("cond_mean", COND, True),
+        ("cached_delta", COND, False),
+        ("keep", None, False),
+    ],
 )
-def test_each_mode_runs_its_branch_after_the_gate(guidance, branch):
+def test_each_mode_runs_its_branch_after_the_gate(guidance, branch, is_anchored):
     driver = Driver(start(cross_only(guidance)))
-    assert [driver.evaluate(step).plan.branch for step in range(STEPS)] == [None] * 3 + [branch] * 3
+    plans = [driver.evaluate(step).plan for step in range(STEPS)]
+    assert [plan.branch for plan in plans] == [None] * 3 + [branch] * 3
+    assert [plan.is_anchored for plan in plans] == [False] * 3 + [is_anchored] * 3
     assert driver.run.statistics.branches_dropped == (0 if guidance == "keep" else 3)
     assert driver.run.statistics.notes == []
 
@@ -54,6 +64,7 @@ def test_each_mode_runs_its_branch_after_the_gate(guidance, branch):
     [
         ("uncond", [(203.0, 203.0), (204.0, 204.0)]),
         ("cond", [(103.0, 103.0), (104.0, 104.0)]),
+        ("cond_mean", [(103.0, 103.0), (104.0, 104.0)]),
         # Kept at step 2 (sigma 4): (102 - 202) / 4 = -25. Step 3 has sigma 3, step 4 has sigma 2.
         ("cached_delta", [(103.0, 103.0 + 75.0), (104.0, 104.0 + 50.0)]),
         ("keep", [(103.0, 203.0), (104.0, 204.0)]),
