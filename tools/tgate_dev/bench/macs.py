@@ -1,35 +1,14 @@
-"""Multiply-accumulate operations of a whole sampling run, by kind of operator."""
+"""Multiply-accumulate operations of a whole sampling run, by kind of layer."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
-from typing import Any
 
 import comfy.sample
 import comfy.samplers
 import torch
 from comfy.model_patcher import ModelPatcher
-from torch.utils.flop_counter import FlopCounterMode
 
 from .models import FullSizeModel, blank_conditioning
-
-FLOPS_PER_MAC = 2
-_LINEAR = (torch.ops.aten.mm, torch.ops.aten.addmm)
-_CONVOLUTION = (torch.ops.aten.convolution, torch.ops.aten._convolution)
-
-
-@dataclass(frozen=True)
-class Macs:
-    """MACs of a run: linear layers, convolutions, and the two matrix products inside attention kernels."""
-
-    linear: int
-    convolution: int
-    attention: int
-
-    @property
-    def published(self) -> int:
-        """What the published tables count: their counter did not see inside attention kernels."""
-        return self.linear + self.convolution
+from .shapes import Macs, counting
 
 
 def count_macs(
@@ -41,7 +20,7 @@ def count_macs(
     sampler: str = "euler",
     scheduler: str = "normal",
 ) -> Macs:
-    """Sample one picture through the host's sampler and count what the network does.
+    """Sample once through the host's sampler and count what the network does.
 
     Args:
         patcher: from `build_on_meta`, possibly patched by nodes.
@@ -52,7 +31,7 @@ def count_macs(
         scheduler: the host's name of a scheduler.
     """
     sigmas = comfy.samplers.calculate_sigmas(patcher.get_model_object("model_sampling"), scheduler, steps)
-    with FlopCounterMode(display=False) as counter:
+    with counting() as macs:
         comfy.sample.sample_custom(
             patcher,
             torch.ones(model.latent_shape),
@@ -65,12 +44,4 @@ def count_macs(
             disable_pbar=True,
             seed=0,
         )
-    return _by_kind(counter.get_flop_counts()["Global"])
-
-
-def _by_kind(flops: dict[Any, int]) -> Macs:
-    """Linear layers are products with one matrix, attention's products come in batches."""
-    macs = {operator: count // FLOPS_PER_MAC for operator, count in flops.items()}
-    linear = sum(macs.pop(operator, 0) for operator in _LINEAR)
-    convolution = sum(macs.pop(operator, 0) for operator in _CONVOLUTION)
-    return Macs(linear, convolution, attention=sum(macs.values()))
+    return macs
