@@ -133,6 +133,15 @@ class TestCommandLine:
         assert options.pytest_arguments == ["-k", "cache", "--verbose"]
         assert (options.comfyui_version, options.verbose) == ("0.20.1", False)
 
+    def test_measurements_are_named(self, capsys: pytest.CaptureFixture[str]) -> None:
+        options = parse(["bench", "macs", "--comfyui-version", "0.24.1"])
+        assert (options.measurement, options.comfyui_version) == ("macs", "0.24.1")
+        for arguments in (["bench"], ["bench", "speed"]):
+            with pytest.raises(SystemExit) as exit_:
+                parse(arguments)
+            assert exit_.value.code == 2
+            assert "macs" in capsys.readouterr().err
+
     def test_tests_are_named_from_where_the_user_is(self, tmp_path: Path) -> None:
         tests = tmp_path / "tests"
         (tests / "unit").mkdir(parents=True)

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import signal
+import subprocess
 import sys
 import traceback
 from collections.abc import Sequence
@@ -61,6 +62,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     demo.add_argument("--workflow", type=Path, metavar="FILE", default=environment.PACK / "workflows" / "sd15.json")
     demo.add_argument("--steps", type=int, metavar="N", help="sampling steps, instead of the workflow's")
     demo.add_argument("--out", type=Path, metavar="DIR", default=Path("demo-output"), help="where the results go")
+    bench_help = "count on full-size models, without weights: the published table, or what the balanced preset saves"
+    bench = commands.add_parser("bench", parents=[common, host], help=bench_help)
+    bench.add_argument("measurement", choices=("macs", "presets"))
     options = parser.parse_args(own)
     if pytest_arguments and options.command != "test":
         parser.error("only the command 'test' takes arguments after --")
@@ -99,7 +103,14 @@ def _demo(options: argparse.Namespace) -> int:
     return demo.main(options)
 
 
-COMMANDS = {"env": _env, "test": _test, "demo": _demo}
+def _bench(options: argparse.Namespace) -> int:
+    ready = environment.ensure(options.comfyui_version, options.verbose)
+    variables = {**ready.variables(), "PYTHONPATH": str(environment.PACK / "tools")}
+    command = [str(ready.python), "-m", f"{__package__}.bench", options.measurement]
+    return subprocess.run(command, env=variables, check=False).returncode
+
+
+COMMANDS = {"env": _env, "test": _test, "demo": _demo, "bench": _bench}
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

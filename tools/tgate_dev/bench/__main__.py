@@ -1,0 +1,71 @@
+"""A measurement, in the environment's python: `python -m tgate_dev.bench {macs,presets}`, with TGATE_COMFYUI set."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+PACK = Path(__file__).absolute().parents[3]
+
+
+def main() -> int:
+    """Prints a line as soon as it is counted; 1 if a published number was missed."""
+    parser = argparse.ArgumentParser(prog="tgate_dev.bench")
+    parser.add_argument("measurement", choices=("macs", "presets"))
+    options = parser.parse_args()
+    _prepare_host()
+    nodes = _pack_nodes()
+    return _macs(nodes) if options.measurement == "macs" else _presets(nodes)
+
+
+def _prepare_host() -> None:
+    sys.path.insert(0, os.environ["TGATE_COMFYUI"])
+    import torch
+    from comfy.cli_args import args as host_arguments
+
+    host_arguments.cpu = True
+    # Shapes give a second thread nothing to do.
+    torch.set_num_threads(1)
+
+
+def _pack_nodes() -> dict[str, Any]:
+    """The pack's node classes by id, loaded as ComfyUI loads them."""
+    import nodes
+
+    before = set(nodes.NODE_CLASS_MAPPINGS)
+    if not asyncio.run(nodes.load_custom_node(str(PACK))):
+        raise RuntimeError("ComfyUI could not load the pack")
+    return {name: node for name, node in nodes.NODE_CLASS_MAPPINGS.items() if name not in before}
+
+
+def _macs(nodes: dict[str, Any]) -> int:
+    from .published import PUBLISHED_ROWS
+    from .rows import published_tera_macs, row_macs
+    from .tables import PUBLISHED_HEADING, CountedRow, published_line, published_summary
+
+    print(PUBLISHED_HEADING, flush=True)
+    counted = []
+    for row in PUBLISHED_ROWS:
+        macs = row_macs(row, nodes)
+        counted.append(CountedRow(row, published_tera_macs(row, macs, nodes), macs))
+        print(published_line(counted[-1]), flush=True)
+    print(published_summary(counted))
+    return int(any(one.is_off for one in counted))
+
+
+def _presets(nodes: dict[str, Any]) -> int:
+    from .tables import USUAL_HEADING, usual_line
+    from .usual import USUAL_RUNS, saved_at_preset
+
+    print(USUAL_HEADING, flush=True)
+    for run in USUAL_RUNS:
+        print(usual_line(run, *saved_at_preset(run, nodes)), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
