@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib
 import os
 import sys
 from pathlib import Path
@@ -34,6 +35,8 @@ def _prepare_host() -> None:
 
 def _pack_nodes() -> dict[str, Any]:
     """The pack's node classes by id, loaded as ComfyUI loads them."""
+    # First, as in ComfyUI's main.py: its nodes.py puts a folder on the path that holds another module of this name.
+    importlib.import_module("utils.extra_config")
     import nodes
 
     before = set(nodes.NODE_CLASS_MAPPINGS)
