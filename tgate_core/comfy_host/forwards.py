@@ -27,6 +27,10 @@ class StandInForward:
         self._module = weakref.ref(module)
         self._model = weakref.ref(model)
 
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Whatever the attention returns."""
+        return self._compute(self._call_at_hand(), args, kwargs)
+
     def _call_at_hand(self) -> CallAtHand | None:
         """The network call that the attention is part of; none while torch compiles, as gated calls never are."""
         return None if torch.compiler.is_compiling() else call_at_hand(self._model())

@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 
-from . import checks, environment
+from . import checks, environment, readme
 from .comfyui import CONTRACT_VERSIONS, PINS
 from .errors import UserError
 
@@ -62,9 +62,11 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     demo.add_argument("--workflow", type=Path, metavar="FILE", default=environment.PACK / "workflows" / "sd15.json")
     demo.add_argument("--steps", type=int, metavar="N", help="sampling steps, instead of the workflow's")
     demo.add_argument("--out", type=Path, metavar="DIR", default=Path("demo-output"), help="where the results go")
-    bench_help = "count on full-size models, without weights: the published table, or what the balanced preset saves"
+    bench_help = "the published table, counted on full-size models without weights"
     bench = commands.add_parser("bench", parents=[common, host], help=bench_help)
-    bench.add_argument("measurement", choices=("macs", "presets"))
+    bench.add_argument("measurement", choices=("macs",))
+    support_help = "the table of supported models, counted on full-size models, printed and put into the README"
+    commands.add_parser("support", parents=[common], help=support_help)
     options = parser.parse_args(own)
     if pytest_arguments and options.command != "test":
         parser.error("only the command 'test' takes arguments after --")
@@ -105,12 +107,30 @@ def _demo(options: argparse.Namespace) -> int:
 
 def _bench(options: argparse.Namespace) -> int:
     ready = environment.ensure(options.comfyui_version, options.verbose)
-    variables = {**ready.variables(), "PYTHONPATH": str(environment.PACK / "tools")}
-    command = [str(ready.python), "-m", f"{__package__}.bench", options.measurement]
+    command, variables = _measuring(ready, options.measurement)
     return subprocess.run(command, env=variables, check=False).returncode
 
 
-COMMANDS = {"env": _env, "test": _test, "demo": _demo, "bench": _bench}
+def _support(options: argparse.Namespace) -> int:
+    ready = environment.ensure(None, options.verbose)
+    command, variables = _measuring(ready, "support")
+    lines = []
+    with subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, text=True, encoding="utf-8") as process:
+        for line in process.stdout or ():
+            print(line, end="", flush=True)
+            lines.append(line)
+    if process.returncode == 0:
+        readme.replace_section(environment.PACK / "README.md", "support", "".join(lines))
+    return process.returncode
+
+
+def _measuring(ready: environment.Environment, measurement: str) -> tuple[list[str], dict[str, str]]:
+    """Command and environment of a measurement, which runs in ComfyUI's Python."""
+    variables = {**ready.variables(), "PYTHONPATH": str(environment.PACK / "tools"), "PYTHONIOENCODING": "utf-8"}
+    return [str(ready.python), "-m", f"{__package__}.bench", measurement], variables
+
+
+COMMANDS = {"env": _env, "test": _test, "demo": _demo, "bench": _bench, "support": _support}
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""A measurement, in the environment's python: `python -m tgate_dev.bench {macs,presets}`, with TGATE_COMFYUI set."""
+"""A measurement, in the environment's python: `python -m tgate_dev.bench {macs,support}`, with TGATE_COMFYUI set."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ PACK = Path(__file__).absolute().parents[3]
 def main() -> int:
     """Prints a line as soon as it is counted; 1 if a published number was missed."""
     parser = argparse.ArgumentParser(prog="tgate_dev.bench")
-    parser.add_argument("measurement", choices=("macs", "presets"))
+    parser.add_argument("measurement", choices=("macs", "support"))
     options = parser.parse_args()
     _prepare_host()
     nodes = _pack_nodes()
-    return _macs(nodes) if options.measurement == "macs" else _presets(nodes)
+    return _macs(nodes) if options.measurement == "macs" else _support(nodes)
 
 
 def _prepare_host() -> None:
@@ -47,26 +47,25 @@ def _pack_nodes() -> dict[str, Any]:
 
 def _macs(nodes: dict[str, Any]) -> int:
     from .published import PUBLISHED_ROWS
-    from .rows import published_tera_macs, row_macs
+    from .rows import row_macs
     from .tables import PUBLISHED_HEADING, CountedRow, published_line, published_summary
 
     print(PUBLISHED_HEADING, flush=True)
     counted = []
     for row in PUBLISHED_ROWS:
-        macs = row_macs(row, nodes)
-        counted.append(CountedRow(row, published_tera_macs(row, macs, nodes), macs))
+        counted.append(CountedRow(row, row_macs(row, nodes)))
         print(published_line(counted[-1]), flush=True)
     print(published_summary(counted))
     return int(any(one.is_off for one in counted))
 
 
-def _presets(nodes: dict[str, Any]) -> int:
-    from .tables import USUAL_HEADING, usual_line
-    from .usual import USUAL_RUNS, saved_at_preset
+def _support(nodes: dict[str, Any]) -> int:
+    from .support import HEADING, support_line
+    from .usual import USUAL_RUNS
 
-    print(USUAL_HEADING, flush=True)
+    print(HEADING, flush=True)
     for run in USUAL_RUNS:
-        print(usual_line(run, *saved_at_preset(run, nodes)), flush=True)
+        print(support_line(run, nodes), flush=True)
     return 0
 
 

@@ -13,7 +13,6 @@ from .models import build_on_meta
 from .published import PublishedRow, Setting
 from .shapes import Macs
 
-TERA = 10**12
 # How far a row may be off. The table's numbers are rounded, and were counted on other implementations of the models.
 TOLERANCE = 1e-3
 
@@ -40,18 +39,3 @@ def row_macs(row: PublishedRow, nodes: Mapping[str, Any]) -> Macs:
     if row.setting is not None:
         patcher = gate(nodes, patcher, row.setting)
     return count_macs(patcher, row.model, steps=row.steps, cfg=row.cfg, sampler=row.sampler, scheduler=row.scheduler)
-
-
-def published_tera_macs(row: PublishedRow, macs: Macs, nodes: Mapping[str, Any]) -> float:
-    """The row's number, in 10¹², as the paper would have counted it.
-
-    Args:
-        row: the row.
-        macs: what its run costs.
-        nodes: the pack's node classes by id.
-    """
-    without_reuse = row.without_reuse()
-    if without_reuse is None or row.reuse_counted == 1.0:
-        return macs.published / TERA
-    most = row_macs(without_reuse, nodes).published
-    return (most - row.reuse_counted * (most - macs.published)) / TERA

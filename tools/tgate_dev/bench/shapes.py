@@ -29,6 +29,9 @@ _PRODUCTS = (torch.matmul, Tensor.matmul, Tensor.__matmul__)
 _ACTIVATIONS = (nn.functional.gelu, nn.functional.silu)
 
 
+TERA = 10**12
+
+
 @dataclass
 class Macs:
     """MACs by kind: linear layers, convolutions, and the matrix products of attention, its kernel's above all."""

@@ -1,0 +1,60 @@
+"""The README's table of supported models is what its command makes, and every row of it is tested."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from families import FAMILIES
+
+from tgate_core.architectures import ARCHITECTURES, architecture_of
+from tgate_dev.bench.models import build_on_meta
+from tgate_dev.bench.support import HEADING, gated_attentions, support_line
+from tgate_dev.bench.usual import USUAL_RUNS, UsualRun
+from tgate_dev.readme import section
+
+REPO = Path(__file__).resolve().parents[2]
+sys.path.extend([str(REPO / "tests" / "parity"), str(REPO / "tests" / "contract")])
+CHEAP = ("LCM PixArt-Alpha", "HunyuanDiT 1.2", "LTX-Video 2B", "ACE-Step 1.5")
+
+
+@pytest.fixture(scope="module")
+def lines() -> list[str]:
+    """Rows of the table in the README."""
+    heading, mark, *rows = section((REPO / "README.md").read_text(encoding="utf-8"), "support").splitlines()
+    assert f"{heading}\n{mark}" == HEADING
+    return rows
+
+
+def test_each_model_has_its_row(lines: list[str]) -> None:
+    assert [line.split("|")[1].strip() for line in lines] == [run.name for run in USUAL_RUNS]
+
+
+@pytest.mark.parametrize("run", USUAL_RUNS, ids=lambda run: run.name)
+def test_what_is_gated_is_what_the_pack_finds(run: UsualRun, lines: list[str], pack: Any) -> None:
+    (line,) = [line for line in lines if line.startswith(f"| {run.name} |")]
+    assert line.split("|")[4].strip() == gated_attentions(run, pack.nodes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CHEAP)
+def test_a_row_is_what_its_command_counts(name: str, lines: list[str], pack: Any) -> None:
+    (run,) = [run for run in USUAL_RUNS if run.name == name]
+    assert support_line(run, pack.nodes) in lines
+
+
+def test_every_row_names_models_that_are_tested() -> None:
+    import parity_cases
+    from test_random_graphs import TWO_LEVELS
+    from test_unet_kin import KINS
+
+    contract = {family.name for family in FAMILIES} | {TWO_LEVELS.name, *KINS}
+    assert {run.contract for run in USUAL_RUNS} <= contract
+    assert {run.parity for run in USUAL_RUNS if run.parity} <= set(parity_cases.MODELS)
+
+
+def test_every_architecture_has_a_row() -> None:
+    networks = [build_on_meta(run.model).model.diffusion_model for run in USUAL_RUNS]
+    assert {architecture_of(network) for network in networks} == set(ARCHITECTURES)
