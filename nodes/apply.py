@@ -40,7 +40,8 @@ class TGATEApply(io.ComfyNode):
                     tooltip=(
                         "How much to save. balanced: the published schedule, guidance kept as a stored difference. "
                         "gentle: gates later and leaves self-attention alone. fast: gates earliest. "
-                        "as published: the paper's method to the letter, without guidance after the gate."
+                        "as published: the paper's method to the letter, without guidance after the gate. "
+                        "Experimental for models that nobody has published settings for (Wan, LTX-Video, Cosmos, …)."
                     ),
                 ),
             ],

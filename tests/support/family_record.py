@@ -26,8 +26,11 @@ class LayerUse:
 
 
 @contextmanager
-def layer_use(family: Family, run_on: ModelPatcher) -> Iterator[LayerUse]:
-    """Record runs of `run_on`. Hooks sit on the layers: the attentions' own forwards may be replaced."""
+def layer_use(family: Family, run_on: ModelPatcher, model: ModelPatcher | None = None) -> Iterator[LayerUse]:
+    """Record what runs of `run_on` use of `model`, or of the model that `run_on` runs.
+
+    Hooks sit on the layers: the attentions' own forwards may be replaced.
+    """
     use = LayerUse()
 
     def begin_call(executor: Any, *args: Any, **kwargs: Any) -> Tensor:
@@ -40,7 +43,7 @@ def layer_use(family: Family, run_on: ModelPatcher) -> Iterator[LayerUse]:
 
     handles = [
         layer.register_forward_pre_hook(count(kind))
-        for pair in family.pairs(run_on)
+        for pair in family.pairs(model or run_on)
         for kind, attention in zip(("self", "cross"), pair, strict=True)
         for layer in attention.modules()
         if isinstance(layer, nn.Linear)
