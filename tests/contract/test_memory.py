@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import comfy.model_management
 import pytest
 import tiny
 import torch
@@ -90,3 +91,24 @@ def test_the_host_is_told_before_it_loads_the_model(model, gated):
     (shape,) = asked
     extra = model.model.memory_required(list(shape)) - model.model.memory_required([1, 4, 8, 8])
     assert extra == pytest.approx(2 * branch_bytes(), rel=1e-3)
+
+
+@pytest.mark.parametrize(("device", "share"), [("auto", 0.25), ("model", 1.0), ("cpu", 0.0)])
+def test_weights_are_not_unloaded_for_captures_that_can_live_elsewhere(model, gated, monkeypatch, device, share):
+    """A card with room for a quarter of the captures, beside the weights and what sampling takes."""
+    asked = []
+
+    def look(executor, *args, **kwargs):
+        asked.append(args[1])
+        return executor(*args, **kwargs)
+
+    patched = gated(model, cache_device=device)
+    patched.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, "look", look)
+    base = model.model.memory_required([1, 4, 8, 8])
+    taken = model.model_size() + comfy.model_management.minimum_inference_memory() + base
+    total = taken + branch_bytes() / 2
+    monkeypatch.setattr(comfy.model_management, "get_total_memory", lambda *_, **__: total)
+    tiny.sample(patched)
+    (shape,) = asked
+    extra = model.model.memory_required(list(shape)) - base
+    assert extra == pytest.approx(share * 2 * branch_bytes(), rel=1e-2, abs=1.0)

@@ -32,7 +32,7 @@ NOTHING_TO_SAVE = "both attentions are off and guidance is kept, so there is not
 JOINT_ATTENTION = "joint attention: nothing to freeze; only guidance can be dropped"
 # The uncond branch alone has seen the prompt only through frozen cross-attention.
 NEEDS_COND = f"{JOINT_ATTENTION}, and for that set guidance to cached_delta or cond in TGATE Apply (Advanced)"
-EXPERIMENTAL = "no settings were published for this model: the paper's scaling rule is used, which is experimental"
+EXPERIMENTAL = "experimental: nobody has published settings for this model; the rule of the paper is used"
 NEAREST_WINS = "the model was gated already; the node nearest to the sampler wins"
 
 logger = logging.getLogger(__name__)
