@@ -28,7 +28,7 @@ def replace_section(file: Path, name: str, content: str) -> None:
     """
     text = file.read_text(encoding="utf-8")
     begin, end = _marks(text, name)
-    file.write_text(f"{text[:begin]}\n{content.strip()}\n{text[end:]}", encoding="utf-8")
+    file.write_text(f"{text[:begin]}\n\n{content.strip()}\n\n{text[end:]}", encoding="utf-8")
 
 
 def _marks(text: str, name: str) -> tuple[int, int]:
