@@ -6,8 +6,9 @@ from comfy_api.latest import ComfyExtension, io
 
 from .apply import TGATEApply
 from .apply_advanced import TGATEApplyAdvanced
+from .deep_cache import TGATEDeepCache
 
-NODES: list[type[io.ComfyNode]] = [TGATEApply, TGATEApplyAdvanced]
+NODES: list[type[io.ComfyNode]] = [TGATEApply, TGATEApplyAdvanced, TGATEDeepCache]
 
 
 class TGATEExtension(ComfyExtension):

@@ -75,3 +75,13 @@ def gated(pack: Pack) -> Any:
         return pack.nodes["TGATEApplyAdvanced"].execute(model=model, **chosen).args[0]
 
     return apply
+
+
+@pytest.fixture
+def deep(pack: Pack) -> Any:
+    """Put DeepCache on a model through the node: `deep(model, cache_interval=3, …)`."""
+
+    def apply(model: Any, **settings: Any) -> Any:
+        return pack.nodes["TGATEDeepCache"].execute(model=model, **settings).args[0]
+
+    return apply

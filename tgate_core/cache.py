@@ -1,4 +1,4 @@
-"""Captured attention outputs: where they live, when they may be reused, how two branches are merged."""
+"""What was captured, attention outputs above all: where it lives, when it may be reused, how branches are merged."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from .request import BankKey, Place
-from .schedule import AttentionKind
+from .schedule import AttentionKind, CaptureKind
 
 
 class Site(NamedTuple):
     """One attention module at one place of the network; `nth` tells apart modules that share the host's ids."""
 
-    kind: AttentionKind
+    kind: CaptureKind
     block: Hashable
     block_index: int
     nth: int
@@ -24,7 +24,7 @@ class Site(NamedTuple):
 
 @dataclass(frozen=True)
 class Capture:
-    """The output of one attention site for one cond, shape (B, tokens, channels).
+    """The output of one attention site for one cond, shape (B, tokens, channels); or a deep feature, (B, C, H, W).
 
     It is chunk `index` of the `count` equal chunks of `base` along dim 0: conds that were evaluated in one call share
     one tensor, so that handing them out together again needs no copy.
@@ -166,8 +166,8 @@ class CaptureCache:
         self.drop(second)
         return True
 
-    def release(self, kind: AttentionKind) -> None:
-        """Drop all captures of one kind of attention."""
+    def release(self, kind: CaptureKind) -> None:
+        """Drop all captures of one kind."""
         for bank in self._banks.values():
             for site in [site for site in bank.captures if site.kind == kind]:
                 self._take(bank, site)

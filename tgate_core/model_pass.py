@@ -10,8 +10,10 @@ from threading import Lock
 from torch import Tensor
 
 from .cache import CaptureCache
+from .deep_cache import Depth
+from .deep_call import DeepCall
 from .network_call import NetworkCall
-from .request import BankKey, CondKey, PassRequest
+from .request import BankKey, CondKey, FeatureOwner, PassRequest
 from .schedule import CROSS_ATTENTION, Action, AttentionKind
 from .tiles import find_tile
 
@@ -30,6 +32,7 @@ class PassPlan:
         is_anchored: whether that branch runs on the merged captures of both.
         captured_branch: the only branch whose captures are kept, None for all that run.
         sets_baseline: whether the passes that run one branch alone build on this one.
+        depth: how deep the network runs; None where that is not for us to say.
     """
 
     request: PassRequest
@@ -38,6 +41,13 @@ class PassPlan:
     is_anchored: bool = False
     captured_branch: int | None = None
     sets_baseline: bool = False
+    depth: Depth | None = None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether its network calls neither capture nor reuse anything."""
+        is_deep_idle = self.depth is None or self.depth.action is Action.COMPUTE
+        return is_deep_idle and all(action is Action.COMPUTE for action in self.actions.values())
 
 
 class ModelPass:
@@ -69,29 +79,43 @@ class ModelPass:
             uuids: the host's id of each.
             x: the noisy latents of the call, (conds * B, C, H, W): the whole latent, a cond's area of it, or a tile.
         """
-        if all(action is Action.COMPUTE for action in self.plan.actions.values()):
+        if self.plan.is_idle:
             return None
-        keys = self._bank_keys(branches, uuids, x)
-        if keys is None:
+        parts = self._parts(branches, uuids, x)
+        if parts is None:
             self.step_aside()
             return None
+        keys = [self._bank_key(cond, part) for cond, part in parts]
         on_lost_text = self.step_aside if self.plan.is_anchored else None
-        return NetworkCall(self._cache, keys, self.plan.actions, self._now, on_lost_text)
+        call = NetworkCall(self._cache, keys, self.plan.actions, self._now, on_lost_text)
+        call.deep = self._deep_call(parts, x)
+        return call
 
     def step_aside(self) -> None:
         """Something of this pass is computed as usual; on merged captures that would lose, or mix, the text."""
         if self.plan.is_anchored and self.plan.actions[CROSS_ATTENTION] is Action.REUSE:
             self.has_lost_text = True
 
-    def _bank_keys(self, branches: Sequence[int], uuids: Sequence[Hashable], x: Tensor) -> list[BankKey | None] | None:
-        """The bank of each cond in a call; None where they cannot be told apart."""
+    def _deep_call(self, parts: Sequence[tuple[CondKey, Hashable]], x: Tensor) -> DeepCall | None:
+        """What the call does with deep features; they are kept per cond, whichever branches run."""
+        depth = self.plan.depth
+        if depth is None or depth.action is Action.COMPUTE:
+            return None
+        # The feature's own shape is not known before the network has run: that of what goes in stands for it.
+        shape = (x.shape[0] // len(parts), *x.shape[1:], x.dtype, x.device)
+        place = self.plan.request.place
+        keys = [BankKey(place, FeatureOwner(cond, depth.cycle), (part, shape)) for cond, part in parts]
+        return DeepCall(self._cache, keys, depth.action, self._now, x.shape[0])
+
+    def _parts(
+        self, branches: Sequence[int], uuids: Sequence[Hashable], x: Tensor
+    ) -> list[tuple[CondKey, Hashable]] | None:
+        """Each cond in a call, and which part of it that is; None where that cannot be told."""
         conds = [CondKey(branch, uuid) for branch, uuid in zip(branches, uuids, strict=False)]
         if not conds or len(branches) != len(uuids) or x.shape[0] != len(conds) * self._latent.shape[0]:
             return None
         parts = [self._part(cond, chunk) for cond, chunk in zip(conds, x.chunk(len(conds)), strict=True)]
-        if None in parts:
-            return None
-        return [self._bank_key(cond, part) for cond, part in zip(conds, parts, strict=True)]
+        return None if None in parts else list(zip(conds, parts, strict=True))
 
     def _part(self, cond: CondKey, chunk: Tensor) -> Hashable | None:
         """Which part of its cond a chunk is; None where that cannot be told."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .cache import Capture, CaptureCache, Site, gather
+from .deep_call import DeepCall
 from .request import BankKey
 from .schedule import CROSS_ATTENTION, Action, AttentionKind
 
@@ -17,7 +18,7 @@ class NetworkCall:
     """Decides site by site, between `enter` (before an attention) and `leave` (after it, before the residual).
 
     Made for one call and dropped with it. Everything that needs a decision was decided before; a site costs a few
-    dictionary look-ups and no synchronisation.
+    dictionary look-ups and no synchronisation. `deep` is its part in DeepCache, None where it has none.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class NetworkCall:
         self._present: list[Capture | None] = []
         self._handout: Tensor | None = None
         self.skipped = 0
+        self.deep: DeepCall | None = None
 
     @property
     def is_handing_out(self) -> bool:

@@ -70,15 +70,22 @@ class PassRequest:
         return self.branches[branch] or ()
 
 
+class FeatureOwner(NamedTuple):
+    """One cond in one cycle of DeepCache, which owns a deep feature and nothing else."""
+
+    cond: CondKey
+    cycle: int
+
+
 class BankKey(NamedTuple):
     """What a bank of captures belongs to.
 
     Attributes:
         place: where in a step.
-        owner: the cond; or cond and uncond together, for the anchor merged from both.
+        owner: the cond; or cond and uncond together, for the anchor merged from both; or of a deep feature.
         part: what of it: the ordinal of the network call within the pass, or the offset of a tile.
     """
 
     place: Place
-    owner: CondKey | tuple[CondKey, ...]
+    owner: CondKey | tuple[CondKey, ...] | FeatureOwner
     part: Hashable

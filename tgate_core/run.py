@@ -4,17 +4,28 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
 from .branches import CACHE_FULL, NOT_MERGED, effective_guidance, is_merged, surviving_branch
 from .cache import CaptureCache
 from .config import GateConfig, Guidance
+from .deep_cache import DeepCacheConfig, build_deep_schedule
+from .evaluation import Evaluation
 from .guidance import noise_space_difference, uncond_from_difference
 from .model_pass import ModelPass, PassPlan, TileMemory
 from .request import COND, UNCOND, BankKey, CondKey, PassRequest, Place
-from .schedule import ATTENTION_KINDS, CROSS_ATTENTION, Action, AttentionKind, Phase, StepPlan, build_schedule
+from .schedule import (
+    ATTENTION_KINDS,
+    CROSS_ATTENTION,
+    DEEP_FEATURE,
+    Action,
+    AttentionKind,
+    Phase,
+    StepPlan,
+    build_schedule,
+)
 from .statistics import RunStatistics
 from .steps import StepTracker
 
@@ -24,38 +35,6 @@ MAX_EVALUATIONS_PER_STEP = 4
 PATIENCE = 2
 # A pass whose captures did not fit is repeated with guidance; twice in a row, and guidance stays.
 MAX_LOST_TEXT = 2
-
-
-@dataclass
-class Evaluation:
-    """One evaluation of the model by the sampler.
-
-    Attributes:
-        shape: shape of the latent that is denoised, (B, C, ...).
-        step: step it belongs to, None until its first pass.
-        ordinal: how many evaluations of that step came before.
-        survivors: ids of the conds that ran where a branch was dropped; None where none was.
-    """
-
-    shape: tuple[int, ...]
-    step: int | None = None
-    ordinal: int = 0
-    survivors: set[Hashable] | None = None
-    _passes: set[tuple[int, Hashable]] = field(default_factory=set)
-
-    def again(self) -> Evaluation:
-        """The same evaluation, not yet begun."""
-        return Evaluation(self.shape, self.step, self.ordinal)
-
-    def admits(self, model: int, window: Hashable, shape: tuple[int, ...]) -> bool:
-        """Whether a pass is the main one of its model and window; further ones are other nodes' auxiliary passes.
-
-        A pass over another shape, outside of context windows, is a tile cut out by another node: its place within the
-        latent is unknown, so it counts as auxiliary too.
-        """
-        is_first = (model, window) not in self._passes
-        self._passes.add((model, window))
-        return is_first and (window is not None or shape == self.shape)
 
 
 @dataclass
@@ -83,6 +62,7 @@ class Run:
         gate_step: int,
         keep: Callable[[Tensor], Tensor],
         latent_shape: Sequence[int] = (),
+        deep_cache: DeepCacheConfig | None = None,
     ) -> None:
         """
         Args:
@@ -91,11 +71,14 @@ class Run:
             gate_step: first step of the fidelity-improving phase.
             keep: decides where captures live, see `CaptureCache`.
             latent_shape: shape of the whole latent, (B, C, H, W) or more dimensions; for foreseeing memory alone.
+            deep_cache: the settings of DeepCache, None where it is not on the model.
         """
         self.config = config
         self.latent_shape = tuple(latent_shape)
         self.tracker = StepTracker(sigmas)
-        self.schedule = build_schedule(config, self.tracker.steps, gate_step)
+        off = DeepCacheConfig(cache_interval=1)
+        self.deep = build_deep_schedule(deep_cache or off, self.tracker.sigmas, gate_step, config.protect_last)
+        self.schedule = build_schedule(config, self.tracker.steps, gate_step, self.deep.shallow)
         self.cache = CaptureCache(keep, config.cache_limit_mb * 2**20)
         self.statistics = RunStatistics(self.tracker.steps, self.schedule.gate_step)
         self.evaluation: Evaluation | None = None
@@ -109,11 +92,11 @@ class Run:
 
     @property
     def is_plain(self) -> bool:
-        """Whether nothing at all would change: no attention is reused, and no step drops guidance."""
+        """Whether nothing at all would change: nothing is reused, and no step drops guidance."""
         drops_guidance = self.config.guidance != "keep" and any(
             plan.phase is Phase.FIDELITY for plan in self.schedule.steps
         )
-        return not (self.schedule.saves_attention or drops_guidance)
+        return not (self.schedule.saves_attention or drops_guidance or self.deep.shallow)
 
     def close(self) -> None:
         """Let go of everything that was captured."""
@@ -146,10 +129,26 @@ class Run:
 
     def plan(self, request: PassRequest, step: int) -> PassPlan:
         """What the pass `request` of `step` does."""
+        return self._with_depth(self._plan_attention(request, step), step)
+
+    def plan_guided(self, request: PassRequest, step: int) -> PassPlan:
+        """The pass with all branches, capturing cross-attention anew: stands in for the last planning step."""
+        return self._with_depth(self._plan_guided(request, step), step)
+
+    def _with_depth(self, plan: PassPlan, step: int) -> PassPlan:
+        """The plan, and how deep the network runs in it: all the way where later passes live on what it captures."""
+        if plan.request.place.evaluation >= MAX_EVALUATIONS_PER_STEP:
+            return plan
+        depth = self.deep.steps[step]
+        if plan.sets_baseline and depth.action is Action.REUSE:
+            depth = replace(depth, action=Action.CAPTURE)
+        return replace(plan, depth=depth)
+
+    def _plan_attention(self, request: PassRequest, step: int) -> PassPlan:
         step_plan = self.schedule.steps[step]
         if request.place.evaluation >= MAX_EVALUATIONS_PER_STEP:
             return PassPlan(request, dict.fromkeys(ATTENTION_KINDS, Action.COMPUTE))
-        if step == self.schedule.gate_step - 1:
+        if self.schedule.has_gate and step == self.schedule.gate_step - 1:
             return self._plan_capture(request, _actions(step_plan))
         if step_plan.phase is not Phase.FIDELITY:
             return PassPlan(request, _actions(step_plan))
@@ -161,10 +160,9 @@ class Run:
             return PassPlan(request, _actions(step_plan))
         if self._is_ready(guidance, request):
             return PassPlan(request, _actions(step_plan), surviving_branch(guidance), is_merged(guidance))
-        return self.plan_guided(request, step)
+        return self._plan_guided(request, step)
 
-    def plan_guided(self, request: PassRequest, step: int) -> PassPlan:
-        """The pass with all branches, capturing cross-attention anew: stands in for the last planning step."""
+    def _plan_guided(self, request: PassRequest, step: int) -> PassPlan:
         actions = _actions(self.schedule.steps[step])
         if self.config.cross_attention:
             actions[CROSS_ATTENTION] = Action.CAPTURE
@@ -263,6 +261,8 @@ class Run:
         for kind in ATTENTION_KINDS:
             if not self.schedule.wanted[kind][step]:
                 self.cache.release(kind)
+        if not self.deep.wanted[step]:
+            self.cache.release(DEEP_FEATURE)
         forgotten = self._clock - PATIENCE
         self.cache.forget_unused(forgotten)
         self._baselines = {place: kept for place, kept in self._baselines.items() if kept.last_used >= forgotten}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Literal
@@ -13,6 +13,10 @@ AttentionKind = Literal["attn1", "attn2"]
 SELF_ATTENTION: AttentionKind = "attn1"
 CROSS_ATTENTION: AttentionKind = "attn2"
 ATTENTION_KINDS: tuple[AttentionKind, ...] = (SELF_ATTENTION, CROSS_ATTENTION)
+
+# All that is ever captured: outputs of attentions, and what enters the shallow half of a UNet (DeepCache).
+CaptureKind = Literal["attn1", "attn2", "deep"]
+DEEP_FEATURE: CaptureKind = "deep"
 
 
 class Action(Enum):
@@ -59,6 +63,11 @@ class Schedule:
     wanted: dict[AttentionKind, tuple[bool, ...]]
 
     @property
+    def has_gate(self) -> bool:
+        """Whether the gate lies within the run."""
+        return self.gate_step < len(self.steps)
+
+    @property
     def saves_attention(self) -> bool:
         """Whether any step reuses any attention."""
         return any(any(per_step) for per_step in self.wanted.values())
@@ -84,17 +93,23 @@ def self_attention_action(step: int, config: GateConfig, gate_step: int) -> Acti
     return Action.REUSE
 
 
-def build_schedule(config: GateConfig, steps: int, gate_step: int) -> Schedule:
+def build_schedule(config: GateConfig, steps: int, gate_step: int, shallow: Collection[int] = frozenset()) -> Schedule:
     """Lay out a run of `steps` steps with its gate at `gate_step`.
 
     The published table, less what the settings switch off, and less captures that no later step reuses (they would
     cost memory for nothing). `gate_step` ≥ `steps` gives the plain run.
+
+    Args:
+        config: the settings.
+        steps: number of steps N.
+        gate_step: first step of the fidelity-improving phase.
+        shallow: steps in which part of the network does not run (DeepCache); never the one before the gate.
     """
     if gate_step >= steps:
         gate_step, config = steps, replace(config, self_attention=False, cross_attention=False)
     plans = [_plan_step(config, step, steps, gate_step) for step in range(steps)]
-    self_actions, self_wanted = _drop_idle_captures([plan.self_attention for plan in plans])
-    cross_actions, cross_wanted = _drop_idle_captures([plan.cross_attention for plan in plans])
+    self_actions, self_wanted = drop_idle_captures(_made_up([plan.self_attention for plan in plans], shallow))
+    cross_actions, cross_wanted = drop_idle_captures([plan.cross_attention for plan in plans])
     return Schedule(
         gate_step=gate_step,
         steps=tuple(
@@ -115,7 +130,22 @@ def _plan_step(config: GateConfig, step: int, steps: int, gate_step: int) -> Ste
     )
 
 
-def _drop_idle_captures(actions: Sequence[Action]) -> tuple[tuple[Action, ...], tuple[bool, ...]]:
+def _made_up(actions: Sequence[Action], shallow: Collection[int]) -> list[Action]:
+    """Captures due in a shallow step are made again in the next full one, for what did not run.
+
+    Otherwise two intervals without a common multiple in reach would leave the deep attentions frozen for good.
+    """
+    made: list[Action] = []
+    is_owed = False
+    for step, action in enumerate(actions):
+        is_owed = is_owed or action is Action.CAPTURE
+        is_reused_whole = step not in shallow and action is Action.REUSE
+        made.append(Action.CAPTURE if is_owed and is_reused_whole else action)
+        is_owed = is_owed and step in shallow
+    return made
+
+
+def drop_idle_captures(actions: Sequence[Action]) -> tuple[tuple[Action, ...], tuple[bool, ...]]:
     """Turn captures that nothing reuses into plain computing; also tell where a capture is still wanted."""
     kept: list[Action] = []
     wanted: list[bool] = []

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from .network_call import NetworkCall
+
 
 @dataclass
 class RunStatistics:
@@ -13,6 +15,7 @@ class RunStatistics:
         steps: steps N of the run.
         gate_step: first step m of the fidelity-improving phase.
         model_calls: calls of the network.
+        shallow_calls: those of them that left out the deep blocks.
         attention_computed: attention modules that ran, one per module and network call.
         attention_skipped: attention modules that were handed a capture instead.
         branches_dropped: evaluations in which one of the two guidance branches did not run.
@@ -24,6 +27,7 @@ class RunStatistics:
     steps: int = 0
     gate_step: int = 0
     model_calls: int = 0
+    shallow_calls: int = 0
     attention_computed: int = 0
     attention_skipped: int = 0
     branches_dropped: int = 0
@@ -38,13 +42,22 @@ class RunStatistics:
         self.notes.append(reason)
         return True
 
+    def note_call(self, call: NetworkCall) -> None:
+        """Count what a network call left out."""
+        self.attention_skipped += call.skipped
+        self.shallow_calls += call.deep is not None and call.deep.is_shallow
+
     def summary(self) -> str:
-        """One line for the log."""
-        attentions = self.attention_computed + self.attention_skipped
-        line = (
-            f"gate at step {self.gate_step} of {self.steps}; "
-            f"{self.attention_skipped} of {attentions} attentions reused, "
-            f"guidance dropped in {self.branches_dropped} evaluations, "
-            f"cache peak {self.peak_cache_bytes / 2**20:.1f} MiB"
-        )
-        return "; ".join([line, *self.notes])
+        """One line for the log: what there is to say of T-GATE, of DeepCache, and of both."""
+        parts = []
+        if self.gate_step < self.steps or not self.shallow_calls:
+            attentions = self.attention_computed + self.attention_skipped
+            parts += [
+                f"gate at step {self.gate_step} of {self.steps}; "
+                f"{self.attention_skipped} of {attentions} attentions reused",
+                f"guidance dropped in {self.branches_dropped} evaluations",
+            ]
+        if self.shallow_calls:
+            parts.append(f"{self.shallow_calls} of {self.model_calls} network calls left out the deep blocks")
+        parts.append(f"cache peak {self.peak_cache_bytes / 2**20:.1f} MiB")
+        return "; ".join([", ".join(parts), *self.notes])

@@ -10,10 +10,12 @@ from comfy.patcher_extension import WrappersMP
 
 from ..architectures import UNET
 from ..config import GateConfig
+from ..deep_cache import DeepCacheConfig
 from ..presets import PresetConfig
+from .deep_blocks import deep_branches
 from .families import architecture, attention_modules, family_of
 from .injection import add_skip_injection
-from .keys import PATCHER_KEY, SETTINGS_KEY
+from .keys import DEEP_CACHE_KEY, PATCHER_KEY, SETTINGS_KEY
 from .memory import prepare_sampling_wrapper
 from .patches import add_patches
 from .wrappers import apply_model_wrapper, calc_cond_batch_wrapper, outer_sample_wrapper, predict_noise_wrapper
@@ -34,6 +36,9 @@ JOINT_ATTENTION = "joint attention: nothing to freeze; only guidance can be drop
 NEEDS_COND = f"{JOINT_ATTENTION}, and for that set guidance to cached_delta or cond in TGATE Apply (Advanced)"
 EXPERIMENTAL = "experimental: nobody has published settings for this model; the rule of the paper is used"
 NEAREST_WINS = "the model was gated already; the node nearest to the sampler wins"
+DEEP_CACHE_OFF = "DeepCache is off: cache_interval is 1, or start is not below end"
+NO_DEEP_BLOCKS = "DeepCache is for UNets (SD 1.5, SD 2, SDXL, SVD); the model is passed on unchanged"
+NEAREST_DEEP_CACHE_WINS = "the model had DeepCache already; the node nearest to the sampler wins"
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +83,23 @@ def apply_config(model: ModelPatcher, config: GateConfig) -> Applied:
     return _remarked(Applied(model.clone(), f"{NEEDS_COND}; the model is passed on unchanged"))
 
 
+def apply_deep_cache(model: ModelPatcher, config: DeepCacheConfig) -> Applied:
+    """A clone of `model` that runs its deep blocks on some steps alone, gated or not."""
+    if config.is_off:
+        return _remarked(Applied(model.clone(), DEEP_CACHE_OFF))
+    branches = deep_branches(model.get_model_object("diffusion_model")) if architecture(model) is UNET else 0
+    if not branches:
+        return _remarked(Applied(model.clone(), NO_DEEP_BLOCKS))
+    patched = model.clone()
+    options = patched.model_options["transformer_options"]
+    remarks = [NEAREST_DEEP_CACHE_WINS] if DEEP_CACHE_KEY in options else []
+    if config.cache_branch_id >= branches:
+        remarks.append(f"cache_branch_id is {config.cache_branch_id}; this model's deepest, {branches - 1}, is used")
+    options[DEEP_CACHE_KEY] = config
+    _add_wrappers(patched)
+    return _remarked(Applied(patched, "; ".join(remarks) or None))
+
+
 def _has_cross_attention(model: ModelPatcher) -> bool:
     """Whether the model has attentions that T-GATE can gate, rather than text and picture in one."""
     if architecture(model) is None:
@@ -95,11 +117,15 @@ def _install(model: ModelPatcher, settings: GateConfig | PresetConfig, remark: s
     options[SETTINGS_KEY] = settings
     if architecture(model) is UNET:
         add_patches(patched)
+    _add_wrappers(patched)
+    add_skip_injection(patched)
+    return _remarked(Applied(patched, remark))
+
+
+def _add_wrappers(patched: ModelPatcher) -> None:
     for wrapper_type, wrapper in _WRAPPERS.items():
         patched.remove_wrappers_with_key(wrapper_type, PATCHER_KEY)
         patched.add_wrapper_with_key(wrapper_type, PATCHER_KEY, wrapper)
-    add_skip_injection(patched)
-    return _remarked(Applied(patched, remark))
 
 
 def _remarked(applied: Applied) -> Applied:

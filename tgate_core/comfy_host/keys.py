@@ -2,10 +2,11 @@
 
 # Wrappers and injections of a ModelPatcher.
 PATCHER_KEY = "tgate"
-# In transformer_options: the node's frozen settings (always), the run's state (while sampling), the pass and the
+# In transformer_options: the nodes' frozen settings (always), the run's state (while sampling), the pass and the
 # network call at hand (in the copies that the host makes of its options for them).
 SETTINGS_KEY = "tgate_settings"
+DEEP_CACHE_KEY = "tgate_deep_cache"
 RUN_KEY = "tgate_run"
 PASS_KEY = "tgate_pass"
 CALL_KEY = "tgate_call"
-OWN_KEYS = (SETTINGS_KEY, RUN_KEY, PASS_KEY, CALL_KEY)
+OWN_KEYS = (SETTINGS_KEY, DEEP_CACHE_KEY, RUN_KEY, PASS_KEY, CALL_KEY)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,35 +14,49 @@ from ..presets import PresetConfig
 from ..run import Run
 from ..steps import resolve_gate_step
 from ..storage import CaptureStorage
+from .keys import DEEP_CACHE_KEY, SETTINGS_KEY
 from .memory import is_memory_short
 
 logger = logging.getLogger(__name__)
 
 
-def start_run(
-    settings: GateConfig | PresetConfig, guider: Any, sigmas: torch.Tensor, latent_shape: torch.Size
-) -> Run | None:
-    """State of a run that is about to begin; None where the settings leave it as it would be without T-GATE.
+# What a run without T-GATE, but with DeepCache, has for settings.
+_NO_GATE = GateConfig(cross_attention=False, self_attention=False, guidance="keep")
+
+
+def start_run(guider: Any, sigmas: torch.Tensor, latent_shape: torch.Size) -> Run | None:
+    """State of a run that is about to begin; None where the nodes' settings leave it as it would be without them.
 
     Args:
-        settings: what the node put on the model.
-        guider: the host's guider, which holds the model and cfg.
+        guider: the host's guider, which holds the model with the settings, and cfg.
         sigmas: the run's noise levels, (N + 1,).
         latent_shape: shape of what is denoised, (B, C, H, W) or more dimensions.
     """
     schedule = [float(sigma) for sigma in sigmas.tolist()]
     if len(schedule) < 2:
         return None
-    config = settings
-    if isinstance(config, PresetConfig):
-        config = config.resolve(len(schedule) - 1, has_guidance=_has_guidance(guider))
-    model_sampling = guider.model_patcher.get_model_object("model_sampling")
-    gate_step = resolve_gate_step(config, schedule, model_sampling.percent_to_sigma)
-    run = Run(config, schedule, gate_step, CaptureStorage(config.cache_device, is_memory_short), latent_shape)
+    options = guider.model_options["transformer_options"]
+    config, gate_step = _resolve_gate(options.get(SETTINGS_KEY), guider, schedule)
+    storage = CaptureStorage(config.cache_device, is_memory_short)
+    run = Run(config, schedule, gate_step, storage, latent_shape, options.get(DEEP_CACHE_KEY))
     if run.is_plain:
-        logger.info("TGATE: gate at step %s of %s: nothing is changed in this run", gate_step, len(schedule) - 1)
+        logger.info("TGATE: gate at step %s of %s: nothing is changed in this run", gate_step, run.tracker.steps)
         return None
     return run
+
+
+def _resolve_gate(
+    settings: GateConfig | PresetConfig | None, guider: Any, schedule: Sequence[float]
+) -> tuple[GateConfig, int]:
+    """T-GATE's settings for a run on this schedule of noise levels, and its gate step."""
+    steps = len(schedule) - 1
+    if settings is None:
+        return _NO_GATE, steps
+    config = settings
+    if isinstance(config, PresetConfig):
+        config = config.resolve(steps, has_guidance=_has_guidance(guider))
+    model_sampling = guider.model_patcher.get_model_object("model_sampling")
+    return config, resolve_gate_step(config, schedule, model_sampling.percent_to_sigma)
 
 
 def _has_guidance(guider: Any) -> bool:

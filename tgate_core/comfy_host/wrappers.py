@@ -14,13 +14,15 @@ import torch
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
+from ..evaluation import Evaluation
 from ..model_pass import ModelPass, PassPlan
 from ..network_call import NetworkCall
 from ..request import Place
-from ..run import Evaluation, Run
+from ..run import Run
 from .at_hand import CallAtHand, at_hand
 from .conds import pass_request, window_key
-from .keys import PASS_KEY, RUN_KEY, SETTINGS_KEY
+from .deep_blocks import arranged_in_depth
+from .keys import PASS_KEY, RUN_KEY
 from .patches import Options, arranged, without_own
 from .runs import start_run
 
@@ -45,7 +47,7 @@ def outer_sample_wrapper(executor: WrapperExecutor, *args: Any, **kwargs: Any) -
     """A sampling run. Positional: noise, latent_image, sampler, sigmas (N + 1 values), …; class_obj is the guider."""
     guider, sigmas = executor.class_obj, args[3]
     options = guider.model_options["transformer_options"]
-    run = start_run(options[SETTINGS_KEY], guider, sigmas, args[0].shape)
+    run = start_run(guider, sigmas, args[0].shape)
     if run is None:
         # The host restores the guider's options itself: this copy is for this run alone.
         guider.model_options["transformer_options"] = without_own(options)
@@ -110,7 +112,7 @@ def calc_cond_batch_wrapper(executor: WrapperExecutor, *args: Any, **kwargs: Any
 
 def apply_model_wrapper(executor: WrapperExecutor, *args: Any, **kwargs: Any) -> Tensor:
     """One network call. Positional: x (conds * B, C, …), t, c_concat, c_crossattn, control, transformer_options."""
-    *before, transformer_options = args[:6]
+    *before, control, transformer_options = args[:6]
     run: Run | None = transformer_options.get(RUN_KEY)
     if run is None:
         return executor(*args, **kwargs)
@@ -118,14 +120,18 @@ def apply_model_wrapper(executor: WrapperExecutor, *args: Any, **kwargs: Any) ->
     call = _begin_call(transformer_options, args[0])
     with at_hand(CallAtHand(executor.class_obj, run, call)):
         if call is None:
-            return executor(*before, without_own(transformer_options), *args[6:], **kwargs)
+            return executor(*before, control, without_own(transformer_options), *args[6:], **kwargs)
         if COMPILE_KEY in transformer_options.get("wrappers", {}).get(WrappersMP.APPLY_MODEL, {}):
             run.statistics.note("torch.compile: calls that capture or reuse attention run uncompiled")
+        options = arranged(transformer_options, call)
+        if call.deep is not None:
+            network = executor.class_obj.diffusion_model
+            control, options = arranged_in_depth(network, run.deep.branch, call.deep, control, options)
         try:
             with _uncompiled():
-                return executor(*before, arranged(transformer_options, call), *args[6:], **kwargs)
+                return executor(*before, control, options, *args[6:], **kwargs)
         finally:
-            run.statistics.attention_skipped += call.skipped
+            run.statistics.note_call(call)
 
 
 def _begin_call(transformer_options: Options, x: Tensor) -> NetworkCall | None:

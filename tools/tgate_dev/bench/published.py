@@ -80,3 +80,9 @@ PUBLISHED_ROWS = (
     _lcm("LCM PixArt-Alpha", PIXART_ALPHA, Setting(1, 1, 1, 0), 7.623),
     _lcm("LCM PixArt-Alpha", PIXART_ALPHA, Setting(2, 1, 1, 0), 7.936),
 )
+
+# With DeepCache at interval 3, branch 0; its full steps keep their cadence through the gate.
+DEEP_CACHE_ROWS = (
+    PublishedRow("DeepCache SD-XL", SDXL, None, 57.888),
+    PublishedRow("DeepCache SD-XL with T-GATE", SDXL, Setting(13, 1, 1, 0), 43.868),
+)

@@ -1,0 +1,103 @@
+"""TGATE DeepCache: the deep half of a UNet on some steps alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from comfy_api.latest import io
+
+from ..tgate_core.comfy_host.install import apply_deep_cache
+from ..tgate_core.deep_cache import DeepCacheConfig
+from .apply import CATEGORY
+from .apply_advanced import MAX_STEPS
+from .remarks import output
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+
+DEEPEST_BRANCH = 10  # of the largest known UNets; smaller ones take their own deepest
+
+
+def _inputs() -> list[io.Input]:
+    return [
+        io.Int.Input(
+            "cache_interval",
+            default=3,
+            min=1,
+            max=MAX_STEPS,
+            step=1,
+            tooltip=(
+                "Every so many steps the network runs in full, and only its outer blocks between. 3 is the published "
+                "value; 2 stays closer, 5 is faster; 1 switches the node off."
+            ),
+        ),
+        io.Int.Input(
+            "cache_branch_id",
+            default=0,
+            min=0,
+            max=DEEPEST_BRANCH,
+            step=1,
+            tooltip=(
+                "How much still runs between the full steps. 0: the outermost blocks alone, fastest; "
+                "larger: more blocks, closer to the plain picture."
+            ),
+        ),
+        io.Float.Input(
+            "start",
+            default=0.0,
+            min=0.0,
+            max=1.0,
+            step=0.01,
+            tooltip="Share of this sampler's steps that run in full first: 0.2 leaves the first fifth alone.",
+        ),
+        io.Float.Input(
+            "end",
+            default=1.0,
+            min=0.0,
+            max=1.0,
+            step=0.01,
+            tooltip="Share of this sampler's steps after which all run in full: 0.8 keeps the last fifth's detail.",
+        ),
+    ]
+
+
+class TGATEDeepCache(io.ComfyNode):
+    """Run a model's deep blocks on some steps alone."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """The node as the editor shows it."""
+        return io.Schema(
+            node_id="TGATEDeepCache",
+            display_name="TGATE DeepCache",
+            category=CATEGORY,
+            description=(
+                "Speeds up UNets (SD 1.5, SD 2, SDXL, SVD): between full steps only the outer blocks run, on what the "
+                "inner ones last said (DeepCache). Goes alone or with TGATE Apply, in any order. The picture will "
+                "change."
+            ),
+            search_aliases=["DeepCache", "deep cache", "T-GATE", "tgate", "accelerate", "speed up"],
+            inputs=[
+                io.Model.Input("model", tooltip="The diffusion model to speed up; it is not changed, a copy is."),
+                *_inputs(),
+            ],
+            outputs=[io.Model.Output(tooltip="The model with DeepCache; connect it to TGATE Apply or the sampler.")],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: ModelPatcher,
+        cache_interval: int = 3,
+        cache_branch_id: int = 0,
+        start: float = 0.0,
+        end: float = 1.0,
+    ) -> io.NodeOutput:
+        """A clone of `model` with DeepCache; see `DeepCacheConfig` for the settings.
+
+        Raises:
+            ValueError: a setting is out of range.
+        """
+        config = DeepCacheConfig(cache_interval, cache_branch_id, start, end)
+        return output(apply_deep_cache(model, config), cls.hidden)
