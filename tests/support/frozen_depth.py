@@ -6,6 +6,7 @@ steps; the deep blocks' attentions are looked at in full steps alone.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,6 +26,7 @@ class FrozenDepth(FrozenAttention):
     Attributes:
         interval, branch: as in the node.
         first, last: steps between which DeepCache is on.
+        pairs_only: whether calls of a single cond are other nodes' own, and to be left alone.
     """
 
     gate: int = NO_GATE
@@ -33,6 +35,8 @@ class FrozenDepth(FrozenAttention):
     branch: int = 0
     first: int = 0
     last: int = NO_GATE
+    pairs_only: bool = False
+    _seen: Counter[Hashable] = field(default_factory=Counter)
     _features: dict[Hashable, Tensor] = field(default_factory=dict)
     _blocks: int = 0
 
@@ -69,11 +73,16 @@ class FrozenDepth(FrozenAttention):
     def _overwrite(self, h: Tensor, skip: Tensor, options: dict[str, Any]) -> tuple[Tensor, Tensor]:
         if options["block"] != ("output", self._cut):
             return h, skip
-        is_full = self.is_full(_step(options, options["sigmas"]))
         conds = list(zip(options["cond_or_uncond"], options["uuids"], strict=True))
+        if self.pairs_only and len(conds) == 1:
+            return h, skip
+        step = _step(options, options["sigmas"])
+        is_full = self.is_full(step)
         chunks = list(h.chunk(len(conds)))
         for index, cond in enumerate(conds):
             key = (_window(options), cond, chunks[index].shape)
+            self._seen[step, key] += 1
+            key = (*key, self._seen[step, key])
             if is_full or key not in self._features:
                 self._features[key] = chunks[index].clone()
             chunks[index] = self._features[key].clone()
