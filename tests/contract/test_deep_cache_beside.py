@@ -16,6 +16,12 @@ from other_nodes import ALL_NODES, SHRINK, WHOLE, OtherNode
 
 EXACT = 1e-4  # of the latent's spread
 STEPS = 5
+BLOCK_PATCHES = (
+    "input_block_patch",
+    "input_block_patch_after_skip",
+    "middle_block_after_patch",
+    "output_block_patch",
+)
 # Subtracts one normalisation from the other: what is left of this model answers with zeros, whatever it is given.
 NO_EFFECT = ["ModelSubtract"]
 # Reads the scores of an attention in the middle: those of the last full step.

@@ -7,10 +7,12 @@ first shallow output block the deep feature.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from comfy.ldm.modules.attention import SpatialTransformer
+from comfy.ldm.modules.diffusionmodules.openaimodel import Downsample
 from torch import Tensor, nn
 
 from ..deep_cache import BlockSplit, branch_count, split_blocks
@@ -36,11 +38,9 @@ def arranged_in_depth(
 
     As they are where the network is not a UNet, or is cut nowhere: guiders may run a second model by the same options.
     """
-    branches = deep_branches(network)
-    if not branches:
+    split = _split(network, branch)
+    if split is None:
         return control, transformer_options
-    unet: Any = network
-    split = split_blocks(min(branch, branches - 1), len(unet.output_blocks))
     # The network takes out what it has used: our own lists, in which what is not used can be made to be missing.
     own_control = None if control is None else {name: list(tensors) for name, tensors in control.items()}
     at_blocks = _CallAtBlocks(call, split, own_control)
@@ -51,7 +51,7 @@ def arranged_in_depth(
     }
     arranged["input_block_patch"].append(at_blocks.after_input)
     arranged["output_block_patch"].insert(0, at_blocks.before_output)
-    layers = _DeepLayers(call, frozenset(_layers(unet, split)))
+    layers = _DeepLayers(call, frozenset(_layers(network, split)))
     arranged["forward_timestep_embed_patch"] = [(layers, _skip), *patches.get("forward_timestep_embed_patch", ())]
     return own_control, {**transformer_options, "patches": arranged}
 
@@ -62,6 +62,25 @@ def deep_branches(network: nn.Module) -> int:
     if blocks is None or not hasattr(network, "input_blocks"):
         return 0
     return max(0, branch_count(len(blocks), has_middle=getattr(network, "middle_block", None) is not None))
+
+
+def _split(network: Any, branch: int) -> BlockSplit | None:
+    """Where a network is cut: at `branch`, or at its deepest where it has no such branch."""
+    branches = deep_branches(network)
+    return split_blocks(min(branch, branches - 1), len(network.output_blocks)) if branches else None
+
+
+def feature_size(network: Any, branch: int, height: int, width: int) -> int:
+    """Elements of the deep feature of one latent of this size; 0 for a network that is not a UNet."""
+    split = _split(network, branch)
+    if split is None:
+        return 0
+    before = network.output_blocks[split.first_output - 1] if split.first_output else network.middle_block
+    halvings = sum(
+        isinstance(layer, Downsample) for block in network.input_blocks[: split.last_input + 1] for layer in block
+    )
+    scale: int = 2**halvings
+    return int(before[0].out_channels) * math.ceil(height / scale) * math.ceil(width / scale)
 
 
 def _layers(network: Any, split: BlockSplit) -> Iterator[nn.Module]:

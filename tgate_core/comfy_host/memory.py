@@ -15,6 +15,7 @@ from torch import nn
 from ..architectures import UNET, architecture_of, attention_sites
 from ..run import Run
 from ..schedule import ATTENTION_KINDS, CROSS_ATTENTION
+from .deep_blocks import feature_size
 from .keys import RUN_KEY
 
 if TYPE_CHECKING:
@@ -75,8 +76,11 @@ def expected_capture_bytes(run: Run, patcher: ModelPatcher) -> int:
     # With fi_interval 1 self-attention is given up before cross-attention is captured: never both at once.
     at_once = len(kinds) if run.config.fi_interval > 1 else min(len(kinds), 1)
     batch, _, *size = run.latent_shape
-    elements = batch * sum(_outputs(patcher.model.diffusion_model, size))
-    expected = BRANCHES * at_once * elements * comfy.model_management.dtype_size(patcher.model.get_dtype_inference())
+    network = patcher.model.diffusion_model
+    elements = at_once * sum(_outputs(network, size))
+    if run.deep.shallow:
+        elements += feature_size(network, run.deep.branch, *size[-2:])
+    expected = BRANCHES * batch * elements * comfy.model_management.dtype_size(patcher.model.get_dtype_inference())
     limit = run.config.cache_limit_mb * 2**20
     return min(expected, limit) if limit else expected
 
