@@ -15,6 +15,8 @@ import torch
 from comfy.patcher_extension import WrappersMP
 from comfy_api.latest import io
 
+GATES = ("TGATEApply", "TGATEApplyAdvanced")
+
 
 @pytest.fixture(scope="module")
 def model():
@@ -57,9 +59,9 @@ def test_nothing_to_gate_is_allowed_and_logged(model, gated, caplog):
 
 def test_a_model_without_attention_is_refused(pack):
     bare = tiny.sd15(transformer_depth=[0, 0], transformer_depth_output=[0, 0, 0, 0], transformer_depth_middle=-1)
-    for node in pack.nodes.values():
+    for name in GATES:
         with pytest.raises(ValueError, match="model has no attention"):
-            node.execute(model=bare)
+            pack.nodes[name].execute(model=bare)
 
 
 @pytest.fixture(scope="module")
@@ -79,9 +81,9 @@ def sample_joint(model, **options):
 
 def test_joint_attention_passes_through_and_says_so(pack, joint, caplog):
     caplog.set_level(logging.INFO)
-    for node in pack.nodes.values():
+    for name in GATES:
         caplog.clear()
-        passed = node.execute(model=joint).args[0]
+        passed = pack.nodes[name].execute(model=joint).args[0]
         assert "joint attention: nothing to freeze; only guidance can be dropped" in caplog.text
         assert "set guidance to cached_delta or cond" in caplog.text
         assert passed.model is joint.model

@@ -11,7 +11,11 @@ from tgate_dev.server import Server
 from tgate_dev.server_graph import choices_of, input_type, inputs_of, options_of
 
 PACK_NAME = "comfyui-tgate-nodes"
-NODES = {"TGATEApply": "TGATE Apply", "TGATEApplyAdvanced": "TGATE Apply (Advanced)"}
+NODES = {
+    "TGATEApply": "TGATE Apply",
+    "TGATEApplyAdvanced": "TGATE Apply (Advanced)",
+    "TGATEDeepCache": "TGATE DeepCache",
+}
 PRESETS = ["balanced", "gentle", "fast", "as published"]
 
 # Name, type, default, and either the range or the choices, in the order of the node.
@@ -28,6 +32,13 @@ ADVANCED = [
     ("cache_device", "COMBO", "auto", ["auto", "model", "cpu"]),
     ("cache_limit_mb", "INT", 0, (0, 2**20)),
 ]
+DEEP_CACHE = [
+    ("cache_interval", "INT", 3, (1, 10000)),
+    ("cache_branch_id", "INT", 0, (0, 10)),
+    ("start", "FLOAT", 0.0, (0.0, 1.0)),
+    ("end", "FLOAT", 1.0, (0.0, 1.0)),
+]
+INPUTS = {"TGATEApplyAdvanced": ADVANCED, "TGATEDeepCache": DEEP_CACHE}
 
 pytestmark = pytest.mark.slow
 
@@ -72,13 +83,17 @@ def test_apply_has_one_preset(object_info: dict[str, Any]) -> None:
     assert options_of(preset)["default"] == "balanced"
 
 
-def test_advanced_has_its_inputs_in_order(object_info: dict[str, Any]) -> None:
-    assert list(inputs_of(object_info["TGATEApplyAdvanced"])) == ["model", *(row[0] for row in ADVANCED)]
+@pytest.mark.parametrize("node", INPUTS)
+def test_node_has_its_inputs_in_order(object_info: dict[str, Any], node: str) -> None:
+    assert list(inputs_of(object_info[node])) == ["model", *(row[0] for row in INPUTS[node])]
 
 
-@pytest.mark.parametrize(("name", "kind", "default", "values"), ADVANCED, ids=[row[0] for row in ADVANCED])
-def test_advanced_input(object_info: dict[str, Any], name: str, kind: str, default: Any, values: Any) -> None:
-    specification = object_info["TGATEApplyAdvanced"]["input"]["required"][name]
+@pytest.mark.parametrize(
+    ("node", "name", "kind", "default", "values"),
+    [pytest.param(node, *row, id=f"{node} {row[0]}") for node, rows in INPUTS.items() for row in rows],
+)
+def test_input(object_info: dict[str, Any], node: str, name: str, kind: str, default: Any, values: Any) -> None:
+    specification = object_info[node]["input"]["required"][name]
     options = options_of(specification)
     assert input_type(specification) == kind
     assert options["default"] == default

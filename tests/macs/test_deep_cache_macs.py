@@ -2,51 +2,46 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 import pytest
 
-from tgate_dev.bench.macs import Macs, count_macs
-from tgate_dev.bench.models import SD15, FullSizeModel, build_on_meta
-from tgate_dev.bench.published import DEEP_CACHE_ROWS, PublishedRow, Setting
+from tgate_dev.bench.macs import count_macs
+from tgate_dev.bench.models import build_on_meta
+from tgate_dev.bench.published import DEEP_CACHE_ROWS, PublishedRow
+from tgate_dev.bench.rows import TOLERANCE, gate
+from tgate_dev.bench.shapes import TERA, Macs
+from tgate_dev.bench.unets import SD15
 
-TOLERANCE = 1e-3
 STEPS = 2
-ORDERS = ["DeepCache first", "T-GATE first"]
 
 
-def nodes_applied(pack: Any, patcher: Any, setting: Setting | None, order: str, **deep: Any) -> Any:
-    """The model patched by both nodes, or by DeepCache alone."""
-
-    def gate(model: Any) -> Any:
-        if setting is None:
-            return model
-        node = pack.nodes["TGATEApplyAdvanced"]
-        return node.execute(model=model, **asdict(setting), guidance="uncond", cache_device="model").args[0]
-
-    def deep_cache(model: Any) -> Any:
-        return pack.nodes["TGATEDeepCache"].execute(model=model, **deep).args[0]
-
-    return gate(deep_cache(patcher)) if order == ORDERS[0] else deep_cache(gate(patcher))
-
-
-def cost(pack: Any, model: FullSizeModel, **deep: Any) -> Macs:
-    return count_macs(nodes_applied(pack, build_on_meta(model), None, ORDERS[0], **deep), model, steps=STEPS, cfg=7.5)
+def deep_cache(pack: Any, patcher: Any, **settings: Any) -> Any:
+    """The model as the node returns it, with the node's own defaults: interval 3, branch 0."""
+    return pack.nodes["TGATEDeepCache"].execute(model=patcher, **settings).args[0]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("order", ["DeepCache first", "T-GATE first"])
 @pytest.mark.parametrize("row", DEEP_CACHE_ROWS, ids=lambda row: row.name)
 def test_run_costs_the_published_macs(row: PublishedRow, pack: Any, order: str) -> None:
-    patcher = nodes_applied(pack, build_on_meta(row.model), row.setting, order)
+    patcher = build_on_meta(row.model)
+    if order == "DeepCache first":
+        patcher = deep_cache(pack, patcher)
+    if row.setting is not None:
+        patcher = gate(pack.nodes, patcher, row.setting)
+    if order == "T-GATE first":
+        patcher = deep_cache(pack, patcher)
     macs = count_macs(patcher, row.model, steps=row.steps, cfg=row.cfg)
-    assert macs.published / 1e12 == pytest.approx(row.tera_macs, rel=TOLERANCE)
+    assert macs.published / TERA == pytest.approx(row.tera_macs, rel=TOLERANCE)
 
 
 def test_deeper_branches_cost_more_and_never_all(pack: Any) -> None:
+    def cost(**settings: Any) -> Macs:
+        return count_macs(deep_cache(pack, build_on_meta(SD15), **settings), SD15, steps=STEPS, cfg=7.5)
+
     plain = count_macs(build_on_meta(SD15), SD15, steps=STEPS, cfg=7.5)
-    costs = [cost(pack, SD15, cache_branch_id=branch).published for branch in (0, 1, 3, 9, 10)]
+    costs = [cost(cache_branch_id=branch).published for branch in (0, 1, 3, 9, 10)]
     assert sorted(set(costs)) == costs
     assert costs[-1] < plain.published
-    assert cost(pack, SD15, cache_interval=1) == plain
+    assert cost(cache_interval=1) == plain
