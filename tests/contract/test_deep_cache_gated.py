@@ -7,6 +7,7 @@ import tiny
 import torch
 from block_record import block_recording, shallow_blocks
 from frozen_depth import FrozenDepth
+from graphs import combine, ranged
 from record import recording
 
 EXACT = 1e-5  # of the latent's spread
@@ -178,3 +179,15 @@ def test_the_log_says_what_both_saved(model, both, caplog):
     (line,) = [record.getMessage() for record in caplog.records if "cache peak" in record.getMessage()]
     assert "gate at step 4 of 10" in line
     assert "6 of 10 network calls left out the deep blocks" in line
+
+
+@pytest.mark.parametrize("guidance", ["uncond", "cached_delta", "keep"])
+@pytest.mark.parametrize("start", [0.3, 0.4, 0.5])
+def test_a_prompt_that_begins_within_a_cycle(both, guidance, start):
+    """It has no feature yet, while the negative has: the negative is as if it had been in a call of its own."""
+    run = {"positive": combine(ranged(tiny.text(1), 0.0, start), ranged(tiny.text(3), start, 1.0)), "steps": STEPS}
+    settings = {"gate": 8.0, "sp_interval": 2, "fi_interval": 2, "guidance": guidance, "cache_interval": 4}
+    together = tiny.sample(both(tiny.sd15(), **settings), **run)
+    apart = tiny.sd15()
+    split_all_conds(apart)
+    assert far(tiny.sample(both(apart, **settings), **run), together) < EXACT
