@@ -1,20 +1,22 @@
-"""Runs the published package `tgate==1.0.0` on small random-weight models and keeps the latents it ends with.
+"""Runs the published packages on small random-weight models and keeps the latents they end with.
 
-The package needs an environment of its own, apart from ComfyUI's:
+These are `tgate==1.0.0`, and `DeepCache==0.1.1` with and without it. They need an environment of their own, apart from
+ComfyUI's:
 
     python3 -m venv /path/to/published
     /path/to/published/bin/pip install -r tests/parity/requirements.txt
     /path/to/published/bin/python tests/parity/make_fixtures.py
 
-writes `fixtures/<model>.safetensors` for every model: per case the final latents (in the scheduler's scale), and the
-scheduler's sigmas. With `--check` nothing is written: the stored files are compared with a new run, and the exit
-status is 1 where one differs by more than float rounding.
+writes `fixtures/<model>.safetensors` for every model, and `fixtures/deep_<model>.safetensors` for those with DeepCache:
+per case the final latents (in the scheduler's scale), and the scheduler's sigmas. With `--check` nothing is written:
+the stored files are compared with a new run, and the exit status is 1 where one differs by more than float rounding.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,10 +27,12 @@ from safetensors.numpy import load_file, save_file
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+import published_deep
 import published_pixart
 import published_svd
 import published_unet
 from parity_cases import MODELS, STEPS, Case, cases
+from parity_deep import DEEP_CASES, DEEP_GATED_CASES, DEEP_MODELS
 
 FIXTURES = Path(__file__).resolve().parent / "fixtures"
 ROUNDING = 1e-4  # of the latents' standard deviation; another machine's torch may sum in another order
@@ -89,6 +93,14 @@ def run_model(model: str) -> dict[str, np.ndarray]:
     return {"sigmas": plain.scheduler.sigmas.numpy(), **latents}
 
 
+def run_deep_model(model: str) -> dict[str, np.ndarray]:
+    """Every DeepCache case of a model by name, and the sigmas they ran on."""
+    latents = {deep.name: published_deep.run_deep_case(model, deep) for deep in DEEP_CASES + DEEP_GATED_CASES}
+    pipeline = published_unet.build_plain_pipeline(model)
+    pipeline.scheduler.set_timesteps(STEPS)
+    return {"sigmas": pipeline.scheduler.sigmas.numpy(), **latents}
+
+
 def differences(stored: dict[str, np.ndarray], new: dict[str, np.ndarray]) -> list[str]:
     """A line per tensor that is missing, left over, or not the same to float rounding."""
     lines = [f"{name}: only in one of the two" for name in sorted(stored.keys() ^ new.keys())]
@@ -110,9 +122,11 @@ def main() -> int:
     torch.set_num_threads(1)  # further ones take longer with models this small, and sum in another order
     FIXTURES.mkdir(exist_ok=True)
     failed = False
-    for model in MODELS:
-        path = FIXTURES / f"{model}.safetensors"
-        tensors = run_model(model)
+    makers = {model: partial(run_model, model) for model in MODELS}
+    makers |= {f"deep_{model}": partial(run_deep_model, model) for model in DEEP_MODELS}
+    for name, make in makers.items():
+        path = FIXTURES / f"{name}.safetensors"
+        tensors = make()
         if not check:
             save_file(tensors, path)
             print(f"{path.name}: {len(tensors)} tensors, {path.stat().st_size / 1024:.0f} KiB")

@@ -13,6 +13,7 @@ from tgate import TgateSDLoader, TgateSDXLLoader
 
 SIZE_EMBEDDING_DIM = 256
 SIZE_NUMBERS = 6
+LOADERS = {"sd15": TgateSDLoader, "sdxl": TgateSDXLLoader}
 
 
 def build_unet(shape: UNetShape) -> UNet2DConditionModel:
@@ -41,7 +42,12 @@ def build_unet(shape: UNetShape) -> UNet2DConditionModel:
 
 
 def build_pipeline(model: str) -> Any:
-    """A diffusers pipeline with T-GATE, around a UNet alone: text comes in as embeddings, latents come out."""
+    """A pipeline with T-GATE."""
+    return LOADERS[model](build_plain_pipeline(model))
+
+
+def build_plain_pipeline(model: str) -> Any:
+    """A diffusers pipeline around a UNet alone: text comes in as embeddings, latents come out."""
     shape = UNETS[model]
     parts: dict[str, Any] = {
         "vae": unused_vae(),
@@ -52,9 +58,9 @@ def build_pipeline(model: str) -> Any:
     }
     if shape.pooled:
         parts |= {"text_encoder_2": None, "tokenizer_2": None}
-        return TgateSDXLLoader(StableDiffusionXLPipeline(**parts, add_watermarker=False))
+        return StableDiffusionXLPipeline(**parts, add_watermarker=False)
     parts |= {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
-    return TgateSDLoader(StableDiffusionPipeline(**parts))
+    return StableDiffusionPipeline(**parts)
 
 
 def call_arguments(model: str, case: Case, pipeline: Any) -> dict[str, Any]:

@@ -20,9 +20,11 @@ def shift_gate(by: int) -> Break:
 
     def apply(monkeypatch: pytest.MonkeyPatch, pack: Any) -> None:
         build = pack.core("run").build_schedule
-        monkeypatch.setattr(
-            pack.core("run"), "build_schedule", lambda config, steps, gate: build(config, steps, gate + by)
-        )
+
+        def wrong(config: Any, steps: int, gate_step: int, *rest: Any) -> Any:
+            return build(config, steps, gate_step + by, *rest)
+
+        monkeypatch.setattr(pack.core("run"), "build_schedule", wrong)
 
     return apply
 
