@@ -21,7 +21,10 @@ class Setting:
 
 @dataclass(frozen=True)
 class PublishedRow:
-    """One number of the table: a run, and its 10¹² MACs; `setting` None is the run without T-GATE."""
+    """One number of the table: a run, and its 10¹² MACs; `setting` None is the run without T-GATE.
+
+    `has_deep_cache` is with DeepCache at interval 3, branch 0; its full steps keep their cadence through the gate.
+    """
 
     name: str
     model: FullSizeModel
@@ -31,6 +34,7 @@ class PublishedRow:
     cfg: float = 7.5
     sampler: str = "euler"
     scheduler: str = "normal"
+    has_deep_cache: bool = False
 
     @property
     def schedule(self) -> str:
@@ -79,10 +83,6 @@ PUBLISHED_ROWS = (
     _lcm("LCM PixArt-Alpha", PIXART_ALPHA, None, 8.563),
     _lcm("LCM PixArt-Alpha", PIXART_ALPHA, Setting(1, 1, 1, 0), 7.623),
     _lcm("LCM PixArt-Alpha", PIXART_ALPHA, Setting(2, 1, 1, 0), 7.936),
-)
-
-# With DeepCache at interval 3, branch 0; its full steps keep their cadence through the gate.
-DEEP_CACHE_ROWS = (
-    PublishedRow("DeepCache SD-XL", SDXL, None, 57.888),
-    PublishedRow("DeepCache SD-XL with T-GATE", SDXL, Setting(13, 1, 1, 0), 43.868),
+    PublishedRow("DeepCache SD-XL", SDXL, None, 57.888, has_deep_cache=True),
+    PublishedRow("DeepCache SD-XL", SDXL, Setting(13, 1, 1, 0), 43.868, has_deep_cache=True),
 )

@@ -36,6 +36,8 @@ def gate(nodes: Mapping[str, Any], patcher: ModelPatcher, setting: Setting, guid
 def row_macs(row: PublishedRow, nodes: Mapping[str, Any]) -> Macs:
     """What the run of a row costs."""
     patcher = build_on_meta(row.model)
+    if row.has_deep_cache:
+        patcher = nodes["TGATEDeepCache"].execute(model=patcher).args[0]
     if row.setting is not None:
         patcher = gate(nodes, patcher, row.setting)
     return count_macs(patcher, row.model, steps=row.steps, cfg=row.cfg, sampler=row.sampler, scheduler=row.scheduler)
