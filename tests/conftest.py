@@ -81,6 +81,9 @@ def gated(pack: Pack) -> Any:
 def deep(pack: Pack) -> Any:
     """Put DeepCache on a model through the node: `deep(model, cache_interval=3, …)`."""
 
+    if not pack.core("comfy_host.deep_blocks").can_leave_out_layers():
+        pytest.skip("this version of the host cannot leave out layers")
+
     def apply(model: Any, **settings: Any) -> Any:
         return pack.nodes["TGATEDeepCache"].execute(model=model, **settings).args[0]
 

@@ -228,6 +228,15 @@ def test_networks_that_are_no_unets_are_passed_on(deep, caplog):
     assert "tgate_deep_cache" not in patched.model_options["transformer_options"]
 
 
+def test_a_host_that_cannot_leave_out_layers(model, pack, caplog):
+    if pack.core("comfy_host.deep_blocks").can_leave_out_layers():
+        pytest.skip("this version of the host can")
+    with caplog.at_level("INFO"):
+        patched = pack.nodes["TGATEDeepCache"].execute(model=model).args[0]
+    assert "needs a newer ComfyUI" in caplog.text
+    assert torch.equal(tiny.sample(patched), tiny.sample(model))
+
+
 def test_a_unet_without_a_middle_and_one_block_has_nothing_to_leave_out(deep, caplog):
     model = variants.one_level(transformer_depth_middle=-2)
     with caplog.at_level("INFO"):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from comfy.ldm.modules.attention import SpatialTransformer
-from comfy.ldm.modules.diffusionmodules.openaimodel import Downsample
+from comfy.ldm.modules.diffusionmodules.openaimodel import Downsample, TimestepBlock, forward_timestep_embed
 from torch import Tensor, nn
 
 from ..deep_cache import BlockSplit, branch_count, split_blocks
@@ -54,6 +54,19 @@ def arranged_in_depth(
     layers = _DeepLayers(call, frozenset(_layers(network, split)))
     arranged["forward_timestep_embed_patch"] = [(layers, _skip), *patches.get("forward_timestep_embed_patch", ())]
     return own_control, {**transformer_options, "patches": arranged}
+
+
+class _Probe(TimestepBlock):  # type: ignore[misc]  # the host has no types
+    """A layer that says whether it was run."""
+
+    def forward(self, x: Any, emb: Any) -> bool:
+        return True
+
+
+def can_leave_out_layers() -> bool:
+    """Whether the host asks `forward_timestep_embed_patch` about all layers; old ones do about a few kinds alone."""
+    patches = {"forward_timestep_embed_patch": [(_Probe, lambda *_: False)]}
+    return not forward_timestep_embed([_Probe()], None, None, transformer_options={"patches": patches})
 
 
 def deep_branches(network: nn.Module) -> int:

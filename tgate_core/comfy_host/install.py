@@ -12,7 +12,7 @@ from ..architectures import UNET
 from ..config import GateConfig
 from ..deep_cache import DeepCacheConfig
 from ..presets import PresetConfig
-from .deep_blocks import deep_branches
+from .deep_blocks import can_leave_out_layers, deep_branches
 from .families import architecture, attention_modules, family_of
 from .injection import add_skip_injection
 from .keys import DEEP_CACHE_KEY, PATCHER_KEY, SETTINGS_KEY
@@ -38,6 +38,7 @@ EXPERIMENTAL = "experimental: nobody has published settings for this model; the 
 NEAREST_WINS = "the model was gated already; the node nearest to the sampler wins"
 DEEP_CACHE_OFF = "DeepCache is off: cache_interval is 1, or start is not below end"
 NO_DEEP_BLOCKS = "DeepCache is for UNets (SD 1.5, SD 2, SDXL, SVD); the model is passed on unchanged"
+HOST_TOO_OLD = "DeepCache needs a newer ComfyUI (0.20 will do); the model is passed on unchanged"
 NEAREST_DEEP_CACHE_WINS = "the model had DeepCache already; the node nearest to the sampler wins"
 
 logger = logging.getLogger(__name__)
@@ -90,6 +91,8 @@ def apply_deep_cache(model: ModelPatcher, config: DeepCacheConfig) -> Applied:
     branches = deep_branches(model.get_model_object("diffusion_model")) if architecture(model) is UNET else 0
     if not branches:
         return _remarked(Applied(model.clone(), NO_DEEP_BLOCKS))
+    if not can_leave_out_layers():
+        return _remarked(Applied(model.clone(), HOST_TOO_OLD))
     patched = model.clone()
     options = patched.model_options["transformer_options"]
     remarks = [NEAREST_DEEP_CACHE_WINS] if DEEP_CACHE_KEY in options else []
