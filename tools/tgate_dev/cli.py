@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 
 from . import checks, environment, readme
+from .bench.timing import options as timing
 from .comfyui import CONTRACT_VERSIONS, PINS
 from .errors import UserError
 
@@ -62,9 +63,12 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     demo.add_argument("--workflow", type=Path, metavar="FILE", default=environment.PACK / "workflows" / "sd15.json")
     demo.add_argument("--steps", type=int, metavar="N", help="sampling steps, instead of the workflow's")
     demo.add_argument("--out", type=Path, metavar="DIR", default=Path("demo-output"), help="where the results go")
-    bench_help = "the published table, counted on full-size models without weights"
-    bench = commands.add_parser("bench", parents=[common, host], help=bench_help)
-    bench.add_argument("measurement", choices=("macs",))
+    bench = commands.add_parser("bench", help="measurements: published MACs, and seconds of sampling runs")
+    measurements = bench.add_subparsers(dest="measurement", required=True)
+    macs_help = "the published table, counted on full-size models without weights"
+    measurements.add_parser("macs", parents=[common, host], help=macs_help)
+    time_help = "seconds of sampling runs in turns, T-GATE beside what else there is, on random weights"
+    timing.add_arguments(measurements.add_parser("time", parents=[common, host], help=time_help))
     support_help = "the table of supported models, counted on full-size models, printed and put into the README"
     commands.add_parser("support", parents=[common], help=support_help)
     options = parser.parse_args(own)
@@ -108,6 +112,8 @@ def _demo(options: argparse.Namespace) -> int:
 def _bench(options: argparse.Namespace) -> int:
     ready = environment.ensure(options.comfyui_version, options.verbose)
     command, variables = _measuring(ready, options.measurement)
+    if options.measurement == "time":
+        command += timing.as_arguments(timing.from_namespace(options))
     return subprocess.run(command, env=variables, check=False).returncode
 
 

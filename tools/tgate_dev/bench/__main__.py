@@ -1,4 +1,4 @@
-"""A measurement, in the environment's python: `python -m tgate_dev.bench {macs,support}`, with TGATE_COMFYUI set."""
+"""A measurement, in the environment's python: `python -m tgate_dev.bench NAME`, with TGATE_COMFYUI set."""
 
 from __future__ import annotations
 
@@ -7,24 +7,33 @@ import asyncio
 import importlib
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from .timing.options import TimeOptions, add_arguments, from_namespace
+
 PACK = Path(__file__).absolute().parents[3]
+BAD_USE = 2
 
 
 def main() -> int:
-    """Prints a line as soon as it is counted; 1 if a published number was missed."""
+    """Runs one measurement; 1 if a published number was missed."""
     parser = argparse.ArgumentParser(prog="tgate_dev.bench")
-    parser.add_argument("measurement", choices=("macs", "support"))
-    options = parser.parse_args()
-    _prepare_host()
-    nodes = _pack_nodes()
-    return _macs(nodes) if options.measurement == "macs" else _support(nodes)
-
-
-def _prepare_host() -> None:
+    measurements = parser.add_subparsers(dest="measurement", required=True)
+    for name in ("macs", "support"):
+        measurements.add_parser(name)
+    add_arguments(measurements.add_parser("time"))
+    parsed = parser.parse_args()
     sys.path.insert(0, os.environ["TGATE_COMFYUI"])
+    if parsed.measurement == "time":
+        return _time(from_namespace(parsed))
+    _count_on_shapes()
+    nodes = _pack_nodes()
+    return _macs(nodes) if parsed.measurement == "macs" else _support(nodes)
+
+
+def _count_on_shapes() -> None:
     import torch
     from comfy.cli_args import args as host_arguments
 
@@ -67,6 +76,23 @@ def _support(nodes: dict[str, Any]) -> int:
     for run in USUAL_RUNS:
         print(support_line(run, nodes), flush=True)
     return 0
+
+
+def _time(options: TimeOptions) -> int:
+    import torch
+    from comfy.cli_args import args as host_arguments
+
+    has_gpu = torch.cuda.is_available()
+    if options.device == "cuda" and not has_gpu:
+        sys.stderr.write("torch finds no graphics card here: use --device cpu.\n")
+        return BAD_USE
+    device = options.device or ("cuda" if has_gpu else "cpu")
+    host_arguments.cpu = device == "cpu"
+    nodes = _pack_nodes()
+    # Only now: the host looks at its arguments once, when its modules are first imported.
+    from .timing.command import run
+
+    return run(replace(options, device=device), nodes)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
-from types import ModuleType
 from typing import Any
 
 from .models import build_on_meta
+from .pack import pack_core
 from .shapes import TERA, Macs
 from .usual import UsualRun, saved_at_preset
 
@@ -33,7 +32,7 @@ def support_line(run: UsualRun, nodes: Mapping[str, Any]) -> str:
 
 def gated_attentions(run: UsualRun, nodes: Mapping[str, Any]) -> str:
     """How many self- and cross-attentions the pack finds in the network."""
-    core = _core(nodes)
+    core = pack_core(nodes)
     network = build_on_meta(run.model).model.diffusion_model
     known = core("architectures").architecture_of(network)
     if known.hold == "patches":  # there the host says which is which: one of each kind a block
@@ -45,19 +44,9 @@ def gated_attentions(run: UsualRun, nodes: Mapping[str, Any]) -> str:
 
 def is_experimental(run: UsualRun, nodes: Mapping[str, Any]) -> bool:
     """Whether nobody has published settings for the model."""
-    core = _core(nodes)
+    core = pack_core(nodes)
     family = core("comfy_host.families").family_of(build_on_meta(run.model))
     return bool(core("presets").PresetConfig(family).is_experimental)
-
-
-def _core(nodes: Mapping[str, Any]) -> Any:
-    """Gets a module of the pack's core as the nodes use it."""
-    package = nodes["TGATEApply"].__module__.rsplit(".nodes.", 1)[0]
-
-    def module(name: str) -> ModuleType:
-        return sys.modules[f"{package}.tgate_core.{name}"]
-
-    return module
 
 
 def _savings(plain: Macs, gated: Macs) -> tuple[str, str, str]:

@@ -1,0 +1,153 @@
+"""`bench time` on a real ComfyUI: nodes it calls, networks it changes, and one short measurement from end to end."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tgate_dev.bench.timing import models
+from tgate_dev.bench.timing.host_nodes import call_node, defaults, host_node
+from tgate_dev.bench.timing.oracles import without_attentions
+from tgate_dev.bench.timing.peers import PEER_NODES, GateAt, rows_of
+from tgate_dev.bench.timing.rows import OwnNodes, make_rows, percent_between
+from tgate_dev.bench.timing.sampling import Task, sigmas, timed_run
+
+REPO = Path(__file__).resolve().parents[2]
+CPU = torch.device("cpu")
+STEPS = 10
+BROKEN_NODE = """
+class DeepCache:
+    RETURN_TYPES = ("MODEL",)
+    FUNCTION = "apply"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"model": ("MODEL",)}}
+
+    def apply(self, model, cache_interval, cache_depth):
+        raise TypeError("this node is broken")
+
+NODE_CLASS_MAPPINGS = {"DeepCache": DeepCache}
+"""
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    return models.build_random(models.TINY, CPU, torch.float32)
+
+
+@pytest.fixture(scope="module")
+def task() -> Task:
+    conditioning = (models.random_conditioning(models.TINY, seed) for seed in (1, 2))
+    return Task(CPU, models.random_noise(models.TINY, 1), *conditioning, cfg=7.0)
+
+
+def test_a_run_tells_its_steps_apart(model: Any, task: Task, gated: Any) -> None:
+    record = timed_run(gated(model, gate=4.0, guidance="cached_delta", self_attention=False), task, STEPS)
+    assert record.branches == [2.0] * 4 + [1.0] * 6
+    assert record.reused == [[]] * 4 + [["attn2"]] * 6
+    assert record.is_finite
+    assert record.cache_bytes
+    assert len(record.step_seconds) == STEPS
+    assert sum(record.step_seconds) <= record.seconds
+
+
+def test_core_gates_at_the_same_step(model: Any, task: Task, pack: Any) -> None:
+    gate = OwnNodes(pack.nodes).gate(model, STEPS)
+    assert gate.step == 2
+    node = host_node("CFGOverride")
+    assert node is not None
+    record = timed_run(call_node(node, model, start_percent=gate.percent), task, STEPS)
+    assert record.branches == [2.0] * 2 + [1.0] * 8
+
+
+def test_percent_lies_between_two_steps(model: Any) -> None:
+    percent_to_sigma = model.get_model_object("model_sampling").percent_to_sigma
+    schedule = sigmas(model, STEPS).tolist()
+    for step in range(1, STEPS):
+        percent = percent_between(percent_to_sigma, schedule[step - 1], schedule[step])
+        assert schedule[step - 1] > percent_to_sigma(percent) > schedule[step]
+
+
+def test_rows_are_named_once_and_begin_with_the_plain_one(model: Any, pack: Any) -> None:
+    own = OwnNodes(pack.nodes)
+    rows, _ = make_rows(own, own.gate(model, STEPS))
+    names = [row.name for row in rows]
+    assert names[0] == "plain"
+    assert len(set(names)) == len(names)
+    assert sum(name.startswith("TGATE Apply, ") for name in names) == len(own.presets)
+
+
+def test_oracle_takes_attentions_out_and_puts_them_back(model: Any, task: Task) -> None:
+    network = model.model.diffusion_model
+    before = [name for name, _ in network.named_modules()]
+    with without_attentions(network, {"attn2"}):
+        names = [name for name, _ in network.named_modules()]
+        assert any(name.endswith("attn1.to_q") for name in names)
+        assert not any(name.endswith("attn2.to_q") for name in names)
+        assert timed_run(model, task, 2, cfg=1.0).branches == [1.0, 1.0]
+    assert [name for name, _ in network.named_modules()] == before
+
+
+def test_oracle_needs_attentions_that_it_knows() -> None:
+    with (
+        pytest.raises(ValueError, match="names its attentions otherwise"),
+        without_attentions(torch.nn.Linear(1, 1), {"attn1"}),
+    ):
+        pass
+
+
+def test_what_the_editor_shows_first() -> None:
+    inputs = {
+        "required": {
+            "model": ("MODEL",),
+            "share": ("FLOAT", {"default": 0.4}),
+            "choice": (["a", "b"],),
+            "chosen": (["a", "b"], {"default": "b"}),
+        },
+        "optional": {"switch": ("BOOLEAN", {"default": False})},
+        "hidden": {"prompt": "PROMPT"},
+    }
+    assert defaults(inputs) == {"share": 0.4, "choice": "a", "chosen": "b", "switch": False}
+
+
+def test_only_known_nodes_of_a_peer_get_a_row() -> None:
+    gate = GateAt(5, 0.4, 25)
+    (row,) = rows_of({"TGateApplySimple": object, "SomethingElse": object}, gate)
+    assert row.name == "JettHu/ComfyUI_TGate: TGateApplySimple"
+    assert row.is_foreign
+    assert PEER_NODES["TGateApplySimple"].inputs(gate) == {"start_at": 0.4}
+
+
+def test_end_to_end(tmp_path: Path) -> None:
+    """With peers that cannot be loaded, that nobody knows, and that fail."""
+    packs = {
+        "broken": "import nowhere\n",
+        "unknown": "class Some: pass\nNODE_CLASS_MAPPINGS = {'Some': Some}\n",
+        "failing": BROKEN_NODE,
+    }
+    for name, text in packs.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text(text)
+    peers = [str(tmp_path / name) for name in packs]
+    options = ["--model", "tiny", "--device", "cpu", "--steps", "2", "--runs", "1", "--out", str(tmp_path)]
+    command = [sys.executable, "-m", "tgate_dev.bench", "time", *options, "--peers", *peers]
+    variables = {**os.environ, "PYTHONPATH": str(REPO / "tools"), "PYTHONIOENCODING": "utf-8"}
+    done = subprocess.run(command, env=variables, capture_output=True, encoding="utf-8", timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("tiny, 64 × 64 pixels, 2 steps, fp32, CPU")
+    lines = done.stdout.splitlines()
+    assert "broken: ComfyUI could not load it as a pack; its reason is above." in lines
+    assert "unknown: none of its nodes is known here (Some)." in lines
+    assert "ComfyUI-deepcache: DeepCache: given up, TypeError: this node is broken" in lines
+    found = json.loads((tmp_path / "time-tiny-64-cpu-fp32.json").read_text(encoding="utf-8"))
+    assert all(len(row["runs"]) == (row["failure"] is None) for row in found["rows"])
+    assert {"torch", "comfyui", "python", "device_name"} <= found["settings"].keys()
+    assert (tmp_path / "time-tiny-64-cpu-fp32.png").read_bytes().startswith(b"\x89PNG")

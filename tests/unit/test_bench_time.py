@@ -1,0 +1,185 @@
+"""`bench time`: its command line, its figures, and the table made of them. Nothing here samples."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tgate_dev.bench.timing import options
+from tgate_dev.bench.timing.figures import Spread, figures, full_steps, gated_step
+from tgate_dev.bench.timing.options import TimeOptions
+from tgate_dev.bench.timing.records import Oracle, Results, Row, RunRecord
+from tgate_dev.bench.timing.report import LEGEND, as_json, text_table
+from tgate_dev.cli import parse
+
+ONE_BRANCH = Oracle(frozenset({"attn2"}), branches=1)
+SETTINGS = {
+    "model": "sd15",
+    "pixels": 256,
+    "batch": 1,
+    "steps": 5,
+    "dtype": "fp32",
+    "device_name": "CPU, 2 threads",
+}
+PLAIN_STEPS = [9.0, 2.0, 2.0, 2.0, 2.0]
+
+
+def plain_run(seconds: float = 10.0) -> RunRecord:
+    return RunRecord(seconds, PLAIN_STEPS, [2.0] * 5)
+
+
+def gated_run(seconds: float = 6.0, gated_seconds: float = 1.0) -> RunRecord:
+    """Gate at step 3; the step before it captures and takes longer."""
+    steps = [8.0, 2.0, 3.0, gated_seconds, gated_seconds]
+    reused = [[], [], [], ["attn2"], ["attn2"]]
+    return RunRecord(seconds, steps, [2.0, 2.0, 2.0, 1.0, 1.0], reused, cache_bytes=3 * 2**20)
+
+
+def oracle_run(step: float) -> RunRecord:
+    return RunRecord(5.0, [7.0, step, step], [1.0] * 3)
+
+
+def as_it_is(model: object) -> object:
+    return model
+
+
+def make_results(*rows: Row) -> Results:
+    plain = Row("plain", as_it_is, runs=[plain_run(10.0), plain_run(20.0), plain_run(40.0)])
+    return Results(dict(SETTINGS), ["A remark."], [plain, *rows])
+
+
+class TestCommandLine:
+    def test_defaults_leave_the_choice_to_the_device(self) -> None:
+        found = options.parse([])
+        assert (found.model, found.device, found.dtype, found.pixels) == (None, None, None, None)
+        assert (found.batch, found.steps, found.runs, found.peers) == (1, 25, 3, ())
+
+    @pytest.mark.parametrize(
+        "given",
+        [
+            TimeOptions(out=Path("/out")),
+            TimeOptions("sdxl", "cuda", "bf16", 4, 768, 10, 7, Path("/o u t"), (Path("/a"), Path("/b c"))),
+        ],
+    )
+    def test_the_child_gets_what_the_user_said(self, given: TimeOptions) -> None:
+        assert options.parse(options.as_arguments(given)) == given
+
+    def test_through_the_developer_tool(self) -> None:
+        found = parse(["bench", "time", "--model", "sdxl", "--peers", "one", "two", "--comfyui-version", "0.30.0"])
+        assert (found.measurement, found.model, found.comfyui_version) == ("time", "sdxl", "0.30.0")
+        assert options.from_namespace(found).peers == (Path.cwd() / "one", Path.cwd() / "two")
+
+    @pytest.mark.parametrize(
+        ("given", "saying"),
+        [
+            (["--runs", "0"], "0 is below 1"),
+            (["--steps", "1"], "1 is below 2"),
+            (["--batch", "x"], "'x' is not a whole number"),
+            (["--pixels", "100"], "100 is not a multiple of 64"),
+            (["--model", "flux"], "pixart-alpha"),
+        ],
+    )
+    def test_what_makes_no_sense_is_refused(
+        self, given: list[str], saying: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with pytest.raises(SystemExit) as exit_:
+            options.parse(given)
+        assert exit_.value.code == 2
+        assert saying in capsys.readouterr().err
+
+
+class TestFigures:
+    def test_spread(self) -> None:
+        assert Spread.of([3.0, None, 1.0, 10.0]) == Spread(median=3.0, low=1.0, high=10.0)
+        assert Spread.of([1.0, 2.0]) == Spread(1.5, 1.0, 2.0)
+        assert Spread.of([None]) is None
+
+    def test_ratios_are_taken_within_a_round(self) -> None:
+        row = Row("gated", as_it_is, ONE_BRANCH, runs=[gated_run(6.0), gated_run(10.0), gated_run(28.0)])
+        found = figures(row, make_results(row))
+        assert found.seconds == Spread(10.0, 6.0, 28.0)
+        assert found.ratio == Spread(0.6, 0.5, 0.7)
+        assert found.cache_bytes == 3 * 2**20
+        assert found.peak_bytes is None
+        assert found.branches == Spread(8.0, 8.0, 8.0)
+
+    def test_gated_steps_are_held_against_the_oracle_of_the_same_round(self) -> None:
+        row = Row("gated", as_it_is, ONE_BRANCH, runs=[gated_run(gated_seconds=1.0), gated_run(gated_seconds=3.0)])
+        row.oracle_runs = [oracle_run(1.0), oracle_run(2.0)]
+        found = figures(row, make_results(row))
+        assert found.gated_step == Spread(2.0, 1.0, 3.0)
+        assert found.to_oracle == Spread(1.25, 1.0, 1.5)
+
+    def test_a_row_that_was_given_up_keeps_its_rounds(self) -> None:
+        row = Row("peer", as_it_is, is_foreign=True, failure="given up", runs=[plain_run(5.0)])
+        found = figures(row, make_results(row))
+        assert found.ratio == Spread(0.5, 0.5, 0.5)
+        assert (found.gated_step, found.to_oracle, found.full_steps) == (None, None, None)
+
+    def test_full_steps_leave_out_the_first_and_count_the_one_that_captures(self) -> None:
+        assert full_steps(gated_run(), plain_run()) == (2.0 + 3.0) / (2.0 + 2.0)
+
+    def test_no_full_steps(self) -> None:
+        reused = RunRecord(5.0, PLAIN_STEPS, [2.0] * 5, [["attn1"]] * 5)
+        assert full_steps(reused, plain_run()) is None
+
+    def test_gated_steps_do_what_the_oracle_does(self) -> None:
+        assert gated_step(gated_run(), ONE_BRANCH) == 1.0
+        assert gated_step(gated_run(), Oracle(frozenset({"attn2"}), branches=2)) is None
+        assert gated_step(gated_run(), Oracle(frozenset({"attn1"}), branches=1)) is None
+        assert gated_step(gated_run(), None) is None
+
+    def test_without_t_gate_the_branches_tell(self) -> None:
+        override = RunRecord(6.0, PLAIN_STEPS, [2.0, 2.0, 2.0, 1.0, 1.0])
+        assert override.steps_like(Oracle(frozenset(), branches=1)) == [3, 4]
+        assert override.full_steps() == [1, 2]
+
+    def test_names_of_oracles(self) -> None:
+        assert ONE_BRANCH.name == "one branch, without cross-attention"
+        assert Oracle(frozenset({"attn1", "attn2"}), 2).name == "2 branches, without self-attention and cross-attention"
+        assert Oracle(frozenset(), 1).name == "one branch"
+
+
+class TestReport:
+    def test_table(self) -> None:
+        row = Row("gated", as_it_is, ONE_BRANCH, runs=[gated_run(6.0), gated_run(10.0), gated_run(28.0)])
+        row.oracle_runs = [oracle_run(1.0), oracle_run(1.0), oracle_run(0.8)]
+        title, _, heading, plain, gated, *_ = text_table(make_results(row)).splitlines()
+        assert title == "sd15, 256 × 256 pixels, 5 steps, fp32, CPU, 2 threads"
+        assert plain.split() == ["plain", "20.00", "(10.00–40.00)", "1.000", "-", "-", "-", "10", "-", "-"]
+        ratios = ["0.600", "(0.500–0.700)", "1.0000", "1.000", "(1.000–1.250)", "1.250", "8", "3.0", "-"]
+        assert gated.split() == ["gated", "10.00", "(6.00–28.00)", *ratios]
+        assert len(heading) == len(plain) == len(gated)
+
+    def test_what_is_said_below_it(self) -> None:
+        noted, broken = gated_run(), gated_run()
+        noted.notes, broken.is_finite = ["the cache is full"], False
+        rows = [
+            Row("noted", as_it_is, runs=[noted, noted]),
+            Row("broken", as_it_is, runs=[broken]),
+            Row("peer", as_it_is, is_foreign=True, failure="given up, TypeError: no"),
+        ]
+        text = text_table(make_results(*rows))
+        assert text.split(LEGEND)[1].strip().splitlines() == [
+            "A remark.",
+            "peer: given up, TypeError: no",
+            "noted: the cache is full",
+            "broken: the result holds infinities or NaN",
+        ]
+        assert "\npeer " not in text
+
+    def test_json_has_all_raw_numbers(self) -> None:
+        row = Row("gated", as_it_is, ONE_BRANCH, runs=[gated_run()], oracle_runs=[oracle_run(1.0)])
+        found = json.loads(as_json(make_results(row)))
+        assert found["settings"]["model"] == "sd15"
+        assert found["rows"][1]["oracle"] == "one branch, without cross-attention"
+        assert found["rows"][1]["runs"][0]["step_seconds"] == [8.0, 2.0, 3.0, 1.0, 1.0]
+        assert found["rows"][1]["oracle_runs"][0]["seconds"] == 5.0
+        assert found["rows"][1]["figures"]["ratio"] == {"median": 0.6, "low": 0.6, "high": 0.6}
+
+    def test_batch_is_named_where_it_is_unusual(self) -> None:
+        results = make_results()
+        results.settings["batch"] = 4
+        assert results.title == "sd15, 256 × 256 pixels, batch 4, 5 steps, fp32, CPU, 2 threads"

@@ -1,0 +1,110 @@
+"""`bench time` from its options to its results."""
+
+from __future__ import annotations
+
+import importlib
+import platform
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from comfy.model_patcher import ModelPatcher
+
+from ...progress import Stage, say
+from ..unets import PIXELS_PER_LATENT
+from .chart import save_chart
+from .models import DTYPES, SEED, TIMED_MODELS, build_random, random_conditioning, random_noise, sized
+from .options import TimeOptions
+from .peers import peer_rows
+from .records import Results
+from .report import as_json, text_table
+from .rounds import Measurement
+from .rows import OwnNodes, make_rows
+from .sampling import SAMPLER, SCHEDULER, Task
+
+CFG = 7.0
+RANDOM_WEIGHTS = "Random weights: seconds do not depend on them; pictures are none."
+
+
+def run(options: TimeOptions, nodes: Mapping[str, type[Any]]) -> int:
+    """Measure, print the table, and write JSON and chart to `options.out`; returns the exit code.
+
+    Args:
+        options: what was asked for; `device` is settled.
+        nodes: the pack's node classes by id.
+    """
+    device = torch.device(options.device or "cpu")
+    options.out.mkdir(parents=True, exist_ok=True)
+    name = options.model or ("standin" if device.type == "cpu" else "sd15")
+    model = sized(TIMED_MODELS[name], options.pixels, device)
+    dtype = options.dtype or ("fp32" if device.type == "cpu" else "fp16")
+    build = partial(build_random, model, device, DTYPES[dtype])
+    with Stage(f"Making {name} with random weights"):
+        patcher = build()
+    own = OwnNodes(nodes)
+    gate = own.gate(patcher, options.steps)
+    rows, remarks = make_rows(own, gate)
+    foreign, about_peers = peer_rows(options.peers, gate)
+    settings = {
+        "model": name,
+        "dtype": dtype,
+        "batch": options.batch,
+        "pixels": model.latent_shape[-1] * PIXELS_PER_LATENT,
+        "steps": options.steps,
+        "runs": options.runs,
+        "gate": gate.step,
+        **_surroundings(device),
+    }
+    results = Results(settings, [RANDOM_WEIGHTS, *remarks, *about_peers], [*rows, *foreign])
+    task = Task(
+        device,
+        random_noise(model, options.batch),
+        random_conditioning(model, SEED + 1),
+        random_conditioning(model, SEED + 2),
+        CFG,
+    )
+    _measure(build, patcher, task, results, options)
+    return 0
+
+
+def _measure(build: Any, patcher: ModelPatcher, task: Task, results: Results, options: TimeOptions) -> None:
+    paths = _paths(options.out, results)
+    # As in the host's server: otherwise torch would keep, for gradients, what each layer was given.
+    with torch.inference_mode():
+        measurement = Measurement(build, patcher, task, results)
+        with Stage("Warming up"):
+            measurement.warm_up()
+        for number in range(1, options.runs + 1):
+            measurement.run_round(f"round {number} of {options.runs}")
+            # After each round: a measurement that is cut off leaves what it has.
+            paths[0].write_text(as_json(results), encoding="utf-8")
+    print(text_table(results))
+    save_chart(results, paths[1])
+    say(f"All numbers are in {paths[0]}, the chart is {paths[1]}")
+
+
+def _paths(out: Path, results: Results) -> tuple[Path, Path]:
+    """The JSON file and the chart, named by what was measured."""
+    s = results.settings
+    stem = f"time-{s['model']}-{s['pixels']}-{s['device']}-{s['dtype']}"
+    return out / f"{stem}.json", out / f"{stem}.png"
+
+
+def _surroundings(device: torch.device) -> dict[str, Any]:
+    """What the numbers depend on beside the options."""
+    attention = importlib.import_module("comfy.ldm.modules.attention").optimized_attention
+    is_gpu = device.type == "cuda"
+    return {
+        "device": device.type,
+        "device_name": torch.cuda.get_device_name(device) if is_gpu else f"CPU, {torch.get_num_threads()} threads",
+        "processor": platform.processor() or platform.machine(),
+        "attention": attention.__name__,
+        "sampler": SAMPLER,
+        "scheduler": SCHEDULER,
+        "cfg": CFG,
+        "torch": torch.__version__,
+        "comfyui": importlib.import_module("comfyui_version").__version__,
+        "python": platform.python_version(),
+    }

@@ -1,0 +1,118 @@
+"""What one run gives, raw, and what a row of the table is made of. Nothing here needs torch or the host."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Oracle:
+    """What a gated step costs at the least: the network with attentions taken out, nothing put in their place.
+
+    Attributes:
+        kinds: kinds of attention that are taken out, by the pack's names (attn1 is self, attn2 cross-attention).
+        branches: guidance branches that it runs.
+    """
+
+    kinds: frozenset[str]
+    branches: int
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        words = {"attn1": "self-attention", "attn2": "cross-attention"}
+        taken_out = " and ".join(words[kind] for kind in sorted(self.kinds))
+        branches = "one branch" if self.branches == 1 else f"{self.branches} branches"
+        return f"{branches}, without {taken_out}" if taken_out else branches
+
+
+@dataclass
+class RunRecord:
+    """One sampling run.
+
+    Attributes:
+        seconds: of the whole call of the host's sampler.
+        step_seconds: of each step; what the host does before the first is part of that.
+        branches: guidance branches that the network ran in each step.
+        reused: in each step, the kinds of attention that T-GATE's schedule reuses; None without T-GATE.
+        cache_bytes: most bytes of captures held at once; None without T-GATE.
+        peak_bytes: most memory allocated on a graphics card; None on the CPU.
+        is_finite: whether the result has neither infinities nor NaN.
+        notes: what T-GATE has to say about the run.
+    """
+
+    seconds: float
+    step_seconds: list[float]
+    branches: list[float]
+    reused: list[list[str]] | None = None
+    cache_bytes: int | None = None
+    peak_bytes: int | None = None
+    is_finite: bool = True
+    notes: list[str] = field(default_factory=list)
+
+    def steps_like(self, oracle: Oracle) -> list[int]:
+        """Steps that do what the oracle does; never the first, whose time holds more than the step."""
+        return [
+            step
+            for step in range(1, len(self.step_seconds))
+            if self.branches[step] == oracle.branches and self._reused_at(step) in (None, oracle.kinds)
+        ]
+
+    def full_steps(self) -> list[int]:
+        """Steps that save nothing, but for the first."""
+        return [
+            step
+            for step in range(1, len(self.step_seconds))
+            if self.branches[step] >= max(self.branches) and not self._reused_at(step)
+        ]
+
+    def _reused_at(self, step: int) -> frozenset[str] | None:
+        return None if self.reused is None else frozenset(self.reused[step])
+
+
+@dataclass
+class Row:
+    """One way of sampling, and its runs.
+
+    Attributes:
+        name: as the table calls it.
+        patch: makes it of the plain model (the host's ModelPatcher).
+        oracle: what its gated steps are held against; None where nothing of that kind fits.
+        is_foreign: whether it is another pack's: then it has a model of its own, and may fail.
+        failure: why it was given up; None while it was not.
+        runs: one record a round.
+        oracle_runs: the oracle's, right after each.
+    """
+
+    name: str
+    patch: Callable[[Any], Any] = field(repr=False)
+    oracle: Oracle | None = None
+    is_foreign: bool = False
+    failure: str | None = None
+    runs: list[RunRecord] = field(default_factory=list)
+    oracle_runs: list[RunRecord] = field(default_factory=list)
+
+
+@dataclass
+class Results:
+    """Everything that was measured.
+
+    Attributes:
+        settings: what was run on what, by the names that the report uses.
+        remarks: what the reader has to know.
+        rows: the rows, the plain one first.
+    """
+
+    settings: dict[str, Any]
+    remarks: list[str]
+    rows: list[Row]
+
+    @property
+    def title(self) -> str:
+        """One line that says what was measured."""
+        s = self.settings
+        size = f"{s['pixels']} × {s['pixels']} pixels"
+        batch = "" if s["batch"] == 1 else f", batch {s['batch']}"
+        return f"{s['model']}, {size}{batch}, {s['steps']} steps, {s['dtype']}, {s['device_name']}"

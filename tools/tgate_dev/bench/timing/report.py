@@ -1,0 +1,101 @@
+"""The results as a table for a terminal, and as JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+from .figures import Figures, Spread, figures
+from .records import Results, Row
+
+NOT_MEASURED = "-"
+MIB = 2**20
+COLUMNS = (
+    "",
+    "s a run",
+    "× plain",
+    "gated step, s",
+    "× oracle",
+    "full steps, × plain",
+    "branches",
+    "cache, MiB",
+    "peak, MiB",
+)
+LEGEND = (
+    "Medians over the rounds (least–most); ratios are taken within a round.\n"
+    "Gated step: one that reuses all that the row is about. Oracle: the same network with those attentions taken out,\n"
+    "run right afterwards: nothing can be faster, but for the machine's noise.\n"
+    "Full steps: those that save nothing, captures included, against the same steps of the plain run; the first step,\n"
+    "with the host's preparations, is left out. Branches: evaluations of the network in a run, one a guidance branch."
+)
+
+
+def text_table(results: Results) -> str:
+    """Title, table, legend and remarks."""
+    lines = [COLUMNS, *(_cells(row, figures(row, results)) for row in results.rows if row.runs)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    table = [
+        "  ".join([name.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True))])
+        for name, *cells in lines
+    ]
+    failures = [f"{row.name}: {row.failure}" for row in results.rows if row.failure is not None]
+    return "\n".join([results.title, "", *table, "", LEGEND, *remarks(results, failures)])
+
+
+def remarks(results: Results, failures: list[str]) -> list[str]:
+    """What is to be said below the table, each once."""
+    notes = [f"{row.name}: {note}" for row in results.rows for run in row.runs for note in run.notes]
+    broken = [
+        f"{row.name}: the result holds infinities or NaN"
+        for row in results.rows
+        if not all(r.is_finite for r in row.runs)
+    ]
+    return list(dict.fromkeys([*results.remarks, *failures, *notes, *broken]))
+
+
+def as_json(results: Results) -> str:
+    """All raw numbers and the figures."""
+    rows = [
+        {
+            "name": row.name,
+            "failure": row.failure,
+            "oracle": None if row.oracle is None else row.oracle.name,
+            "figures": asdict(figures(row, results)),
+            "runs": [asdict(run) for run in row.runs],
+            "oracle_runs": [asdict(run) for run in row.oracle_runs],
+        }
+        for row in results.rows
+    ]
+    whole: dict[str, Any] = {
+        "settings": results.settings,
+        "remarks": results.remarks,
+        "rows": rows,
+    }
+    return json.dumps(whole, indent=1, ensure_ascii=False) + "\n"
+
+
+def _cells(row: Row, of: Figures) -> tuple[str, ...]:
+    return (
+        row.name,
+        _spread(of.seconds, "{:.2f}"),
+        _spread(of.ratio, "{:.3f}"),
+        _spread(of.gated_step, "{:.4f}"),
+        _spread(of.to_oracle, "{:.3f}"),
+        _spread(of.full_steps, "{:.3f}"),
+        NOT_MEASURED if of.branches is None else f"{of.branches.median:.0f}",
+        _mib(of.cache_bytes),
+        _mib(of.peak_bytes),
+    )
+
+
+def _spread(spread: Spread | None, form: str) -> str:
+    if spread is None:
+        return NOT_MEASURED
+    if spread.low == spread.high:
+        return form.format(spread.median)
+    return f"{form.format(spread.median)} ({form.format(spread.low)}–{form.format(spread.high)})"
+
+
+def _mib(number: int | None) -> str:
+    return NOT_MEASURED if number is None else f"{number / MIB:.1f}"

@@ -1,0 +1,146 @@
+"""One sampling run through the host's sampler, timed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import comfy.sample
+import comfy.samplers
+import torch
+from comfy.model_patcher import ModelPatcher
+from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
+from torch import Tensor, nn
+
+from ...meter.meter import RUN_KEY
+from .clock import StepClock, wait_for
+from .records import RunRecord
+
+KEY = "tgate_dev_bench"
+SAMPLER = "euler"
+SCHEDULER = "normal"
+REUSE = "REUSE"  # the name of the pack's action
+
+
+@dataclass(frozen=True)
+class Task:
+    """What every run of a measurement has in common.
+
+    Attributes:
+        device: where it runs.
+        noise: (B, C, H, W).
+        positive: the host's conditioning.
+        negative: the other one.
+        cfg: guidance scale.
+    """
+
+    device: torch.device
+    noise: Tensor = field(repr=False)
+    positive: list[list[Any]] = field(repr=False)
+    negative: list[list[Any]] = field(repr=False)
+    cfg: float
+
+
+class _Watcher:
+    """Follows one run: when its steps end, how many branches the network is called with, and T-GATE's run."""
+
+    def __init__(self, task: Task, steps: int) -> None:
+        self.clock = StepClock(task.device)
+        self.branches = [0.0] * steps
+        self.tgate: Any = None
+        self._batch = task.noise.shape[0]
+        self._step = 0
+
+    def end_step(self, *_: Any) -> None:
+        """The host's callback of a step."""
+        self.clock.mark()
+        self._step += 1
+
+    def begin_call(self, executor: Any, *args: Any, **kwargs: Any) -> Any:
+        """The host's wrapper of a network call. Positional: x, t, c_concat, c_crossattn, control, options."""
+        self.tgate = args[5].get(RUN_KEY, self.tgate)
+        return executor(*args, **kwargs)
+
+    def count_branches(self, _layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        """A hook on the network's first layer: nodes that skip the network skip it too."""
+        self.branches[min(self._step, len(self.branches) - 1)] += inputs[0].shape[0] / self._batch
+
+
+def sigmas(patcher: ModelPatcher, steps: int) -> Tensor:
+    """Noise levels of a run, steps + 1 of them."""
+    schedule: Tensor = comfy.samplers.calculate_sigmas(patcher.get_model_object("model_sampling"), SCHEDULER, steps)
+    return schedule
+
+
+def timed_run(patcher: ModelPatcher, task: Task, steps: int, cfg: float | None = None) -> RunRecord:
+    """Sample once.
+
+    Args:
+        patcher: the model, as a sampler node gets it.
+        task: what is sampled.
+        steps: sampling steps.
+        cfg: guidance scale, the task's when None; 1 leaves the second branch out.
+    """
+    watcher = _Watcher(task, steps)
+    watched = patcher.clone()
+    # In the options, for on the patcher it would stand behind T-GATE's, which hides its run from calls it leaves alone.
+    add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, watcher.begin_call, watched.model_options, is_model_options=True)
+    schedule = sigmas(patcher, steps)
+    with _counting(watched.model.diffusion_model, watcher):
+        _reset_peak(task.device)
+        wait_for(task.device)
+        start = time.perf_counter()
+        watcher.clock.mark()
+        result = _sample(watched, task, schedule, task.cfg if cfg is None else cfg, watcher)
+        wait_for(task.device)
+        seconds = time.perf_counter() - start
+    return _record(watcher, seconds, task.device, bool(torch.isfinite(result).all()))
+
+
+def _sample(patcher: ModelPatcher, task: Task, schedule: Tensor, cfg: float, watcher: _Watcher) -> Tensor:
+    result: Tensor = comfy.sample.sample_custom(
+        patcher,
+        task.noise,
+        cfg,
+        comfy.samplers.sampler_object(SAMPLER),
+        schedule,
+        task.positive,
+        task.negative,
+        torch.zeros_like(task.noise),
+        callback=watcher.end_step,
+        disable_pbar=True,
+        seed=0,
+    )
+    return result
+
+
+def _record(watcher: _Watcher, seconds: float, device: torch.device, is_finite: bool) -> RunRecord:
+    record = RunRecord(seconds, watcher.clock.seconds(), watcher.branches, is_finite=is_finite)
+    if device.type == "cuda":
+        record.peak_bytes = torch.cuda.max_memory_allocated(device)
+    if watcher.tgate is not None:
+        statistics, schedule = watcher.tgate.statistics, watcher.tgate.schedule
+        record.reused = [
+            [kind for kind in ("attn1", "attn2") if plan.action(kind).name == REUSE] for plan in schedule.steps
+        ]
+        record.cache_bytes = statistics.peak_cache_bytes
+        record.notes = list(statistics.notes)
+    return record
+
+
+@contextmanager
+def _counting(network: nn.Module, watcher: _Watcher) -> Iterator[None]:
+    first = next(module for module in network.modules() if isinstance(module, nn.Linear | nn.Conv2d))
+    hook = first.register_forward_pre_hook(watcher.count_branches)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def _reset_peak(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
