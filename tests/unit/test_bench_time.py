@@ -27,14 +27,16 @@ PLAIN_STEPS = [9.0, 2.0, 2.0, 2.0, 2.0]
 
 
 def plain_run(seconds: float = 10.0) -> RunRecord:
-    return RunRecord(seconds, PLAIN_STEPS, [2.0] * 5)
+    return RunRecord(seconds, PLAIN_STEPS, [2.0] * 5, processor_seconds=2 * seconds)
 
 
 def gated_run(seconds: float = 6.0, gated_seconds: float = 1.0) -> RunRecord:
     """Gate at step 3; the step before it captures and takes longer."""
     steps = [8.0, 2.0, 3.0, gated_seconds, gated_seconds]
     reused = [[], [], [], ["attn2"], ["attn2"]]
-    return RunRecord(seconds, steps, [2.0, 2.0, 2.0, 1.0, 1.0], reused, cache_bytes=3 * 2**20)
+    return RunRecord(
+        seconds, steps, [2.0, 2.0, 2.0, 1.0, 1.0], reused, processor_seconds=seconds, cache_bytes=3 * 2**20
+    )
 
 
 def oracle_run(step: float) -> RunRecord:
@@ -101,6 +103,7 @@ class TestFigures:
         found = figures(row, make_results(row))
         assert found.seconds == Spread(10.0, 6.0, 28.0)
         assert found.ratio == Spread(0.6, 0.5, 0.7)
+        assert found.processor_ratio == Spread(0.3, 0.25, 0.35)
         assert found.cache_bytes == 3 * 2**20
         assert found.peak_bytes is None
         assert found.branches == Spread(8.0, 8.0, 8.0)
@@ -148,8 +151,20 @@ class TestReport:
         row.oracle_runs = [oracle_run(1.0), oracle_run(1.0), oracle_run(0.8)]
         title, _, heading, plain, gated, *_ = text_table(make_results(row)).splitlines()
         assert title == "sd15, 256 × 256 pixels, 5 steps, fp32, CPU, 2 threads"
-        assert plain.split() == ["plain", "20.00", "(10.00–40.00)", "1.000", "-", "-", "-", "10", "-", "-"]
-        ratios = ["0.600", "(0.500–0.700)", "1.0000", "1.000", "(1.000–1.250)", "1.250", "8", "3.0", "-"]
+        assert plain.split() == ["plain", "20.00", "(10.00–40.00)", "1.000", "1.000", "-", "-", "-", "10", "-", "-"]
+        ratios = [
+            "0.600",
+            "(0.500–0.700)",
+            "0.300",
+            "(0.250–0.350)",
+            "1.0000",
+            "1.000",
+            "(1.000–1.250)",
+            "1.250",
+            "8",
+            "3.0",
+            "-",
+        ]
         assert gated.split() == ["gated", "10.00", "(6.00–28.00)", *ratios]
         assert len(heading) == len(plain) == len(gated)
 

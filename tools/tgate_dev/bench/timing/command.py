@@ -70,7 +70,7 @@ def run(options: TimeOptions, nodes: Mapping[str, type[Any]]) -> int:
 
 
 def _measure(build: Any, patcher: ModelPatcher, task: Task, results: Results, options: TimeOptions) -> None:
-    paths = _paths(options.out, results)
+    stem = _stem(options.out, results)
     # As in the host's server: otherwise torch would keep, for gradients, what each layer was given.
     with torch.inference_mode():
         measurement = Measurement(build, patcher, task, results)
@@ -79,17 +79,21 @@ def _measure(build: Any, patcher: ModelPatcher, task: Task, results: Results, op
         for number in range(1, options.runs + 1):
             measurement.run_round(f"round {number} of {options.runs}")
             # After each round: a measurement that is cut off leaves what it has.
-            paths[0].write_text(as_json(results), encoding="utf-8")
+            _save(results, stem)
     print(text_table(results))
-    save_chart(results, paths[1])
-    say(f"All numbers are in {paths[0]}, the chart is {paths[1]}")
+    say(f"The table, all numbers and the chart are in {stem}.txt, .json and .png")
 
 
-def _paths(out: Path, results: Results) -> tuple[Path, Path]:
-    """The JSON file and the chart, named by what was measured."""
+def _save(results: Results, stem: Path) -> None:
+    stem.with_suffix(".json").write_text(as_json(results), encoding="utf-8")
+    stem.with_suffix(".txt").write_text(text_table(results) + "\n", encoding="utf-8")
+    save_chart(results, stem.with_suffix(".png"))
+
+
+def _stem(out: Path, results: Results) -> Path:
+    """The results' path but for its suffix, named by what was measured."""
     s = results.settings
-    stem = f"time-{s['model']}-{s['pixels']}-{s['device']}-{s['dtype']}"
-    return out / f"{stem}.json", out / f"{stem}.png"
+    return out / f"time-{s['model']}-{s['pixels']}-{s['device']}-{s['dtype']}"
 
 
 def _surroundings(device: torch.device) -> dict[str, Any]:

@@ -31,6 +31,7 @@ class Figures:
     Attributes:
         seconds: of a run.
         ratio: of a run to the plain run.
+        processor_ratio: the same of the processor's seconds.
         gated_step: seconds of a gated step.
         to_oracle: of a gated step to the oracle's.
         full_steps: of the steps that save nothing to the same steps of the plain run.
@@ -41,6 +42,7 @@ class Figures:
 
     seconds: Spread | None
     ratio: Spread | None
+    processor_ratio: Spread | None
     gated_step: Spread | None
     to_oracle: Spread | None
     full_steps: Spread | None
@@ -61,6 +63,7 @@ def figures(row: Row, results: Results) -> Figures:
     return Figures(
         seconds=Spread.of(run.seconds for run in row.runs),
         ratio=Spread.of(run.seconds / base.seconds for run, base in zip(row.runs, plain, strict=False)),
+        processor_ratio=Spread.of(_processor_ratio(run, base) for run, base in zip(row.runs, plain, strict=False)),
         gated_step=Spread.of(gated_step(run, oracle) for run in row.runs),
         to_oracle=Spread.of(
             _to_oracle(run, ideal, oracle) for run, ideal in zip(row.runs, row.oracle_runs, strict=False)
@@ -89,6 +92,12 @@ def full_steps(run: RunRecord, plain: RunRecord) -> float | None:
     if not steps:
         return None
     return _sum(run.step_seconds, steps) / _sum(plain.step_seconds, steps)
+
+
+def _processor_ratio(run: RunRecord, plain: RunRecord) -> float | None:
+    if run.processor_seconds is None or plain.processor_seconds is None:
+        return None
+    return run.processor_seconds / plain.processor_seconds
 
 
 def _to_oracle(run: RunRecord, ideal: RunRecord, oracle: Oracle | None) -> float | None:

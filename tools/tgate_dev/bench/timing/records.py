@@ -37,6 +37,7 @@ class RunRecord:
         step_seconds: of each step; what the host does before the first is part of that.
         branches: guidance branches that the network ran in each step.
         reused: in each step, the kinds of attention that T-GATE's schedule reuses; None without T-GATE.
+        processor_seconds: of all threads; None on a graphics card. Other programs on the machine hardly change it.
         cache_bytes: most bytes of captures held at once; None without T-GATE.
         peak_bytes: most memory allocated on a graphics card; None on the CPU.
         is_finite: whether the result has neither infinities nor NaN.
@@ -47,6 +48,7 @@ class RunRecord:
     step_seconds: list[float]
     branches: list[float]
     reused: list[list[str]] | None = None
+    processor_seconds: float | None = None
     cache_bytes: int | None = None
     peak_bytes: int | None = None
     is_finite: bool = True

@@ -15,6 +15,7 @@ COLUMNS = (
     "",
     "s a run",
     "× plain",
+    "processor s, × plain",
     "gated step, s",
     "× oracle",
     "full steps, × plain",
@@ -23,7 +24,8 @@ COLUMNS = (
     "peak, MiB",
 )
 LEGEND = (
-    "Medians over the rounds (least–most); ratios are taken within a round.\n"
+    "Medians over the rounds (least–most); ratios are taken within a round. Processor seconds are those of all\n"
+    "threads, which other programs on the machine hardly change.\n"
     "Gated step: one that reuses all that the row is about. Oracle: the same network with those attentions taken out,\n"
     "run right afterwards: nothing can be faster, but for the machine's noise.\n"
     "Full steps: those that save nothing, captures included, against the same steps of the plain run; the first step,\n"
@@ -80,6 +82,7 @@ def _cells(row: Row, of: Figures) -> tuple[str, ...]:
         row.name,
         _spread(of.seconds, "{:.2f}"),
         _spread(of.ratio, "{:.3f}"),
+        _spread(of.processor_ratio, "{:.3f}"),
         _spread(of.gated_step, "{:.4f}"),
         _spread(of.to_oracle, "{:.3f}"),
         _spread(of.full_steps, "{:.3f}"),

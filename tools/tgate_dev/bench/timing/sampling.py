@@ -92,12 +92,17 @@ def timed_run(patcher: ModelPatcher, task: Task, steps: int, cfg: float | None =
     with _counting(watched.model.diffusion_model, watcher):
         _reset_peak(task.device)
         wait_for(task.device)
-        start = time.perf_counter()
+        start, processor_start = time.perf_counter(), time.process_time()
         watcher.clock.mark()
         result = _sample(watched, task, schedule, task.cfg if cfg is None else cfg, watcher)
         wait_for(task.device)
-        seconds = time.perf_counter() - start
-    return _record(watcher, seconds, task.device, bool(torch.isfinite(result).all()))
+        seconds, processor_seconds = time.perf_counter() - start, time.process_time() - processor_start
+    record = _record(watcher, seconds, bool(torch.isfinite(result).all()))
+    if task.device.type == "cuda":
+        record.peak_bytes = torch.cuda.max_memory_allocated(task.device)
+    else:
+        record.processor_seconds = processor_seconds
+    return record
 
 
 def _sample(patcher: ModelPatcher, task: Task, schedule: Tensor, cfg: float, watcher: _Watcher) -> Tensor:
@@ -117,10 +122,8 @@ def _sample(patcher: ModelPatcher, task: Task, schedule: Tensor, cfg: float, wat
     return result
 
 
-def _record(watcher: _Watcher, seconds: float, device: torch.device, is_finite: bool) -> RunRecord:
+def _record(watcher: _Watcher, seconds: float, is_finite: bool) -> RunRecord:
     record = RunRecord(seconds, watcher.clock.seconds(), watcher.branches, is_finite=is_finite)
-    if device.type == "cuda":
-        record.peak_bytes = torch.cuda.max_memory_allocated(device)
     if watcher.tgate is not None:
         statistics, schedule = watcher.tgate.statistics, watcher.tgate.schedule
         record.reused = [
