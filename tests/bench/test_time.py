@@ -12,12 +12,14 @@ from typing import Any
 import pytest
 import torch
 
+from tgate_dev.bench.models import build_on_meta
 from tgate_dev.bench.timing import models
 from tgate_dev.bench.timing.host_nodes import call_node, defaults, host_node
-from tgate_dev.bench.timing.oracles import without_attentions
+from tgate_dev.bench.timing.oracles import Nothing, without_attentions
 from tgate_dev.bench.timing.peers import PEER_NODES, GateAt, rows_of
 from tgate_dev.bench.timing.rows import OwnNodes, make_rows, percent_between
 from tgate_dev.bench.timing.sampling import Task, sigmas, timed_run
+from tgate_dev.errors import UserError
 
 REPO = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
@@ -94,6 +96,24 @@ def test_oracle_takes_attentions_out_and_puts_them_back(model: Any, task: Task) 
         assert not any(name.endswith("attn2.to_q") for name in names)
         assert timed_run(model, task, 2, cfg=1.0).branches == [1.0, 1.0]
     assert [name for name, _ in network.named_modules()] == before
+
+
+@pytest.mark.parametrize(("name", "blocks"), [("sd15", 16), ("sd21", 16), ("sdxl", 70), ("pixart-alpha", 28)])
+def test_oracle_finds_what_t_gate_gates(name: str, blocks: int) -> None:
+    network = build_on_meta(models.TIMED_MODELS[name]).model.diffusion_model
+    for kinds in ({"attn1"}, {"attn2"}, {"attn1", "attn2"}):
+        with without_attentions(network, kinds):
+            assert sum(isinstance(module, Nothing) for module in network.modules()) == blocks * len(kinds)
+
+
+def test_sizes_follow_the_device() -> None:
+    assert models.timed_model("sd15", None, CPU).latent_shape == (1, 4, 32, 32)
+    assert models.timed_model("sd15", 512, CPU).latent_shape == (1, 4, 64, 64)
+    assert models.timed_model("tiny", None, CPU).latent_shape == (1, 4, 8, 8)
+    assert models.timed_model("pixart-alpha", None, CPU).latent_shape == (1, 4, 40, 40)
+    assert models.timed_model("sdxl", None, torch.device("cuda")).latent_shape == (1, 4, 128, 128)
+    with pytest.raises(UserError, match="--pixels 320 or more"):
+        models.timed_model("pixart-alpha", 256, CPU)
 
 
 def test_oracle_needs_attentions_that_it_knows() -> None:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..errors import UserError
 from .timing.options import TimeOptions, add_arguments, from_namespace
 
 PACK = Path(__file__).absolute().parents[3]
@@ -92,7 +93,11 @@ def _time(options: TimeOptions) -> int:
     # Only now: the host looks at its arguments once, when its modules are first imported.
     from .timing.command import run
 
-    return run(replace(options, device=device), nodes)
+    try:
+        return run(replace(options, device=device), nodes)
+    except UserError as error:
+        sys.stderr.write(f"{error}\n")
+        return BAD_USE
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from comfy.model_patcher import ModelPatcher
 from ...progress import Stage, say
 from ..unets import PIXELS_PER_LATENT
 from .chart import save_chart
-from .models import DTYPES, SEED, TIMED_MODELS, build_random, random_conditioning, random_noise, sized
+from .models import DTYPES, SEED, build_random, random_conditioning, random_noise, timed_model
 from .options import TimeOptions
 from .peers import peer_rows
 from .records import Results
@@ -38,7 +38,7 @@ def run(options: TimeOptions, nodes: Mapping[str, type[Any]]) -> int:
     device = torch.device(options.device or "cpu")
     options.out.mkdir(parents=True, exist_ok=True)
     name = options.model or ("standin" if device.type == "cpu" else "sd15")
-    model = sized(TIMED_MODELS[name], options.pixels, device)
+    model = timed_model(name, options.pixels, device)
     dtype = options.dtype or ("fp32" if device.type == "cpu" else "fp16")
     build = partial(build_random, model, device, DTYPES[dtype])
     with Stage(f"Making {name} with random weights"):

@@ -10,6 +10,7 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor, nn
 
+from ...errors import UserError
 from ...standin import UNET_CONFIG as STANDIN_UNET
 from ..dits import PIXART_ALPHA
 from ..models import FullSizeModel
@@ -19,6 +20,8 @@ SEED = 0
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # Without a graphics card, a run of published size would take the better part of an hour.
 PIXELS_ON_CPU = 256
+# Below that, the host's class of the model divides by zero.
+SMALLEST_PIXELS = {"pixart-alpha": 320}
 # What the host's classes call the factors of a normalisation.
 _SCALES = ("weight", "gamma")
 
@@ -51,11 +54,18 @@ TIMED_MODELS = {
 }
 
 
-def sized(model: FullSizeModel, pixels: int | None, device: torch.device) -> FullSizeModel:
-    """The model for square pictures of so many pixels each way; when None, of the size usual on the device."""
+def timed_model(name: str, pixels: int | None, device: torch.device) -> FullSizeModel:
+    """The model of that name for square pictures of so many pixels each way; when None, of the device's usual size.
+
+    Raises:
+        UserError: the model makes no pictures that small.
+    """
+    model, smallest = TIMED_MODELS[name], SMALLEST_PIXELS.get(name, 0)
+    if pixels is not None and pixels < smallest:
+        raise UserError(f"{name} makes no pictures of {pixels} pixels: give --pixels {smallest} or more.")
     usual = model.latent_shape[-1] * PIXELS_PER_LATENT
-    chosen = pixels or (usual if device.type != "cpu" else min(usual, PIXELS_ON_CPU))
-    return replace(model, latent_shape=square_latent(chosen))
+    on_device = min(usual, max(smallest, PIXELS_ON_CPU)) if device.type == "cpu" else usual
+    return replace(model, latent_shape=square_latent(pixels or on_device))
 
 
 def build_random(model: FullSizeModel, device: torch.device, dtype: torch.dtype) -> ModelPatcher:
