@@ -27,6 +27,8 @@ def branches(record):
 
 
 RESTART = (14.0, 7.0, 3.0, 1.5, 6.0, 3.0, 1.5, 0.5, 0.0)
+# uni_pc solves for the noise levels it has met: twice the same is singular, or not, as this machine's rounding has it.
+RESTART_ON_OTHER_LEVELS = (14.0, 7.0, 3.0, 1.5, 6.0, 2.7, 1.3, 0.5, 0.0)
 SCHEDULES = [
     pytest.param((10.0, 4.0, 2.5, 0.7, 0.3, 0.0), id="uneven"),
     pytest.param((9.0, 5.0, 3.0, 2.0, 1.0, 0.4), id="ends above 0"),
@@ -87,7 +89,7 @@ def test_a_restart_is_not_gated_before_its_step(model, gated, sampler, guidance)
     patched = gated(model, gate=float(gate), guidance=guidance)
     calls_at_step_end = []
     with recording(model, patched) as record:
-        sigmas = graphs.manual_sigmas(*RESTART)
+        sigmas = graphs.manual_sigmas(*(RESTART_ON_OTHER_LEVELS if sampler == "uni_pc" else RESTART))
         guider = custom_sampler.CFGGuider.execute(patched, tiny.text(1), tiny.text(2), 5.0).args[0]
         guider.sample(
             tiny.noise(0),
