@@ -154,7 +154,7 @@ def sample(model: Any, graph: Graph) -> torch.Tensor:
 
 def same(one: torch.Tensor, other: torch.Tensor) -> bool:
     """Bit-equal; not a number equals itself, for runs that diverge without T-GATE too."""
-    return one.numpy().tobytes() == other.numpy().tobytes()
+    return one.detach().numpy().tobytes() == other.detach().numpy().tobytes()
 
 
 def held_captures(pack: Any) -> int:
