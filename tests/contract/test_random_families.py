@@ -36,7 +36,7 @@ def models():
     gc.unfreeze()
 
 
-@searching(examples=80)
+@searching(examples=50)
 @hypothesis.given(graph=graphs(KNOWN, [*OTHER_NODES, *FAMILY_NODES]))
 def test_random_graphs(models, gated, pack, graph):
     own = {name: partial(node, family=graph.family) for name, node in nodes_for(graph.family).items()}
