@@ -34,7 +34,6 @@ class Family:
         text_width: channels of its text embeddings.
         options: what its conditionings hold besides, made from their seed and their number of tokens.
         build: how the host's model is made from its configuration.
-        sites: attentions of each kind.
         blocks: where the network keeps its blocks.
         attentions: how a block calls its self- and its cross-attention.
         batch_dim: batch dimension of what goes in and out of an attention.
@@ -50,7 +49,6 @@ class Family:
     text_width: int
     options: Callable[[int, int], dict[str, Any]] = field(default=lambda seed, tokens: {}, repr=False)
     build: Callable[[Any], Any] = field(default=variants.build, repr=False)
-    sites: int = BLOCKS
     blocks: str = "blocks"
     attentions: tuple[str, str] = ("self_attn", "cross_attn")
     batch_dim: int = 0
@@ -198,7 +196,6 @@ FAMILIES = (
         {**_WAN, "model_type": "vace", "vace_layers": 1, "vace_in_dim": 96},
         _VIDEO,
         32,
-        sites=BLOCKS + 1,
         blocks="blocks vace_blocks",
     ),
     Family(
