@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import itertools
+import logging
 
 import foreign_nodes
 import hypothesis
@@ -40,6 +42,9 @@ OTHER_NODES: dict[str, Node] = {
 }
 # These make their result depend on the batch (one generator for all rows, statistics over rows) with or without T-GATE.
 DEPEND_ON_BATCH = {"ToMe", "SAG"}
+DEEP_CACHE = "DeepCache"
+
+_log = logging.getLogger(__name__)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +56,17 @@ def models():
     gc.unfreeze()
 
 
+@pytest.fixture(scope="module")
+def checked():
+    """Counts the graphs that passed; a long search shows how far it is with `--log-cli-level=INFO`."""
+    return itertools.count(1)
+
+
 @searching(examples=300)
-@hypothesis.given(graph=graphs([ONE_LEVEL, ONE_LEVEL, TWO_LEVELS], list(OTHER_NODES)))
-def test_random_graphs(models, gated, pack, graph):
-    check(graph, models[graph.family.name], gated, pack, OTHER_NODES, DEPEND_ON_BATCH)
+@hypothesis.given(graph=graphs([ONE_LEVEL, ONE_LEVEL, TWO_LEVELS], [*OTHER_NODES, DEEP_CACHE]))
+def test_random_graphs(models, gated, deep, pack, checked, graph):
+    nodes = {**OTHER_NODES, DEEP_CACHE: deep}
+    check(graph, models[graph.family.name], gated, pack, nodes, DEPEND_ON_BATCH)
+    passed = next(checked)
+    if passed % 100 == 0:
+        _log.info("%d graphs passed", passed)
