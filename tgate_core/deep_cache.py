@@ -95,11 +95,14 @@ def build_deep_schedule(
         config: the settings.
         sigmas: the run's N + 1 noise levels.
         gate_step: T-GATE's gate, N or more where there is none.
-        protect_last: the last so many steps are full, whatever `config` says.
+        protect_last: the last so many steps of a run with a gate are full, whatever `config` says.
     """
     steps = len(sigmas) - 1
-    first, last = round_half_up(config.start * steps), min(round_half_up(config.end * steps), steps - protect_last)
-    before_gate = gate_step - 1 if gate_step < steps else None
+    has_gate = gate_step < steps
+    before_gate = gate_step - 1 if has_gate else None
+    # A gate beyond the run is T-GATE switched off, and with it what it protects.
+    unprotected = steps - protect_last if has_gate else steps
+    first, last = round_half_up(config.start * steps), min(round_half_up(config.end * steps), unprotected)
     actions, cycles = [Action.COMPUTE] * steps, list(range(steps))
     for step in range(first, last):
         is_due = (step - first) % config.cache_interval == 0

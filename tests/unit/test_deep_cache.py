@@ -68,8 +68,12 @@ def test_a_step_that_rises_is_full():
 
 
 def test_protected_steps_are_full():
-    assert letters(lay_out(protect_last=4)) == "+==+==+=...."
-    assert letters(lay_out(protect_last=99)) == "............"
+    assert letters(lay_out(gate_step=4, protect_last=4)) == "+==+==+=...."
+    assert letters(lay_out(gate_step=4, protect_last=99)) == "............"
+
+
+def test_a_gate_beyond_the_run_protects_nothing():
+    assert letters(lay_out(protect_last=4)) == letters(lay_out())
 
 
 def test_what_was_kept_is_wanted_until_the_next_full_step():
