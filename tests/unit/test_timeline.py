@@ -1,0 +1,40 @@
+"""The cells that people see: one a step, as the schedule has it."""
+
+from __future__ import annotations
+
+from tgate_core.config import GateConfig
+from tgate_core.schedule import build_schedule
+from tgate_core.timeline import planned_cells
+
+
+def cells(config: GateConfig, steps: int, gate_step: int, is_guided: bool = True) -> list[dict[str, object]]:
+    schedule = build_schedule(config, steps, gate_step)
+    return [cell.as_json() for cell in planned_cells(config, schedule, is_guided, shallow={1})]
+
+
+def column(rows: list[dict[str, object]], name: str) -> list[object]:
+    return [row[name] for row in rows]
+
+
+def test_cells_follow_the_schedule() -> None:
+    rows = cells(GateConfig(sp_interval=2, warm_up=0, protect_last=1), steps=8, gate_step=5)
+    assert column(rows, "phase") == ["planning"] * 5 + ["fidelity"] * 2 + ["protected"]
+    assert column(rows, "self_reused") == [0, 1, 0, 1, 0, 0, 0, 0]
+    assert column(rows, "cross_reused") == [0, 0, 0, 0, 0, 1, 1, 0]
+    assert column(rows, "guided") == [True] * 5 + [False] * 2 + [True]
+    assert column(rows, "shallow") == [False, True] + [False] * 6
+
+
+def test_without_guidance_no_step_is_guided() -> None:
+    assert not any(column(cells(GateConfig(), 8, 5, is_guided=False), "guided"))
+
+
+def test_kept_guidance_goes_on() -> None:
+    assert all(column(cells(GateConfig(guidance="keep"), 8, 5), "guided"))
+
+
+def test_a_gate_beyond_the_run_is_one_long_plan() -> None:
+    rows = cells(GateConfig(), steps=8, gate_step=99)
+    assert set(column(rows, "phase")) == {"planning"}
+    assert all(column(rows, "guided"))
+    assert not any(column(rows, "self_reused"))

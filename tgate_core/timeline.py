@@ -1,0 +1,71 @@
+"""What the steps of a run do, for people to see: the strip under a node, and the picture of a report."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .config import GateConfig
+from .schedule import Action, Phase, Schedule, StepPlan
+
+# Names that go over the wire and into pictures.
+PHASE_NAMES: Mapping[Phase, str] = {
+    Phase.PLANNING: "planning",
+    Phase.FIDELITY: "fidelity",
+    Phase.PROTECTED: "protected",
+}
+
+
+@dataclass(frozen=True)
+class StepCell:
+    """One step.
+
+    Attributes:
+        phase: part of the run.
+        self_reused: share of its self-attentions that are handed out, 0 to 1.
+        cross_reused: share of its cross-attentions that are handed out, 0 to 1.
+        is_guided: whether both guidance branches run.
+        is_shallow: whether the deep blocks are left out (DeepCache).
+    """
+
+    phase: Phase
+    self_reused: float
+    cross_reused: float
+    is_guided: bool
+    is_shallow: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        """The same as plain values."""
+        return {
+            "phase": PHASE_NAMES[self.phase],
+            "self_reused": round(self.self_reused, 3),
+            "cross_reused": round(self.cross_reused, 3),
+            "guided": self.is_guided,
+            "shallow": self.is_shallow,
+        }
+
+
+def planned_cells(
+    config: GateConfig, schedule: Schedule, is_guided: bool, shallow: Collection[int] = frozenset()
+) -> tuple[StepCell, ...]:
+    """The cells of a run that goes as laid out.
+
+    Args:
+        config: the settings.
+        schedule: the run's steps, see `build_schedule`.
+        is_guided: whether the run uses classifier-free guidance (cfg other than 1).
+        shallow: steps in which the deep blocks are left out.
+    """
+    drops_guidance = config.guidance != "keep"
+
+    def cell(step: int, plan: StepPlan) -> StepCell:
+        return StepCell(
+            phase=plan.phase,
+            self_reused=float(plan.self_attention is Action.REUSE),
+            cross_reused=float(plan.cross_attention is Action.REUSE),
+            is_guided=is_guided and not (drops_guidance and plan.phase is Phase.FIDELITY),
+            is_shallow=step in shallow,
+        )
+
+    return tuple(cell(step, plan) for step, plan in enumerate(schedule.steps))
