@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from ..tgate_core.comfy_host.install import apply_preset
 from ..tgate_core.presets import PRESETS
-from .remarks import output
+from .remarks import announcer, output
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -56,4 +56,4 @@ class TGATEApply(io.ComfyNode):
         Raises:
             ValueError: no such preset, or the model has no attention.
         """
-        return output(apply_preset(model, preset), cls.hidden)
+        return output(apply_preset(model, preset, announcer(cls.hidden)), cls.hidden)

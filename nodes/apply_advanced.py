@@ -9,7 +9,7 @@ from comfy_api.latest import io
 from ..tgate_core.comfy_host.install import apply_config
 from ..tgate_core.config import CACHE_DEVICES, GATE_UNITS, GUIDANCE_MODES, MAX_GATE, GateConfig
 from .apply import CATEGORY
-from .remarks import output
+from .remarks import announcer, output
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -181,4 +181,4 @@ class TGATEApplyAdvanced(io.ComfyNode):
             cache_device=cache_device,
             cache_limit_mb=cache_limit_mb,
         )
-        return output(apply_config(model, config), cls.hidden)
+        return output(apply_config(model, config, announcer(cls.hidden)), cls.hidden)

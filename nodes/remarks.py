@@ -1,13 +1,20 @@
-"""What a node has to say about its model, under the node itself."""
+"""What a node has to say in the editor: a remark on its model, and what became of each run."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from comfy_api.latest import io
+from comfy_execution.utils import get_executing_context
 from server import PromptServer
 
 from ..tgate_core.comfy_host.install import Applied
+from ..tgate_core.record import RunRecord
+
+# Sent to the editor when a run is over.
+RUN_EVENT = "tgate.run"
 
 
 def output(applied: Applied, hidden: Any) -> io.NodeOutput:
@@ -17,7 +24,41 @@ def output(applied: Applied, hidden: Any) -> io.NodeOutput:
         applied: the model, and the remark if there is one.
         hidden: the node's hidden inputs, `io.Hidden.unique_id` among them; None outside of a server.
     """
-    node_id = getattr(hidden, "unique_id", None)
+    node_id = node_id_of(hidden)
     if applied.remark is not None and node_id is not None:
         PromptServer.instance.send_progress_text(applied.remark, node_id)
     return io.NodeOutput(applied.model)
+
+
+def announcer(hidden: Any) -> Callable[[RunRecord], None] | None:
+    """Tells the editor of each run of this node's model; None outside of a server.
+
+    Args:
+        hidden: the node's hidden inputs.
+    """
+    node_id = node_id_of(hidden)
+    return None if node_id is None else partial(_announce, node_id)
+
+
+def node_id_of(hidden: Any) -> str | None:
+    """The id of a node in its graph; None outside of a server."""
+    return getattr(hidden, "unique_id", None)
+
+
+def _announce(node_id: str, record: RunRecord) -> None:
+    server, context = PromptServer.instance, get_executing_context()
+    detail = {"node_id": node_id, "sampler_id": None if context is None else context.node_id, **run_as_json(record)}
+    server.send_sync(RUN_EVENT, detail, server.client_id)
+
+
+def run_as_json(record: RunRecord) -> dict[str, Any]:
+    """A run as plain values, for the editor."""
+    return {
+        "family": record.family,
+        "steps": [cell.as_json() for cell in record.cells],
+        "gate_step": record.statistics.gate_step,
+        "summary": record.summary(),
+        "notes": list(record.statistics.notes),
+        "seconds": round(record.seconds, 3),
+        "was_interrupted": record.was_interrupted,
+    }

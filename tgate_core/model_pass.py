@@ -33,6 +33,7 @@ class PassPlan:
         captured_branch: the only branch whose captures are kept, None for all that run.
         sets_baseline: whether the passes that run one branch alone build on this one.
         depth: how deep the network runs; None where that is not for us to say.
+        step: the step that it belongs to.
     """
 
     request: PassRequest
@@ -42,6 +43,14 @@ class PassPlan:
     captured_branch: int | None = None
     sets_baseline: bool = False
     depth: Depth | None = None
+    step: int = 0
+
+    @property
+    def plain_share(self) -> float:
+        """How many conds would run without T-GATE for each that runs."""
+        if self.branch is None:
+            return 1.0
+        return len(self.request.pair) / max(1, len(self.request.conds(self.branch)))
 
     @property
     def is_idle(self) -> bool:

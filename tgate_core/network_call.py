@@ -49,13 +49,20 @@ class NetworkCall:
         self._site: Site | None = None
         self._present: list[Capture | None] = []
         self._handout: Tensor | None = None
-        self.skipped = 0
+        # Attentions of each kind that this call had a say in, and those of them that were handed out.
+        self.met: Counter[AttentionKind] = Counter()
+        self.skipped: Counter[AttentionKind] = Counter()
         self.deep: DeepCall | None = None
 
     @property
     def is_handing_out(self) -> bool:
         """Whether the attention that comes next is to be skipped."""
         return self._handout is not None
+
+    @property
+    def is_shallow(self) -> bool:
+        """Whether the deep blocks are left out."""
+        return self.deep is not None and self.deep.is_shallow
 
     def enter(self, kind: AttentionKind, block: Hashable, block_index: int, tokens: Tensor) -> bool:
         """Before an attention; returns whether it is skipped.
@@ -80,7 +87,8 @@ class NetworkCall:
             if self._handout is None and kind == CROSS_ATTENTION and self._on_lost_text is not None:
                 self._on_lost_text()
                 self._site = None
-        self.skipped += self.is_handing_out
+        self.met[kind] += 1
+        self.skipped[kind] += self.is_handing_out
         return self.is_handing_out
 
     def leave(self, kind: AttentionKind, tokens: Tensor) -> Tensor:

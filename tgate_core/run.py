@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import Tensor
 
@@ -28,6 +29,7 @@ from .schedule import (
 )
 from .statistics import RunStatistics
 from .steps import StepTracker
+from .tally import CallShape
 
 # Adaptive samplers evaluate a step dozens of times; captures for each would only fill memory.
 MAX_EVALUATIONS_PER_STEP = 4
@@ -82,6 +84,8 @@ class Run:
         self.cache = CaptureCache(keep, config.cache_limit_mb * 2**20)
         self.statistics = RunStatistics(self.tracker.steps, self.schedule.gate_step)
         self.evaluation: Evaluation | None = None
+        # Arguments of one network call of each shape without their values: from them its cost is counted later.
+        self.call_templates: dict[CallShape, Any] = {}
         self._baselines: dict[Place, Baseline] = {}
         self._evaluations_at_step: Counter[int] = Counter()
         self._auxiliary_uuids: set[Hashable] = set()
@@ -113,7 +117,7 @@ class Run:
         auxiliary = set(uuids)
         self._auxiliary_uuids.update(auxiliary)
         if evaluation.survivors is not None and not evaluation.survivors.issuperset(auxiliary):
-            self.statistics.branches_dropped -= 1
+            self.statistics.take_back_dropped(evaluation.step or 0)
             return True
         self.statistics.auxiliary_passes += 1
         return False
@@ -129,14 +133,15 @@ class Run:
 
     def plan(self, request: PassRequest, step: int) -> PassPlan:
         """What the pass `request` of `step` does."""
-        return self._with_depth(self._plan_attention(request, step), step)
+        return self._completed(self._plan_attention(request, step), step)
 
     def plan_guided(self, request: PassRequest, step: int) -> PassPlan:
         """The pass with all branches, capturing cross-attention anew: stands in for the last planning step."""
-        return self._with_depth(self._plan_guided(request, step), step)
+        return self._completed(self._plan_guided(request, step), step)
 
-    def _with_depth(self, plan: PassPlan, step: int) -> PassPlan:
+    def _completed(self, plan: PassPlan, step: int) -> PassPlan:
         """The plan, and how deep the network runs in it: all the way where later passes live on what it captures."""
+        plan = replace(plan, step=step)
         if plan.request.place.evaluation >= MAX_EVALUATIONS_PER_STEP:
             return plan
         depth = self.deep.steps[step]
@@ -176,17 +181,19 @@ class Run:
 
     def begin_pass(self, plan: PassPlan, latent: Tensor) -> ModelPass:
         """A pass that is about to run on `latent`, (B, C, H, W) or more dimensions."""
-        if plan.branch is not None:
-            self.statistics.branches_dropped += 1
+        if plan.branch is None:
+            self.statistics.tallies[plan.step].full_passes += plan.request.is_guided
+        else:
+            self.statistics.note_dropped(plan.step)
             if self.evaluation is not None:
                 survivors = {cond.uuid for cond in plan.request.conds(plan.branch)}
                 self.evaluation.survivors = survivors | (self.evaluation.survivors or set())
         return ModelPass(plan, self.cache, self._clock, latent, self._tiles)
 
-    def note_lost_text(self, place: Place) -> None:
+    def note_lost_text(self, plan: PassPlan) -> None:
         """A pass on merged captures met cross-attention without one: it is void and will be repeated."""
-        self.statistics.branches_dropped -= 1
-        self._lost_text_at[place] += 1
+        self.statistics.take_back_dropped(plan.step)
+        self._lost_text_at[plan.request.place] += 1
 
     def finish_pass(self, plan: PassPlan, predictions: list[Tensor], sigma: float) -> list[Tensor]:
         """Predictions as the guidance formula is to see them.

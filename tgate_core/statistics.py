@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass, field
 
 from .network_call import NetworkCall
+from .tally import CallCount, CallShape, StepTally, reused_shares
 
 
 @dataclass
@@ -22,6 +24,8 @@ class RunStatistics:
         auxiliary_passes: extra evaluations made by other nodes, left as they are.
         peak_cache_bytes: most bytes of captures alive at once.
         notes: reasons why something was not saved, each once.
+        tallies: the same step by step, for the main passes.
+        counts: rows of all network calls, by shape and by whether the deep blocks were left out.
     """
 
     steps: int = 0
@@ -34,6 +38,8 @@ class RunStatistics:
     auxiliary_passes: int = 0
     peak_cache_bytes: int = 0
     notes: list[str] = field(default_factory=list)
+    tallies: defaultdict[int, StepTally] = field(default_factory=lambda: defaultdict(StepTally))
+    counts: defaultdict[tuple[CallShape, bool], CallCount] = field(default_factory=lambda: defaultdict(CallCount))
 
     def note(self, reason: str) -> bool:
         """Keep a reason; returns whether it is new to this run."""
@@ -42,10 +48,34 @@ class RunStatistics:
         self.notes.append(reason)
         return True
 
-    def note_call(self, call: NetworkCall) -> None:
-        """Count what a network call left out."""
-        self.attention_skipped += call.skipped
-        self.shallow_calls += call.deep is not None and call.deep.is_shallow
+    def note_dropped(self, step: int) -> None:
+        """A pass of this step runs one branch in place of two."""
+        self.branches_dropped += 1
+        self.tallies[step].dropped_passes += 1
+
+    def take_back_dropped(self, step: int) -> None:
+        """Such a pass was void."""
+        self.branches_dropped -= 1
+        self.tallies[step].dropped_passes -= 1
+
+    def note_call(self, call: NetworkCall | None, shape: CallShape, rows: int, plain_share: float) -> None:
+        """Count a network call.
+
+        Args:
+            call: what it handed out and captured; None where everything was computed as usual.
+            shape: of one row of it.
+            rows: conds * B.
+            plain_share: how many conds would have run without T-GATE for each that did.
+        """
+        count = self.counts[shape, call is not None and call.is_shallow]
+        count.rows += rows
+        count.plain_rows += rows * plain_share
+        if call is None:
+            return
+        self.attention_skipped += call.skipped.total()
+        self.shallow_calls += call.is_shallow
+        for kind, share in reused_shares(call).items():
+            count.reused[kind] += rows * share
 
     def summary(self) -> str:
         """One line for the log: what there is to say of T-GATE, of DeepCache, and of both."""

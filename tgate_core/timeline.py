@@ -27,6 +27,7 @@ class StepCell:
         cross_reused: share of its cross-attentions that are handed out, 0 to 1.
         is_guided: whether both guidance branches run.
         is_shallow: whether the deep blocks are left out (DeepCache).
+        has_run: whether the sampler came to it.
     """
 
     phase: Phase
@@ -34,6 +35,7 @@ class StepCell:
     cross_reused: float
     is_guided: bool
     is_shallow: bool = False
+    has_run: bool = True
 
     def as_json(self) -> dict[str, Any]:
         """The same as plain values."""
@@ -43,6 +45,7 @@ class StepCell:
             "cross_reused": round(self.cross_reused, 3),
             "guided": self.is_guided,
             "shallow": self.is_shallow,
+            "ran": self.has_run,
         }
 
 

@@ -67,7 +67,7 @@ class Driver:
         plan = self.run.plan(request, step)
         given, skipped, has_lost_text = self._pass(plan, step)
         if has_lost_text:
-            self.run.note_lost_text(request.place)
+            self.run.note_lost_text(plan)
             plan = self.run.plan_guided(request, step)
             given, skipped, _ = self._pass(plan, step)
         predictions = [torch.full(LATENT, 100.0 * (branch + 1) + step) for branch in range(len(request.branches))]
@@ -92,7 +92,7 @@ class Driver:
                 output = self._attend(call, kind, group, step)
                 for cond, tokens in zip(group, output.chunk(len(group)), strict=True):
                     given[kind][cond] = tokens[0, 0, 0].item()
-            skipped += 0 if call is None else call.skipped
+            skipped += 0 if call is None else call.skipped.total()
         return given, skipped, model_pass.has_lost_text
 
     def _attend(self, call, kind, group, step):

@@ -111,9 +111,9 @@ class TestLostText:
     def test_twice_and_guidance_stays_for_the_rest_of_the_run(self):
         driver = Driver(start(cross_only("uncond")))
         driver.evaluate(2)
-        driver.run.note_lost_text(HERE)
+        driver.run.note_lost_text(PassPlan(PAIR, {}))
         assert driver.run.plan(PAIR, 3).branch == UNCOND
-        driver.run.note_lost_text(HERE)
+        driver.run.note_lost_text(PassPlan(PAIR, {}))
         assert driver.run.plan(PAIR, 3).branch is None
         assert driver.run.statistics.notes == [NOT_MERGED]
         elsewhere = replace(PAIR, place=HERE._replace(window="another"))
@@ -238,7 +238,7 @@ def test_captures_that_do_not_fit_together_keep_guidance_and_their_own_use():
             call = model_pass.begin_call([key.branch], [key.uuid], torch.zeros(1, 4, 8, 8))
             call.enter(CROSS_ATTENTION, "block", 0, torch.ones(1, rows, 3))
             call.leave(CROSS_ATTENTION, torch.ones(1, rows, 3))
-            skipped.append(call.skipped)
+            skipped.append(call.skipped.total())
     assert skipped == [0, 0] + [1] * 6
     assert run.statistics.notes == [NOT_MERGED]
 

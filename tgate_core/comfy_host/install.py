@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -12,16 +13,19 @@ from ..architectures import UNET
 from ..config import GateConfig
 from ..deep_cache import DeepCacheConfig
 from ..presets import PresetConfig
+from ..record import RunRecord, RunRecords
 from .deep_blocks import can_leave_out_layers, deep_branches
 from .families import architecture, attention_modules, family_of
 from .injection import add_skip_injection
-from .keys import DEEP_CACHE_KEY, PATCHER_KEY, SETTINGS_KEY
+from .keys import DEEP_CACHE_KEY, PATCHER_KEY, RECORDS_KEY, SETTINGS_KEY
 from .memory import prepare_sampling_wrapper
 from .patches import add_patches
 from .wrappers import apply_model_wrapper, calc_cond_batch_wrapper, outer_sample_wrapper, predict_noise_wrapper
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
+
+Listener = Callable[[RunRecord], None]
 
 _WRAPPERS = {
     WrappersMP.OUTER_SAMPLE: outer_sample_wrapper,
@@ -57,8 +61,13 @@ class Applied:
     remark: str | None = None
 
 
-def apply_preset(model: ModelPatcher, preset: str) -> Applied:
+def apply_preset(model: ModelPatcher, preset: str, listener: Listener | None = None) -> Applied:
     """A clone of `model` gated by the preset for its family.
+
+    Args:
+        model: the user's model.
+        preset: name of the preset.
+        listener: told of each sampling run of the clone once it is over.
 
     Raises:
         ValueError: no such preset, or the model has no attention.
@@ -66,11 +75,16 @@ def apply_preset(model: ModelPatcher, preset: str) -> Applied:
     settings = PresetConfig(family_of(model), preset)  # type: ignore[arg-type]  # checked when made
     if not _has_cross_attention(model):
         return _remarked(Applied(model.clone(), f"{NEEDS_COND}; the model is passed on unchanged"))
-    return _install(model, settings, EXPERIMENTAL if settings.is_experimental else None)
+    return _install(model, settings, listener, EXPERIMENTAL if settings.is_experimental else None)
 
 
-def apply_config(model: ModelPatcher, config: GateConfig) -> Applied:
+def apply_config(model: ModelPatcher, config: GateConfig, listener: Listener | None = None) -> Applied:
     """A clone of `model` gated by explicit settings.
+
+    Args:
+        model: the user's model.
+        config: the settings.
+        listener: told of each sampling run of the clone once it is over.
 
     Raises:
         ValueError: the model has no attention.
@@ -78,9 +92,10 @@ def apply_config(model: ModelPatcher, config: GateConfig) -> Applied:
     if config.gates_nothing:
         return _remarked(Applied(model.clone(), NOTHING_TO_SAVE))
     if _has_cross_attention(model):
-        return _install(model, config)
+        return _install(model, config, listener)
     if config.guidance in ("cond", "cached_delta"):
-        return _install(model, replace(config, cross_attention=False, self_attention=False), JOINT_ATTENTION)
+        guidance_alone = replace(config, cross_attention=False, self_attention=False)
+        return _install(model, guidance_alone, listener, JOINT_ATTENTION)
     return _remarked(Applied(model.clone(), f"{NEEDS_COND}; the model is passed on unchanged"))
 
 
@@ -99,6 +114,8 @@ def apply_deep_cache(model: ModelPatcher, config: DeepCacheConfig) -> Applied:
     if config.cache_branch_id >= branches:
         remarks.append(f"cache_branch_id is {config.cache_branch_id}; this model's deepest, {branches - 1}, is used")
     options[DEEP_CACHE_KEY] = config
+    if patched.get_attachment(RECORDS_KEY) is None:
+        patched.set_attachments(RECORDS_KEY, RunRecords(family_of(model)))
     _add_wrappers(patched)
     return _remarked(Applied(patched, "; ".join(remarks) or None))
 
@@ -112,12 +129,28 @@ def _has_cross_attention(model: ModelPatcher) -> bool:
     return True
 
 
-def _install(model: ModelPatcher, settings: GateConfig | PresetConfig, remark: str | None = None) -> Applied:
+def records_of(model: ModelPatcher) -> RunRecords | None:
+    """The runs of a model; None for one without a node of ours."""
+    return model.get_attachment(RECORDS_KEY)  # type: ignore[no-any-return]  # the host has no types
+
+
+def why_not(model: ModelPatcher) -> str | None:
+    """Why T-GATE passes a model on; None where it gates it."""
+    return None if _has_cross_attention(model) else NEEDS_COND
+
+
+def _install(
+    model: ModelPatcher,
+    settings: GateConfig | PresetConfig,
+    listener: Listener | None,
+    remark: str | None = None,
+) -> Applied:
     patched = model.clone()
     options = patched.model_options["transformer_options"]
     if SETTINGS_KEY in options:
         remark = NEAREST_WINS if remark is None else f"{NEAREST_WINS}; {remark}"
     options[SETTINGS_KEY] = settings
+    patched.set_attachments(RECORDS_KEY, RunRecords(family_of(model), listener))
     if architecture(model) is UNET:
         add_patches(patched)
     _add_wrappers(patched)

@@ -2,6 +2,8 @@
 
 # Wrappers and injections of a ModelPatcher.
 PATCHER_KEY = "tgate"
+# Among its attachments: the records of its runs.
+RECORDS_KEY = "tgate_records"
 # In transformer_options: the nodes' frozen settings (always), the run's state (while sampling), the pass and the
 # network call at hand (in the copies that the host makes of its options for them).
 SETTINGS_KEY = "tgate_settings"

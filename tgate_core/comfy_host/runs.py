@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -17,15 +16,13 @@ from ..storage import CaptureStorage
 from .keys import DEEP_CACHE_KEY, SETTINGS_KEY
 from .memory import is_memory_short
 
-logger = logging.getLogger(__name__)
-
-
+NO_GUIDANCE = "no guidance to drop: this run has one branch alone (cfg 1)"
 # What a run without T-GATE, but with DeepCache, has for settings.
 _NO_GATE = GateConfig(cross_attention=False, self_attention=False, guidance="keep")
 
 
 def start_run(guider: Any, sigmas: torch.Tensor, latent_shape: torch.Size) -> Run | None:
-    """State of a run that is about to begin; None where the nodes' settings leave it as it would be without them.
+    """State of a run that is about to begin; None for one without a single step.
 
     Args:
         guider: the host's guider, which holds the model with the settings, and cfg.
@@ -39,9 +36,8 @@ def start_run(guider: Any, sigmas: torch.Tensor, latent_shape: torch.Size) -> Ru
     config, gate_step = _resolve_gate(options.get(SETTINGS_KEY), guider, schedule)
     storage = CaptureStorage(config.cache_device, is_memory_short)
     run = Run(config, schedule, gate_step, storage, latent_shape, options.get(DEEP_CACHE_KEY))
-    if run.is_plain:
-        logger.info("TGATE: gate at step %s of %s: nothing is changed in this run", gate_step, run.tracker.steps)
-        return None
+    if run.schedule.has_gate and config.guidance != "keep" and not _has_guidance(guider):
+        run.statistics.note(NO_GUIDANCE)
     return run
 
 

@@ -5,7 +5,6 @@ All are plain functions that find their state in the options they are given; non
 
 from __future__ import annotations
 
-import logging
 import sys
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
@@ -24,6 +23,7 @@ from .conds import pass_request, window_key
 from .deep_blocks import arranged_in_depth
 from .keys import PASS_KEY, RUN_KEY
 from .patches import Options, arranged, without_own
+from .reporting import counted, reported
 from .runs import start_run
 
 if TYPE_CHECKING:
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 _DYNAMO = "torch._dynamo"
 # Under which the host's compile node adds its wrapper.
 COMPILE_KEY = "torch.compile"
-
-logger = logging.getLogger(__name__)
 
 
 class RepeatEvaluation(BaseException):
@@ -48,17 +46,19 @@ def outer_sample_wrapper(executor: WrapperExecutor, *args: Any, **kwargs: Any) -
     guider, sigmas = executor.class_obj, args[3]
     options = guider.model_options["transformer_options"]
     run = start_run(guider, sigmas, args[0].shape)
-    if run is None:
-        # The host restores the guider's options itself: this copy is for this run alone.
-        guider.model_options["transformer_options"] = without_own(options)
-        return executor(*args, **kwargs)
-    options[RUN_KEY] = run
-    try:
-        return executor(*args, **kwargs)
-    finally:
-        options.pop(RUN_KEY, None)
-        run.close()
-        logger.info("TGATE: %s", run.statistics.summary())
+    with reported(guider, run) as outcome:
+        if run is None or run.is_plain:
+            # The host restores the guider's options itself: this copy is for this run alone.
+            guider.model_options["transformer_options"] = without_own(options)
+            outcome.result = executor(*args, **kwargs)
+            return outcome.result
+        options[RUN_KEY] = run
+        try:
+            outcome.result = executor(*args, **kwargs)
+            return outcome.result
+        finally:
+            options.pop(RUN_KEY, None)
+            run.close()
 
 
 def predict_noise_wrapper(executor: WrapperExecutor, *args: Any, **kwargs: Any) -> Any:
@@ -104,7 +104,7 @@ def calc_cond_batch_wrapper(executor: WrapperExecutor, *args: Any, **kwargs: Any
     plan = run.plan(request, step)
     predictions, has_lost_text = run_pass(plan)
     if has_lost_text:
-        run.note_lost_text(request.place)
+        run.note_lost_text(plan)
         plan = run.plan_guided(request, step)
         predictions, _ = run_pass(plan)
     return run.finish_pass(plan, predictions, sigma)
@@ -116,9 +116,8 @@ def apply_model_wrapper(executor: WrapperExecutor, *args: Any, **kwargs: Any) ->
     run: Run | None = transformer_options.get(RUN_KEY)
     if run is None:
         return executor(*args, **kwargs)
-    run.statistics.model_calls += 1
     call = _begin_call(transformer_options, args[0])
-    with at_hand(CallAtHand(executor.class_obj, run, call)):
+    with at_hand(CallAtHand(executor.class_obj, run, call)), counted(run, call, args, kwargs):
         if call is None:
             return executor(*before, control, without_own(transformer_options), *args[6:], **kwargs)
         if COMPILE_KEY in transformer_options.get("wrappers", {}).get(WrappersMP.APPLY_MODEL, {}):
@@ -127,11 +126,8 @@ def apply_model_wrapper(executor: WrapperExecutor, *args: Any, **kwargs: Any) ->
         if call.deep is not None:
             network = executor.class_obj.diffusion_model
             control, options = arranged_in_depth(network, run.deep.branch, call.deep, control, options)
-        try:
-            with _uncompiled():
-                return executor(*before, control, options, *args[6:], **kwargs)
-        finally:
-            run.statistics.note_call(call)
+        with _uncompiled():
+            return executor(*before, control, options, *args[6:], **kwargs)
 
 
 def _begin_call(transformer_options: Options, x: Tensor) -> NetworkCall | None:
