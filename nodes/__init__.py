@@ -7,8 +7,9 @@ from comfy_api.latest import ComfyExtension, io
 from .apply import TGATEApply
 from .apply_advanced import TGATEApplyAdvanced
 from .deep_cache import TGATEDeepCache
+from .report import TGATEReport
 
-NODES: list[type[io.ComfyNode]] = [TGATEApply, TGATEApplyAdvanced, TGATEDeepCache]
+NODES: list[type[io.ComfyNode]] = [TGATEApply, TGATEApplyAdvanced, TGATEDeepCache, TGATEReport]
 
 
 class TGATEExtension(ComfyExtension):

@@ -77,8 +77,9 @@ class RunRecord:
         """One line: what was saved, and why not where it was not."""
         if not self.is_plain:
             return self.statistics.summary()
-        steps, gate_step = self.statistics.steps, self.statistics.gate_step
-        reason = f"gate at step {gate_step} of {steps}" if gate_step >= steps else "nothing to reuse"
+        steps = self.statistics.steps
+        is_beyond = self.statistics.gate_step >= steps
+        reason = f"the gate lies beyond this run of {steps} steps" if is_beyond else "there is nothing to reuse"
         return "; ".join([f"{reason}: nothing is changed in this run", *self.statistics.notes])
 
 

@@ -96,6 +96,13 @@ def feature_size(network: Any, branch: int, height: int, width: int) -> int:
     return int(before[0].out_channels) * math.ceil(height / scale) * math.ceil(width / scale)
 
 
+def deep_layers(network: Any, branch: int) -> Iterator[nn.Module]:
+    """The layers that a shallow call leaves out; none of a network that is not a UNet."""
+    split = _split(network, branch)
+    if split is not None:
+        yield from _layers(network, split)
+
+
 def _layers(network: Any, split: BlockSplit) -> Iterator[nn.Module]:
     """The layers of all deep blocks."""
     yield from (layer for block in network.input_blocks[split.last_input + 1 :] for layer in block)

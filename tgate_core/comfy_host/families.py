@@ -46,6 +46,11 @@ def attention_modules(diffusion_model: nn.Module) -> list[nn.Module]:
     if known is None:
         return []
     if known is UNET:
-        blocks = [module for module in diffusion_model.modules() if isinstance(module, BasicTransformerBlock)]
+        blocks = transformer_blocks(diffusion_model)
         return [attention for block in blocks for attention in (block.attn1, block.attn2) if attention is not None]
     return [site.module for site in attention_sites(diffusion_model, known)]
+
+
+def transformer_blocks(unet: nn.Module) -> list[BasicTransformerBlock]:
+    """Transformer blocks of a UNet, in the order of its modules."""
+    return [module for module in unet.modules() if isinstance(module, BasicTransformerBlock)]

@@ -1,0 +1,1 @@
+"""Pictures of runs and measurements, drawn with Pillow, which every ComfyUI has."""
