@@ -21,6 +21,16 @@ class Site(NamedTuple):
     block_index: int
     nth: int
 
+    @property
+    def name(self) -> str:
+        """A name that means the same in every run of a network, as in `input.4.0` or `blocks.3.cross_attn`."""
+        block = self.block
+        if isinstance(block, tuple):  # of a UNet: the host's slot of the attention, and its own name of the block
+            _, where = block
+            name = ".".join(str(part) for part in where) if isinstance(where, tuple) else str(where)
+            block = f"{name}.{self.block_index}"
+        return f"{block}.{self.nth}" if self.nth else str(block)
+
 
 @dataclass(frozen=True)
 class Capture:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-GateUnit = Literal["step", "fraction of steps", "percent of schedule"]
+GateUnit = Literal["step", "fraction of steps", "percent of schedule", "measured"]
 Guidance = Literal["uncond", "cond", "cond_mean", "cached_delta", "keep"]
 CacheDevice = Literal["auto", "model", "cpu"]
 
@@ -15,6 +15,7 @@ GUIDANCE_MODES: tuple[Guidance, ...] = get_args(Guidance)
 CACHE_DEVICES: tuple[CacheDevice, ...] = get_args(CacheDevice)
 
 MAX_GATE = 10000.0
+MAX_PERCENT = 100.0
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class GateConfig:
 
     Attributes:
         gate: first step of the fidelity-improving phase, in `gate_unit`.
-        gate_unit: "step" of this run, "fraction of steps" of this run (0 to 1), or "percent of schedule" (0 to 1).
+        gate_unit: "step" of this run, "fraction of steps" of this run (0 to 1), "percent of schedule" (0 to 1), or
+            "measured": where a probe saw attention settle, `gate` being the most change a step, in percent.
         sp_interval: semantics-planning phase: self-attention is computed every so many steps and reused between.
         fi_interval: fidelity-improving phase: the same.
         warm_up: self-attention is always computed before this step.
@@ -80,6 +82,10 @@ def _check_at_least(name: str, value: int, least: int, remedy: str) -> None:
 def _check_gate(gate: float, unit: GateUnit) -> None:
     if math.isnan(gate) or not 0.0 <= gate <= MAX_GATE:
         raise ValueError(f"TGATE: gate is {gate}; set it between 0 and {MAX_GATE:.0f}.")
+    if unit == "measured":
+        if gate > MAX_PERCENT:
+            raise ValueError(f"TGATE: gate is {gate}, but in 'measured' it is percent of change; use 0 to 100.")
+        return
     if unit != "step" and gate > 1.0:
         raise ValueError(
             f"TGATE: gate is {gate}, but in '{unit}' it must be between 0 and 1 (0.4 = after 40 %); "

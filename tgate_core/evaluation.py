@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 
+from torch import Tensor
+
+from .request import CondKey
+
 
 @dataclass
 class Evaluation:
@@ -36,3 +40,18 @@ class Evaluation:
         is_first = (model, window) not in self._passes
         self._passes.add((model, window))
         return is_first and (window is not None or shape == self.shape)
+
+
+@dataclass
+class Baseline:
+    """What the last pass with all branches at a place leaves to those that run with one.
+
+    Attributes:
+        conds: all conds of both branches that were asked for.
+        difference: their guidance difference in noise space, latent shape (B, C, ...); None where it is not kept.
+        last_used: when it was made or used.
+    """
+
+    conds: tuple[CondKey, ...]
+    difference: Tensor | None
+    last_used: int

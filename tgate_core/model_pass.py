@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 from threading import Lock
 
 from torch import Tensor
 
-from .cache import CaptureCache
+from .cache import CaptureCache, Site
 from .deep_cache import Depth
 from .deep_call import DeepCall
 from .network_call import NetworkCall
+from .probe import Measurement
 from .request import BankKey, CondKey, FeatureOwner, PassRequest
 from .schedule import CROSS_ATTENTION, Action, AttentionKind
 from .tiles import find_tile
@@ -34,6 +35,7 @@ class PassPlan:
         sets_baseline: whether the passes that run one branch alone build on this one.
         depth: how deep the network runs; None where that is not for us to say.
         step: the step that it belongs to.
+        site_actions: what some cross-attentions do instead, by `Site.name`.
     """
 
     request: PassRequest
@@ -44,6 +46,7 @@ class PassPlan:
     sets_baseline: bool = False
     depth: Depth | None = None
     step: int = 0
+    site_actions: Mapping[str, Action] = field(default_factory=dict)
 
     @property
     def plain_share(self) -> float:
@@ -56,13 +59,22 @@ class PassPlan:
     def is_idle(self) -> bool:
         """Whether its network calls neither capture nor reuse anything."""
         is_deep_idle = self.depth is None or self.depth.action is Action.COMPUTE
-        return is_deep_idle and all(action is Action.COMPUTE for action in self.actions.values())
+        actions = (*self.actions.values(), *self.site_actions.values())
+        return is_deep_idle and all(action is Action.COMPUTE for action in actions)
 
 
 class ModelPass:
     """A pass while it runs. Network calls of several devices may ask at the same time."""
 
-    def __init__(self, plan: PassPlan, cache: CaptureCache, now: int, latent: Tensor, tiles: TileMemory) -> None:
+    def __init__(
+        self,
+        plan: PassPlan,
+        cache: CaptureCache,
+        now: int,
+        latent: Tensor,
+        tiles: TileMemory,
+        measurement: Measurement | None = None,
+    ) -> None:
         """
         Args:
             plan: what it does.
@@ -70,6 +82,7 @@ class ModelPass:
             now: the cache's time of use.
             latent: what is denoised, (B, C, H, W) or more dimensions.
             tiles: where tiles were found in earlier passes of the run.
+            measurement: told of each attention's output; None where nothing is measured.
         """
         self.plan = plan
         self.has_lost_text = False
@@ -77,6 +90,7 @@ class ModelPass:
         self._now = now
         self._latent = latent
         self._tiles = tiles
+        self._measurement = measurement
         self._occurrences: Counter[CondKey] = Counter()
         self._lock = Lock()
 
@@ -88,7 +102,7 @@ class ModelPass:
             uuids: the host's id of each.
             x: the noisy latents of the call, (conds * B, C, H, W): the whole latent, a cond's area of it, or a tile.
         """
-        if self.plan.is_idle:
+        if self.plan.is_idle and self._measurement is None:
             return None
         parts = self._parts(branches, uuids, x)
         if parts is None:
@@ -96,9 +110,18 @@ class ModelPass:
             return None
         keys = [self._bank_key(cond, part) for cond, part in parts]
         on_lost_text = self.step_aside if self.plan.is_anchored else None
-        call = NetworkCall(self._cache, keys, self.plan.actions, self._now, on_lost_text)
+        plan, observer = self.plan, self._observer(parts)
+        call = NetworkCall(self._cache, keys, plan.actions, self._now, on_lost_text, plan.site_actions, observer)
         call.deep = self._deep_call(parts, x)
         return call
+
+    def _observer(self, parts: Sequence[tuple[CondKey, Hashable]]) -> Callable[[Site, Tensor], None] | None:
+        """Who is told of the outputs of a call with these conds."""
+        if self._measurement is None:
+            return None
+        keys = [BankKey(self.plan.request.place, cond, part) for cond, part in parts]
+        measurement, step = self._measurement, self.plan.step
+        return lambda site, tokens: measurement.note_output(step, site, keys, tokens)
 
     def step_aside(self) -> None:
         """Something of this pass is computed as usual; on merged captures that would lose, or mix, the text."""

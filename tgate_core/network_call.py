@@ -28,6 +28,8 @@ class NetworkCall:
         actions: Mapping[AttentionKind, Action],
         now: int,
         on_lost_text: Callable[[], None] | None = None,
+        site_actions: Mapping[str, Action] | None = None,
+        observer: Callable[[Site, Tensor], None] | None = None,
     ) -> None:
         """
         Args:
@@ -38,6 +40,8 @@ class NetworkCall:
             now: the cache's time of use.
             on_lost_text: given where only the uncond branch runs: a cross-attention that has to be computed would
                 then see the wrong text, so it is reported and not captured.
+            site_actions: for some cross-attentions, by `Site.name`, what to do instead.
+            observer: told what each attention gives to the residual, (conds * B, tokens, channels).
         """
         self._cache = cache
         self._keys = bank_keys
@@ -45,6 +49,9 @@ class NetworkCall:
         self._actions = actions
         self._now = now
         self._on_lost_text = on_lost_text
+        self._site_actions = site_actions or {}
+        self._observer = observer
+        self._is_captured = False
         self._visits: Counter[tuple[AttentionKind, Hashable, int]] = Counter()
         self._site: Site | None = None
         self._present: list[Capture | None] = []
@@ -75,11 +82,15 @@ class NetworkCall:
         """
         self._handout = self._site = None
         action = self._actions[kind]
-        if action is Action.COMPUTE:
+        has_own_action = bool(self._site_actions) and kind == CROSS_ATTENTION
+        if action is Action.COMPUTE and self._observer is None and not has_own_action:
             return False
         position = (kind, block, block_index)
         self._site = Site(kind, block, block_index, self._visits[position])
         self._visits[position] += 1
+        if has_own_action:
+            action = self._site_actions.get(self._site.name, action)
+        self._is_captured = action is not Action.COMPUTE
         self._present = [None] * len(self._keys)
         if action is Action.REUSE:
             self._present = [None if bank is None else bank.captures.get(self._site) for bank in self._banks]
@@ -103,8 +114,12 @@ class NetworkCall:
         if site is None or site.kind != kind:
             return tokens
         if handout is not None:
-            return handout
-        return self._capture(site, tokens) if tokens.shape[0] % len(self._keys) == 0 else tokens
+            tokens = handout
+        elif self._is_captured and tokens.shape[0] % len(self._keys) == 0:
+            tokens = self._capture(site, tokens)
+        if self._observer is not None:
+            self._observer(site, tokens)
+        return tokens
 
     def _capture(self, site: Site, tokens: Tensor) -> Tensor:
         """Capture the conds that have no capture; the others get theirs, as if they had been in a call of their own."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -13,10 +13,11 @@ from .branches import CACHE_FULL, NOT_MERGED, effective_guidance, is_merged, sur
 from .cache import CaptureCache
 from .config import GateConfig, Guidance
 from .deep_cache import DeepCacheConfig, build_deep_schedule
-from .evaluation import Evaluation
+from .evaluation import Baseline, Evaluation
 from .guidance import noise_space_difference, uncond_from_difference
 from .model_pass import ModelPass, PassPlan, TileMemory
-from .request import COND, UNCOND, BankKey, CondKey, PassRequest, Place
+from .probe import Measurement
+from .request import COND, UNCOND, BankKey, PassRequest, Place
 from .schedule import (
     ATTENTION_KINDS,
     CROSS_ATTENTION,
@@ -39,21 +40,6 @@ PATIENCE = 2
 MAX_LOST_TEXT = 2
 
 
-@dataclass
-class Baseline:
-    """What the last pass with all branches at a place leaves to those that run with one.
-
-    Attributes:
-        conds: all conds of both branches that were asked for.
-        difference: their guidance difference in noise space, latent shape (B, C, ...); None where it is not kept.
-        last_used: when it was made or used.
-    """
-
-    conds: tuple[CondKey, ...]
-    difference: Tensor | None
-    last_used: int
-
-
 class Run:
     """State of one sampling run: made when it starts, dropped when it ends, however it ends."""
 
@@ -65,6 +51,8 @@ class Run:
         keep: Callable[[Tensor], Tensor],
         latent_shape: Sequence[int] = (),
         deep_cache: DeepCacheConfig | None = None,
+        site_gates: Mapping[str, int] | None = None,
+        is_measured: bool = False,
     ) -> None:
         """
         Args:
@@ -74,18 +62,23 @@ class Run:
             keep: decides where captures live, see `CaptureCache`.
             latent_shape: shape of the whole latent, (B, C, H, W) or more dimensions; for foreseeing memory alone.
             deep_cache: the settings of DeepCache, None where it is not on the model.
+            site_gates: gate steps of single cross-attentions, by `Site.name`; those not named have the run's.
+            is_measured: whether a probe is on the model; it measures runs that are left as they are, and no others.
         """
         self.config = config
         self.latent_shape = tuple(latent_shape)
         self.tracker = StepTracker(sigmas)
         off = DeepCacheConfig(cache_interval=1)
         self.deep = build_deep_schedule(deep_cache or off, self.tracker.sigmas, gate_step, config.protect_last)
-        self.schedule = build_schedule(config, self.tracker.steps, gate_step, self.deep.shallow)
+        self.site_gates = {site: min(gate, gate_step) for site, gate in (site_gates or {}).items()}
+        first_frozen = min(self.site_gates.values(), default=None)
+        self.schedule = build_schedule(config, self.tracker.steps, gate_step, self.deep.shallow, first_frozen)
         self.cache = CaptureCache(keep, config.cache_limit_mb * 2**20)
         self.statistics = RunStatistics(self.tracker.steps, self.schedule.gate_step)
         self.evaluation: Evaluation | None = None
         # Arguments of one network call of each shape without their values: from them its cost is counted later.
         self.call_templates: dict[CallShape, Any] = {}
+        self.measurement = Measurement(self.tracker.sigmas, keep) if is_measured and self.saves_nothing else None
         self._baselines: dict[Place, Baseline] = {}
         self._evaluations_at_step: Counter[int] = Counter()
         self._auxiliary_uuids: set[Hashable] = set()
@@ -96,7 +89,12 @@ class Run:
 
     @property
     def is_plain(self) -> bool:
-        """Whether nothing at all would change: nothing is reused, and no step drops guidance."""
+        """Whether there is nothing to do in this run: nothing to save, and nothing to measure."""
+        return self.saves_nothing and self.measurement is None
+
+    @property
+    def saves_nothing(self) -> bool:
+        """Whether the run is left as it is: nothing is reused, and no step drops guidance."""
         drops_guidance = self.config.guidance != "keep" and any(
             plan.phase is Phase.FIDELITY for plan in self.schedule.steps
         )
@@ -107,7 +105,7 @@ class Run:
         self.statistics.peak_cache_bytes = self.cache.peak_bytes
         self.cache.clear()
         self._baselines.clear()
-        self.evaluation = None
+        self.evaluation = self.measurement = None
 
     def note_auxiliary(self, evaluation: Evaluation, uuids: Iterable[Hashable]) -> bool:
         """Another node evaluates some conds on its own; it is left alone, but guidance has to respect it.
@@ -141,13 +139,23 @@ class Run:
 
     def _completed(self, plan: PassPlan, step: int) -> PassPlan:
         """The plan, and how deep the network runs in it: all the way where later passes live on what it captures."""
-        plan = replace(plan, step=step)
+        plan = replace(plan, step=step, site_actions=self._site_actions(step))
         if plan.request.place.evaluation >= MAX_EVALUATIONS_PER_STEP:
             return plan
         depth = self.deep.steps[step]
         if plan.sets_baseline and depth.action is Action.REUSE:
             depth = replace(depth, action=Action.CAPTURE)
         return replace(plan, depth=depth)
+
+    def _site_actions(self, step: int) -> dict[str, Action]:
+        """What cross-attentions with gates of their own do before the gate of the run."""
+        if not (self.site_gates and self.config.cross_attention and self.schedule.has_gate):
+            return {}
+        if step >= self.schedule.gate_step:
+            return {}
+        frozen = {site: Action.REUSE for site, gate in self.site_gates.items() if step >= gate}
+        captured = {site: Action.CAPTURE for site, gate in self.site_gates.items() if step == gate - 1}
+        return frozen | captured
 
     def _plan_attention(self, request: PassRequest, step: int) -> PassPlan:
         step_plan = self.schedule.steps[step]
@@ -188,7 +196,9 @@ class Run:
             if self.evaluation is not None:
                 survivors = {cond.uuid for cond in plan.request.conds(plan.branch)}
                 self.evaluation.survivors = survivors | (self.evaluation.survivors or set())
-        return ModelPass(plan, self.cache, self._clock, latent, self._tiles)
+        is_first = plan.request.place.evaluation == 0
+        measurement = self.measurement if is_first else None  # else a change within a step would count as one
+        return ModelPass(plan, self.cache, self._clock, latent, self._tiles, measurement)
 
     def note_lost_text(self, plan: PassPlan) -> None:
         """A pass on merged captures met cross-attention without one: it is void and will be repeated."""
@@ -214,6 +224,11 @@ class Run:
         if baseline.difference is None:
             return [survivor, survivor]
         return [survivor, uncond_from_difference(survivor, baseline.difference, sigma)]
+
+    def measure(self, plan: PassPlan, x: Tensor, predictions: Sequence[Tensor]) -> None:
+        """Tell the measurement of a pass over `x` (B, C, …), if there is one; with one branch there is no angle."""
+        if self.measurement is not None and plan.request.is_guided and plan.request.place.evaluation == 0:
+            self.measurement.note_predictions(plan.step, x, predictions[COND], predictions[UNCOND])
 
     def _set_baseline(self, request: PassRequest, predictions: list[Tensor], sigma: float) -> None:
         difference = None

@@ -93,7 +93,13 @@ def self_attention_action(step: int, config: GateConfig, gate_step: int) -> Acti
     return Action.REUSE
 
 
-def build_schedule(config: GateConfig, steps: int, gate_step: int, shallow: Collection[int] = frozenset()) -> Schedule:
+def build_schedule(
+    config: GateConfig,
+    steps: int,
+    gate_step: int,
+    shallow: Collection[int] = frozenset(),
+    first_frozen: int | None = None,
+) -> Schedule:
     """Lay out a run of `steps` steps with its gate at `gate_step`.
 
     The published table, less what the settings switch off, and less captures that no later step reuses (they would
@@ -104,12 +110,15 @@ def build_schedule(config: GateConfig, steps: int, gate_step: int, shallow: Coll
         steps: number of steps N.
         gate_step: first step of the fidelity-improving phase.
         shallow: steps in which part of the network does not run (DeepCache); never the one before the gate.
+        first_frozen: first step in which any cross-attention is reused, where some have gates of their own.
     """
     if gate_step >= steps:
         gate_step, config = steps, replace(config, self_attention=False, cross_attention=False)
     plans = [_plan_step(config, step, steps, gate_step) for step in range(steps)]
     self_actions, self_wanted = drop_idle_captures(_made_up([plan.self_attention for plan in plans], shallow))
     cross_actions, cross_wanted = drop_idle_captures([plan.cross_attention for plan in plans])
+    if first_frozen is not None and config.cross_attention:
+        cross_wanted = tuple(wanted or first_frozen <= step < gate_step for step, wanted in enumerate(cross_wanted))
     return Schedule(
         gate_step=gate_step,
         steps=tuple(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -35,7 +35,7 @@ class CallCount:
 
     rows: int = 0
     plain_rows: float = 0.0
-    reused: Counter[AttentionKind] = field(default_factory=Counter)
+    reused: defaultdict[AttentionKind, float] = field(default_factory=lambda: defaultdict(float))
 
 
 @dataclass
@@ -54,7 +54,7 @@ class StepTally:
     shallow_calls: int = 0
     full_passes: int = 0
     dropped_passes: int = 0
-    reused: Counter[AttentionKind] = field(default_factory=Counter)
+    reused: defaultdict[AttentionKind, float] = field(default_factory=lambda: defaultdict(float))
 
     def note_call(self, call: NetworkCall | None) -> None:
         """Count a call of a main pass; None for one that had nothing to do."""

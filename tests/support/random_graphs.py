@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import comfy.model_management
 import comfy.samplers
 import hypothesis
 import tiny
@@ -194,6 +195,8 @@ def check(
     try:
         plain = sample(without, graph)
     except Exception:  # these nodes do not go together, T-GATE or not
+        # What the error holds is not freed in order: the host then looks for that model at every load from here on.
+        comfy.model_management.current_loaded_models.clear()
         hypothesis.reject()
     result = sample(patched, graph)
     if torch.isfinite(plain).all():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING
 
 from comfy.ldm.modules.attention import BasicTransformerBlock
@@ -21,6 +22,7 @@ _FAMILY_OF_CONFIG = {
     "SVD_img2vid": "svd",
     "PixArtAlpha": "pixart",
 }
+SIGNATURE_LENGTH = 16
 _PLAYGROUND_LATENT = "SDXL_Playground_2_5"
 
 
@@ -49,6 +51,22 @@ def attention_modules(diffusion_model: nn.Module) -> list[nn.Module]:
         blocks = transformer_blocks(diffusion_model)
         return [attention for block in blocks for attention in (block.attn1, block.attn2) if attention is not None]
     return [site.module for site in attention_sites(diffusion_model, known)]
+
+
+def network_signature(diffusion_model: nn.Module) -> str:
+    """What tells networks apart: names and widths of their attentions, the same for all that were trained from one.
+
+    Quantised weights have other shapes, but layers know their widths.
+    """
+    gated = {id(module) for module in attention_modules(diffusion_model)}
+    parts = [
+        f"{name}.{inner}:{layer.in_features}x{layer.out_features}"
+        for name, module in diffusion_model.named_modules()
+        if id(module) in gated
+        for inner, layer in module.named_modules()
+        if isinstance(layer, nn.Linear)
+    ]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:SIGNATURE_LENGTH]
 
 
 def transformer_blocks(unet: nn.Module) -> list[BasicTransformerBlock]:

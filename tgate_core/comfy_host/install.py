@@ -13,11 +13,12 @@ from ..architectures import UNET
 from ..config import GateConfig
 from ..deep_cache import DeepCacheConfig
 from ..presets import PresetConfig
+from ..probe import Probe
 from ..record import RunRecord, RunRecords
 from .deep_blocks import can_leave_out_layers, deep_branches
 from .families import architecture, attention_modules, family_of
 from .injection import add_skip_injection
-from .keys import DEEP_CACHE_KEY, PATCHER_KEY, RECORDS_KEY, SETTINGS_KEY
+from .keys import DEEP_CACHE_KEY, MEASURED_KEY, PATCHER_KEY, PROBE_KEY, RECORDS_KEY, SETTINGS_KEY
 from .memory import prepare_sampling_wrapper
 from .patches import add_patches
 from .wrappers import apply_model_wrapper, calc_cond_batch_wrapper, outer_sample_wrapper, predict_noise_wrapper
@@ -40,6 +41,9 @@ JOINT_ATTENTION = "joint attention: nothing to freeze; only guidance can be drop
 NEEDS_COND = f"{JOINT_ATTENTION}, and for that set guidance to cached_delta or cond in TGATE Apply (Advanced)"
 EXPERIMENTAL = "experimental: nobody has published settings for this model; the rule of the paper is used"
 NEAREST_WINS = "the model was gated already; the node nearest to the sampler wins"
+PROBE_UNUSED = "the probe is not used: set gate_unit to 'measured'"
+NOTHING_TO_MEASURE = "joint attention: there is no cross-attention to measure; the model is passed on unchanged"
+PROBED_ALREADY_CHANGED = "the probe measures runs without TGATE and DeepCache alone: connect it to the loader's model"
 DEEP_CACHE_OFF = "DeepCache is off: cache_interval is 1, or start is not below end"
 NO_DEEP_BLOCKS = "DeepCache is for UNets (SD 1.5, SD 2, SDXL, SVD); the model is passed on unchanged"
 HOST_TOO_OLD = "DeepCache needs a newer ComfyUI (0.20 will do); the model is passed on unchanged"
@@ -78,21 +82,27 @@ def apply_preset(model: ModelPatcher, preset: str, listener: Listener | None = N
     return _install(model, settings, listener, EXPERIMENTAL if settings.is_experimental else None)
 
 
-def apply_config(model: ModelPatcher, config: GateConfig, listener: Listener | None = None) -> Applied:
+def apply_config(
+    model: ModelPatcher, config: GateConfig, listener: Listener | None = None, probe: Probe | None = None
+) -> Applied:
     """A clone of `model` gated by explicit settings.
 
     Args:
         model: the user's model.
         config: the settings.
         listener: told of each sampling run of the clone once it is over.
+        probe: what was measured, for gates that follow from it.
 
     Raises:
-        ValueError: the model has no attention.
+        ValueError: the model has no attention, or the gate is to be as measured without a probe.
     """
+    if config.gate_unit == "measured" and probe is None:
+        raise ValueError("TGATE: gate_unit is 'measured'; connect a probe, or choose another gate_unit.")
     if config.gates_nothing:
         return _remarked(Applied(model.clone(), NOTHING_TO_SAVE))
     if _has_cross_attention(model):
-        return _install(model, config, listener)
+        remark = PROBE_UNUSED if probe is not None and config.gate_unit != "measured" else None
+        return _install(model, config, listener, remark, probe)
     if config.guidance in ("cond", "cached_delta"):
         guidance_alone = replace(config, cross_attention=False, self_attention=False)
         return _install(model, guidance_alone, listener, JOINT_ATTENTION)
@@ -114,7 +124,7 @@ def apply_deep_cache(model: ModelPatcher, config: DeepCacheConfig) -> Applied:
     if config.cache_branch_id >= branches:
         remarks.append(f"cache_branch_id is {config.cache_branch_id}; this model's deepest, {branches - 1}, is used")
     options[DEEP_CACHE_KEY] = config
-    if patched.get_attachment(RECORDS_KEY) is None:
+    if records_of(patched) is None:
         patched.set_attachments(RECORDS_KEY, RunRecords(family_of(model)))
     _add_wrappers(patched)
     return _remarked(Applied(patched, "; ".join(remarks) or None))
@@ -129,9 +139,24 @@ def _has_cross_attention(model: ModelPatcher) -> bool:
     return True
 
 
+def apply_probe(model: ModelPatcher, probe: Probe) -> Applied:
+    """A clone of `model` whose runs are measured: once one is done, `probe` holds what was seen in it."""
+    if not _has_cross_attention(model):
+        return _remarked(Applied(model.clone(), NOTHING_TO_MEASURE))
+    patched = model.clone()
+    options = patched.model_options["transformer_options"]
+    options[PROBE_KEY] = probe
+    if records_of(patched) is None:
+        patched.set_attachments(RECORDS_KEY, RunRecords(family_of(model)))
+    _add_hooks(patched)
+    is_changed = SETTINGS_KEY in options or DEEP_CACHE_KEY in options
+    return _remarked(Applied(patched, PROBED_ALREADY_CHANGED if is_changed else None))
+
+
 def records_of(model: ModelPatcher) -> RunRecords | None:
     """The runs of a model; None for one without a node of ours."""
-    return model.get_attachment(RECORDS_KEY)  # type: ignore[no-any-return]  # the host has no types
+    records: RunRecords | None = model.get_attachment(RECORDS_KEY)
+    return records
 
 
 def why_not(model: ModelPatcher) -> str | None:
@@ -144,18 +169,25 @@ def _install(
     settings: GateConfig | PresetConfig,
     listener: Listener | None,
     remark: str | None = None,
+    probe: Probe | None = None,
 ) -> Applied:
     patched = model.clone()
     options = patched.model_options["transformer_options"]
     if SETTINGS_KEY in options:
         remark = NEAREST_WINS if remark is None else f"{NEAREST_WINS}; {remark}"
     options[SETTINGS_KEY] = settings
+    options[MEASURED_KEY] = probe
     patched.set_attachments(RECORDS_KEY, RunRecords(family_of(model), listener))
-    if architecture(model) is UNET:
+    _add_hooks(patched)
+    return _remarked(Applied(patched, remark))
+
+
+def _add_hooks(patched: ModelPatcher) -> None:
+    """All that it takes to see the attentions of a clone, and to keep them from running."""
+    if architecture(patched) is UNET:
         add_patches(patched)
     _add_wrappers(patched)
     add_skip_injection(patched)
-    return _remarked(Applied(patched, remark))
 
 
 def _add_wrappers(patched: ModelPatcher) -> None:

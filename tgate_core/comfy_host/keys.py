@@ -4,11 +4,14 @@
 PATCHER_KEY = "tgate"
 # Among its attachments: the records of its runs.
 RECORDS_KEY = "tgate_records"
-# In transformer_options: the nodes' frozen settings (always), the run's state (while sampling), the pass and the
-# network call at hand (in the copies that the host makes of its options for them).
+# In transformer_options: the nodes' frozen settings, the probe that measures and the one whose measurement counts
+# (always); the run's state (while sampling); the pass and the network call at hand (in the copies that the host makes
+# of its options for them).
 SETTINGS_KEY = "tgate_settings"
 DEEP_CACHE_KEY = "tgate_deep_cache"
+PROBE_KEY = "tgate_probe"
+MEASURED_KEY = "tgate_measured"
 RUN_KEY = "tgate_run"
 PASS_KEY = "tgate_pass"
 CALL_KEY = "tgate_call"
-OWN_KEYS = (SETTINGS_KEY, DEEP_CACHE_KEY, RUN_KEY, PASS_KEY, CALL_KEY)
+OWN_KEYS = (SETTINGS_KEY, DEEP_CACHE_KEY, PROBE_KEY, MEASURED_KEY, RUN_KEY, PASS_KEY, CALL_KEY)

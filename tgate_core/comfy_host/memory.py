@@ -73,8 +73,10 @@ def _bytes_to_reserve(run: Run, patcher: ModelPatcher, base: float) -> float:
 def expected_capture_bytes(run: Run, patcher: ModelPatcher) -> int:
     """Most bytes of captures that a run will hold at once, both branches and all context windows together."""
     kinds = [kind for kind in ATTENTION_KINDS if any(run.schedule.wanted[kind])]
-    # With fi_interval 1 self-attention is given up before cross-attention is captured: never both at once.
-    at_once = len(kinds) if run.config.fi_interval > 1 else min(len(kinds), 1)
+    # With fi_interval 1 self-attention is given up before cross-attention is captured: never both at once, unless some
+    # cross-attentions have gates of their own.
+    is_both_at_once = run.config.fi_interval > 1 or bool(run.site_gates)
+    at_once = len(kinds) if is_both_at_once else min(len(kinds), 1)
     batch, _, *size = run.latent_shape
     network = patcher.model.diffusion_model
     elements = at_once * sum(_outputs(network, size))

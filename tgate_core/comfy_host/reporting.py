@@ -96,7 +96,7 @@ def call_template(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, 
     None where one of them is something else than tensors and plain values.
     """
     try:
-        return _without_values((*args[:4], dict(kwargs)))  # type: ignore[no-any-return]
+        return _without_values((*args[:4], dict(kwargs)))
     except TypeError:
         return None
 

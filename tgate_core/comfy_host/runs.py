@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from ..config import GateConfig
 from ..presets import PresetConfig
+from ..probe import Probe
 from ..run import Run
 from ..steps import resolve_gate_step
 from ..storage import CaptureStorage
-from .keys import DEEP_CACHE_KEY, SETTINGS_KEY
+from .families import network_signature
+from .keys import DEEP_CACHE_KEY, MEASURED_KEY, PROBE_KEY, SETTINGS_KEY
 from .memory import is_memory_short
 
 NO_GUIDANCE = "no guidance to drop: this run has one branch alone (cfg 1)"
+NOT_MEASURED = "the probe measured nothing: it measures runs that TGATE and DeepCache leave as they are"
+NOT_SETTLED = "cross-attention never settled as the gate asks, so the gate lies beyond the run; raise gate"
+NOTHING_MEASURED = (
+    "TGATE: gate_unit is 'measured', but the probe holds no measurement yet; take the probe from TGATE Convergence "
+    "Plot, which waits for the run that measures, or load one with TGATE Load Probe."
+)
 # What a run without T-GATE, but with DeepCache, has for settings.
 _NO_GATE = GateConfig(cross_attention=False, self_attention=False, guidance="keep")
 
@@ -33,26 +42,78 @@ def start_run(guider: Any, sigmas: torch.Tensor, latent_shape: torch.Size) -> Ru
     if len(schedule) < 2:
         return None
     options = guider.model_options["transformer_options"]
-    config, gate_step = _resolve_gate(options.get(SETTINGS_KEY), guider, schedule)
+    gate = _resolve_gate(options, guider, schedule)
+    config, probe = gate.config, options.get(PROBE_KEY)
     storage = CaptureStorage(config.cache_device, is_memory_short)
-    run = Run(config, schedule, gate_step, storage, latent_shape, options.get(DEEP_CACHE_KEY))
+    run = Run(
+        config,
+        schedule,
+        gate.step,
+        storage,
+        latent_shape,
+        deep_cache=options.get(DEEP_CACHE_KEY),
+        site_gates=gate.site_gates,
+        is_measured=probe is not None,
+    )
     if run.schedule.has_gate and config.guidance != "keep" and not _has_guidance(guider):
         run.statistics.note(NO_GUIDANCE)
+    if probe is not None and run.measurement is None:
+        run.statistics.note(NOT_MEASURED)
+    if gate.has_not_settled:
+        run.statistics.note(NOT_SETTLED)
     return run
 
 
-def _resolve_gate(
-    settings: GateConfig | PresetConfig | None, guider: Any, schedule: Sequence[float]
-) -> tuple[GateConfig, int]:
-    """T-GATE's settings for a run on this schedule of noise levels, and its gate step."""
+def deliver_measurement(guider: Any, run: Run) -> None:
+    """Hand what was measured in a run that is done to the probe on its model, if there is one."""
+    probe: Probe | None = guider.model_options["transformer_options"].get(PROBE_KEY)
+    if probe is not None and run.measurement is not None:
+        network = guider.model_patcher.model.diffusion_model
+        probe.profile = run.measurement.profile(type(network).__name__, network_signature(network))
+
+
+@dataclass(frozen=True)
+class _Gate:
+    """Where a run is gated: its settings, its gate step, gate steps of single cross-attentions by `Site.name`."""
+
+    config: GateConfig
+    step: int
+    site_gates: Mapping[str, int] = field(default_factory=dict)
+    has_not_settled: bool = False
+
+
+def _resolve_gate(options: dict[str, Any], guider: Any, schedule: Sequence[float]) -> _Gate:
+    """T-GATE's settings for a run on this schedule of noise levels.
+
+    Raises:
+        ValueError: the gate is to be as measured, and nothing was measured, or another model was.
+    """
+    settings: GateConfig | PresetConfig | None = options.get(SETTINGS_KEY)
     steps = len(schedule) - 1
     if settings is None:
-        return _NO_GATE, steps
+        return _Gate(_NO_GATE, steps)
     config = settings
     if isinstance(config, PresetConfig):
         config = config.resolve(steps, has_guidance=_has_guidance(guider))
+    if config.gate_unit == "measured":
+        return _measured_gate(config, options.get(MEASURED_KEY), guider, schedule)
     model_sampling = guider.model_patcher.get_model_object("model_sampling")
-    return config, resolve_gate_step(config, schedule, model_sampling.percent_to_sigma)
+    return _Gate(config, resolve_gate_step(config, schedule, model_sampling.percent_to_sigma))
+
+
+def _measured_gate(config: GateConfig, probe: Probe | None, guider: Any, schedule: Sequence[float]) -> _Gate:
+    profile = None if probe is None else probe.profile
+    if profile is None:
+        raise ValueError(NOTHING_MEASURED)
+    network = guider.model_patcher.model.diffusion_model
+    if profile.signature != network_signature(network):
+        raise ValueError(
+            f"TGATE: the probe was measured on another model ({profile.network}, this is {type(network).__name__}); "
+            "measure this one with TGATE Probe, or choose another gate_unit."
+        )
+    step = profile.step_in(schedule, profile.gate_step(config.gate))
+    sites = {site: profile.step_in(schedule, gate) for site, gate in profile.site_gate_steps(config.gate).items()}
+    return _Gate(config, step, sites, has_not_settled=step >= len(schedule) - 1)
 
 
 def _has_guidance(guider: Any) -> bool:

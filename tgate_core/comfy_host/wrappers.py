@@ -24,7 +24,7 @@ from .deep_blocks import arranged_in_depth
 from .keys import PASS_KEY, RUN_KEY
 from .patches import Options, arranged, without_own
 from .reporting import counted, reported
-from .runs import start_run
+from .runs import deliver_measurement, start_run
 
 if TYPE_CHECKING:
     from comfy.patcher_extension import WrapperExecutor
@@ -55,6 +55,7 @@ def outer_sample_wrapper(executor: WrapperExecutor, *args: Any, **kwargs: Any) -
         options[RUN_KEY] = run
         try:
             outcome.result = executor(*args, **kwargs)
+            deliver_measurement(guider, run)
             return outcome.result
         finally:
             options.pop(RUN_KEY, None)
@@ -107,6 +108,7 @@ def calc_cond_batch_wrapper(executor: WrapperExecutor, *args: Any, **kwargs: Any
         run.note_lost_text(plan)
         plan = run.plan_guided(request, step)
         predictions, _ = run_pass(plan)
+    run.measure(plan, x_in, predictions)
     return run.finish_pass(plan, predictions, sigma)
 
 
