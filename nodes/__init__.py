@@ -7,9 +7,20 @@ from comfy_api.latest import ComfyExtension, io
 from .apply import TGATEApply
 from .apply_advanced import TGATEApplyAdvanced
 from .deep_cache import TGATEDeepCache
+from .probe import TGATEConvergencePlot, TGATEProbe
+from .probe_files import TGATELoadProbe, TGATESaveProbe
 from .report import TGATEReport
 
-NODES: list[type[io.ComfyNode]] = [TGATEApply, TGATEApplyAdvanced, TGATEDeepCache, TGATEReport]
+NODES: list[type[io.ComfyNode]] = [
+    TGATEApply,
+    TGATEApplyAdvanced,
+    TGATEDeepCache,
+    TGATEReport,
+    TGATEProbe,
+    TGATEConvergencePlot,
+    TGATESaveProbe,
+    TGATELoadProbe,
+]
 
 
 class TGATEExtension(ComfyExtension):

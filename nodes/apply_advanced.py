@@ -9,12 +9,14 @@ from comfy_api.latest import io
 from ..tgate_core.comfy_host.install import apply_config
 from ..tgate_core.config import CACHE_DEVICES, GATE_UNITS, GUIDANCE_MODES, MAX_GATE, GateConfig
 from .apply import CATEGORY
+from .probe import ProbeType
 from .remarks import announcer, output
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
     from ..tgate_core.config import CacheDevice, GateUnit, Guidance
+    from ..tgate_core.probe import Probe
 
 MAX_STEPS = 10000
 MAX_MIB = 1048576
@@ -39,7 +41,8 @@ def _schedule_inputs() -> list[io.Input]:
             default="step",
             tooltip=(
                 "step: counted in this sampler's run. fraction of steps: 0.4 is 40 % of this run's steps. "
-                "percent of schedule: 0.4 is 40 % of the whole noise schedule; use it for img2img and split samplers."
+                "percent of schedule: 0.4 is 40 % of the whole noise schedule; use it for img2img and split samplers. "
+                "measured: each block where the connected probe saw it settle; gate is then the most change, percent."
             ),
         ),
         io.Int.Input(
@@ -142,6 +145,11 @@ class TGATEApplyAdvanced(io.ComfyNode):
                 io.Model.Input("model", tooltip="The diffusion model to speed up; it is not changed, a copy is."),
                 *_schedule_inputs(),
                 *_scope_inputs(),
+                ProbeType.Input(
+                    "probe",
+                    optional=True,
+                    tooltip="For gate_unit 'measured': from TGATE Convergence Plot or TGATE Load Probe.",
+                ),
             ],
             outputs=[io.Model.Output(tooltip="The model with T-GATE; connect it to the sampler.")],
             hidden=[io.Hidden.unique_id],
@@ -162,6 +170,7 @@ class TGATEApplyAdvanced(io.ComfyNode):
         protect_last: int = 0,
         cache_device: CacheDevice = "auto",
         cache_limit_mb: int = 0,
+        probe: Probe | None = None,
     ) -> io.NodeOutput:
         """A gated clone of `model`; see `GateConfig` for the settings.
 
@@ -181,4 +190,4 @@ class TGATEApplyAdvanced(io.ComfyNode):
             cache_device=cache_device,
             cache_limit_mb=cache_limit_mb,
         )
-        return output(apply_config(model, config, announcer(cls.hidden)), cls.hidden)
+        return output(apply_config(model, config, announcer(cls.hidden), probe), cls.hidden)

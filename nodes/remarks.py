@@ -17,17 +17,18 @@ from ..tgate_core.record import RunRecord
 RUN_EVENT = "tgate.run"
 
 
-def output(applied: Applied, hidden: Any) -> io.NodeOutput:
+def output(applied: Applied, hidden: Any, *further: Any) -> io.NodeOutput:
     """The node's output, its remark shown under it in the editor where it runs in one.
 
     Args:
         applied: the model, and the remark if there is one.
         hidden: the node's hidden inputs, `io.Hidden.unique_id` among them; None outside of a server.
+        further: outputs beside the model.
     """
     node_id = node_id_of(hidden)
     if applied.remark is not None and node_id is not None:
         PromptServer.instance.send_progress_text(applied.remark, node_id)
-    return io.NodeOutput(applied.model)
+    return io.NodeOutput(applied.model, *further)
 
 
 def announcer(hidden: Any) -> Callable[[RunRecord], None] | None:

@@ -1,0 +1,142 @@
+"""TGATE Probe and TGATE Convergence Plot: where attention settles, measured on the user's own model and prompt."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from comfy_api.latest import io
+
+from ..tgate_core.comfy_host.install import apply_probe
+from ..tgate_core.pictures.convergence_picture import draw_convergence
+from ..tgate_core.probe import Probe
+from .apply import CATEGORY
+from .pictures import as_image
+from .remarks import output
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+
+    from ..tgate_core.convergence import ConvergenceProfile
+
+ProbeType = io.Custom("TGATE_PROBE")
+DEFAULT_TOLERANCE = 10.0
+NO_RUN = (
+    "TGATE: the probe holds no measurement; sample the model that comes out of TGATE Probe, and connect that sampler's "
+    "latent here."
+)
+
+
+class TGATEProbe(io.ComfyNode):
+    """Measure a model while it samples."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """The node as the editor shows it."""
+        return io.Schema(
+            node_id="TGATEProbe",
+            display_name="TGATE Probe",
+            category=CATEGORY,
+            description=(
+                "Measures, while a picture is sampled, how much attention still changes from step to step. The picture "
+                "is the same to the last bit. TGATE Convergence Plot shows the outcome and recommends a gate."
+            ),
+            search_aliases=["T-GATE probe", "tgate probe", "measure attention", "convergence"],
+            inputs=[io.Model.Input("model", tooltip="The model as it comes from the loader, without TGATE Apply.")],
+            outputs=[
+                io.Model.Output(display_name="model", tooltip="The same model, measured; connect it to a sampler."),
+                ProbeType.Output(display_name="probe", tooltip="What is measured; for TGATE Convergence Plot."),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(cls, model: ModelPatcher) -> io.NodeOutput:
+        """A clone of `model` that is measured, and the probe that will hold what was seen."""
+        probe = Probe()
+        return output(apply_probe(model, probe), cls.hidden, probe)
+
+
+class TGATEConvergencePlot(io.ComfyNode):
+    """Show a measurement."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """The node as the editor shows it."""
+        return io.Schema(
+            node_id="TGATEConvergencePlot",
+            display_name="TGATE Convergence Plot",
+            category=CATEGORY,
+            description=(
+                "Draws what TGATE Probe measured, a line for each block, and recommends the step from which "
+                "cross-attention may be frozen."
+            ),
+            search_aliases=["T-GATE plot", "tgate plot", "gate step", "convergence"],
+            inputs=[
+                ProbeType.Input("probe", tooltip="From TGATE Probe or TGATE Load Probe."),
+                io.Float.Input(
+                    "tolerance",
+                    default=DEFAULT_TOLERANCE,
+                    min=0.1,
+                    max=100.0,
+                    step=0.5,
+                    tooltip=(
+                        "Percent. Attention counts as settled once its output changes by no more than this from a step "
+                        "to the next. Smaller: a later gate, closer to the plain picture."
+                    ),
+                ),
+                io.Latent.Input(
+                    "latent",
+                    optional=True,
+                    tooltip="What the measured sampler made: connect it, so that this node waits for it.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output(display_name="plot", tooltip="The measurement as a picture."),
+                io.Int.Output(display_name="gate", tooltip="Recommended gate step; connect it to gate (unit: step)."),
+                io.String.Output(display_name="text", tooltip="The recommendation in words."),
+                ProbeType.Output(
+                    display_name="probe",
+                    tooltip="The probe, measured: to be saved, or for TGATE Apply (Advanced) with unit 'measured'.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, probe: Probe, tolerance: float = DEFAULT_TOLERANCE, latent: dict[str, Any] | None = None
+    ) -> io.NodeOutput:
+        """The picture (1, H, W, 3), the gate step, the recommendation, and the probe.
+
+        Raises:
+            ValueError: nothing was measured yet.
+        """
+        profile = measured(probe)
+        gate_step = profile.gate_step(tolerance)
+        text = recommendation(profile, tolerance)
+        picture = as_image(draw_convergence(profile, tolerance, gate_step))
+        # A copy: the next run of the measured model fills the original anew.
+        return io.NodeOutput(picture, gate_step, text, Probe(profile), ui={"text": (text,)})
+
+
+def measured(probe: Probe) -> ConvergenceProfile:
+    """What a probe holds.
+
+    Raises:
+        ValueError: nothing yet.
+    """
+    if probe.profile is None:
+        raise ValueError(NO_RUN)
+    return probe.profile
+
+
+def recommendation(profile: ConvergenceProfile, tolerance: float) -> str:
+    """The gate that follows from a measurement, in words."""
+    steps, gate_step = profile.steps, profile.gate_step(tolerance)
+    if gate_step >= steps:
+        return f"Cross-attention does not settle within {tolerance:g} % a step in {steps} steps: raise tolerance."
+    sites = profile.site_gate_steps(tolerance).values()
+    return (
+        f"Recommended gate: step {gate_step} of {steps} ({gate_step / steps:.0%} of the run), where cross-attention "
+        f"changes by no more than {tolerance:g} % a step. Single blocks settle between step {min(sites)} and "
+        f"{max(sites)}."
+    )

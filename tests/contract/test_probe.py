@@ -1,0 +1,220 @@
+"""TGATE Probe: it measures what really happens, changes nothing, and gates follow from what it saw."""
+
+from __future__ import annotations
+
+import itertools
+from contextlib import ExitStack, contextmanager
+
+import comfy.model_management
+import pytest
+import tiny
+import torch
+from families import FAMILIES
+from reference import relative_difference
+
+STEPS = 8
+SITES = 7
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny.sd15()
+
+
+@pytest.fixture
+def probed(pack):
+    """A measured model and its probe."""
+    return lambda model: pack.nodes["TGATEProbe"].execute(model=model).args
+
+
+@pytest.fixture
+def plot(pack):
+    return lambda probe, **settings: pack.nodes["TGATEConvergencePlot"].execute(probe=probe, **settings).args
+
+
+def seen_changes(model, attention, **run):
+    """Relative changes of one attention's output as a forward hook sees them, the mean of both branches."""
+    outputs = []
+    handle = attention.register_forward_hook(lambda _module, _args, result: outputs.append(result.detach().clone()))
+    try:
+        tiny.sample(model, **run)
+    finally:
+        handle.remove()
+    changes = []
+    for before, now in itertools.pairwise(outputs):
+        pairs = zip(before.chunk(2), now.chunk(2), strict=True)
+        changes.append(sum(float((b - a).norm() / a.norm()) for a, b in pairs) / 2)
+    return changes
+
+
+def test_it_changes_nothing(model, probed):
+    patched, probe = probed(model)
+    assert probe.profile is None
+    assert torch.equal(tiny.sample(patched), tiny.sample(model))
+    assert probe.profile is not None
+    assert not any("forward" in module.__dict__ for module in model.model.diffusion_model.modules())
+
+
+def test_it_measures_what_hooks_see(model, probed):
+    patched, probe = probed(model)
+    tiny.sample(patched)
+    changes = probe.profile.changes
+    assert [len(changes[kind]) for kind in ("attn1", "attn2")] == [SITES, SITES]
+    block = tiny.blocks(model)[0]
+    for kind, attention in (("attn1", block.attn1), ("attn2", block.attn2)):
+        measured = changes[kind]["input.1.0"]
+        assert torch.tensor(measured[0]).isnan()
+        assert measured[1:] == pytest.approx(seen_changes(model, attention), rel=1e-5)
+
+
+@pytest.mark.parametrize("cfg", [5.0, 1.0])
+def test_the_angle_of_the_branches_needs_both(model, probed, cfg):
+    patched, probe = probed(model)
+    tiny.sample(patched, cfg=cfg)
+    cosines = torch.tensor(probe.profile.cosines)
+    assert cosines.shape == (STEPS,)
+    assert cosines.isnan().all() if cfg == 1.0 else ((cosines >= -1) & (cosines < 0.9999)).all()
+
+
+@pytest.mark.parametrize("sampler", ["heun", "dpm_fast", "dpmpp_2s_ancestral", "uni_pc"])
+def test_any_sampler(model, probed, plot, sampler):
+    patched, probe = probed(model)
+    assert torch.equal(tiny.sample(patched, sampler=sampler), tiny.sample(model, sampler=sampler))
+    assert 1 <= plot(probe)[1] <= STEPS
+
+
+def test_sizes_batches_and_areas(model, probed):
+    patched, probe = probed(model)
+    run = {"latent": torch.zeros(2, 4, 8, 12), "positive": [*tiny.text(1), *tiny.text(3, area=(4, 8, 0, 0))]}
+    assert torch.equal(tiny.sample(patched, **run), tiny.sample(model, **run))
+    assert len(probe.profile.changes["attn2"]) == SITES
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_other_networks(family, probed, plot):
+    if not family.is_available:
+        pytest.skip("this host does not know the model")
+    model = family.make()
+    patched, probe = probed(model)
+    assert torch.equal(family.sample(patched), family.sample(model))
+    pairs = family.pairs(model)
+    assert len(probe.profile.changes["attn2"]) == len(pairs)
+    assert plot(probe)[0].ndim == 4
+
+
+def test_an_interrupted_run_measures_nothing(model, probed):
+    def interrupt(step, *_):
+        if step == 3:
+            raise comfy.model_management.InterruptProcessingException
+
+    patched, probe = probed(model)
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        tiny.sample(patched, callback=interrupt)
+    assert probe.profile is None
+
+
+def test_a_gated_run_is_not_measured(model, gated, probed, pack):
+    patched, probe = probed(gated(model))
+    tiny.sample(patched)
+    assert probe.profile is None
+    record = pack.core("comfy_host.install").records_of(patched).last
+    assert any("measures runs" in note for note in record.statistics.notes)
+
+
+def test_an_empty_probe_is_an_error_that_says_what_to_do(model, gated, probed, plot):
+    _, probe = probed(model)
+    with pytest.raises(ValueError, match="sample the model that comes out of TGATE Probe"):
+        plot(probe)
+    patched = gated(model, gate=10.0, gate_unit="measured", probe=probe)
+    with pytest.raises(ValueError, match="holds no measurement yet"):
+        tiny.sample(patched)
+    with pytest.raises(ValueError, match="connect a probe"):
+        gated(model, gate=10.0, gate_unit="measured")
+    with pytest.raises(ValueError, match="percent"):
+        gated(model, gate=101.0, gate_unit="measured", probe=probe)
+
+
+def test_a_probe_of_another_model_is_an_error(gated, probed):
+    patched, probe = probed(tiny.sd15(transformer_depth=[1, 0], transformer_depth_output=[1, 1, 0, 0]))
+    tiny.sample(patched)
+    with pytest.raises(ValueError, match="another model"):
+        tiny.sample(gated(tiny.sd15(), gate=10.0, gate_unit="measured", probe=probe))
+
+
+@contextmanager
+def computed_per_call(model):
+    """Which cross-attentions, by their order, run in each network call."""
+    calls = []
+    with ExitStack() as hooks:
+        network = model.model.diffusion_model
+        hooks.callback(network.register_forward_pre_hook(lambda *_: calls.append(set())).remove)
+        for index, block in enumerate(tiny.blocks(model)):
+            hook = block.attn2.to_q.register_forward_hook(lambda *_, index=index: calls[-1].add(index))
+            hooks.callback(hook.remove)
+        yield calls
+
+
+def settling(probe, gates, steps=STEPS):
+    """The same probe, as if its cross-attentions had settled at these steps."""
+    names = list(probe.profile.changes["attn2"])
+    rows = {
+        name: tuple(float("nan") if step == 0 else 0.5 if step < gate else 0.01 for step in range(steps))
+        for name, gate in zip(names, gates, strict=True)
+    }
+    changed = type(probe.profile)(**{**vars(probe.profile), "changes": {**probe.profile.changes, "attn2": rows}})
+    return type(probe)(changed)
+
+
+@pytest.mark.parametrize("guidance", ["uncond", "cond", "cached_delta", "keep"])
+def test_each_block_is_gated_where_it_settled(model, gated, probed, guidance):
+    patched, probe = probed(model)
+    tiny.sample(patched)
+    gates = [2, 3, 3, 4, 5, 5, 5]
+    chosen = {"gate": 10.0, "gate_unit": "measured", "guidance": guidance, "self_attention": False}
+    measured = gated(model, **chosen, probe=settling(probe, gates))
+    with computed_per_call(model) as computed:
+        result = tiny.sample(measured)
+    mean_gate = settling(probe, gates).profile.gate_step(10.0)
+    assert mean_gate == 5
+    for step in range(STEPS):
+        expected = {index for index, gate in enumerate(gates) if step < gate}
+        # The pass before the gate keeps nothing of the branch that will not run again, so it computes both anew.
+        if step == mean_gate - 1 and guidance in ("cond", "cached_delta"):
+            assert computed[step] >= expected
+        else:
+            assert computed[step] == expected, step
+    assert torch.isfinite(result).all()
+    assert torch.equal(tiny.sample(measured), result)
+
+
+def test_equal_gates_are_an_ordinary_gate(model, gated, probed):
+    patched, probe = probed(model)
+    tiny.sample(patched)
+    measured = gated(model, gate=10.0, gate_unit="measured", probe=settling(probe, [4] * SITES))
+    assert torch.equal(tiny.sample(measured), tiny.sample(gated(model, gate=4.0)))
+
+
+def test_another_number_of_steps_is_gated_at_the_same_noise(model, gated, probed):
+    patched, probe = probed(model)
+    tiny.sample(patched)
+    settled = settling(probe, [4] * SITES)
+    measured = gated(model, gate=10.0, gate_unit="measured", probe=settled)
+    # The host lays these schedules from the first to the last noise level: 4 of 7 steps are 8.6 of 15.
+    assert torch.equal(tiny.sample(measured, steps=16), tiny.sample(gated(model, gate=9.0), steps=16))
+
+
+def test_what_never_settles_is_left_as_it_is(model, gated, probed, pack):
+    patched, probe = probed(model)
+    tiny.sample(patched)
+    measured = gated(model, gate=10.0, gate_unit="measured", probe=settling(probe, [99] * SITES))
+    assert torch.equal(tiny.sample(measured), tiny.sample(model))
+    record = pack.core("comfy_host.install").records_of(measured).last
+    assert any("never settled" in note for note in record.statistics.notes)
+
+
+def test_settled_blocks_change_little_of_the_picture(model, gated, probed):
+    patched, probe = probed(model)
+    plain = tiny.sample(patched)
+    early = gated(model, gate=10.0, gate_unit="measured", guidance="keep", probe=settling(probe, [1] * SITES))
+    late = gated(model, gate=10.0, gate_unit="measured", guidance="keep", probe=settling(probe, [7] * SITES))
+    assert relative_difference(tiny.sample(late), plain) < relative_difference(tiny.sample(early), plain)
