@@ -15,6 +15,9 @@ from .convergence import ConvergenceProfile, mean_of
 from .request import BankKey
 from .schedule import ATTENTION_KINDS, AttentionKind
 
+# In place of the norm of an output that is nothing but zeros.
+SMALLEST = 1e-12
+
 
 @dataclass
 class Probe:
@@ -59,8 +62,8 @@ class Measurement:
 
     def note_predictions(self, step: int, x: Tensor, cond: Tensor, uncond: Tensor) -> None:
         """Both branches gave their denoised predictions, (B, C, …), of the noisy latent `x`."""
-        noises = [(x - prediction).float().flatten(1) for prediction in (cond, uncond)]
-        self._cosines[step].append(torch.cosine_similarity(*noises, dim=1).mean())
+        ours, theirs = ((x - prediction).float().flatten(1) for prediction in (cond, uncond))
+        self._cosines[step].append(torch.cosine_similarity(ours, theirs, dim=1).mean())
 
     def profile(self, network: str, signature: str) -> ConvergenceProfile:
         """What was measured; waits for the device, once."""
@@ -83,7 +86,8 @@ class Measurement:
 def relative_change(before: Tensor, now: Tensor) -> Tensor:
     """Norm of the difference over the norm of what was before, without dimensions."""
     first = before.float()
-    return torch.linalg.vector_norm(now.float() - first) / torch.linalg.vector_norm(first).clamp_min(1e-12)
+    change: Tensor = torch.linalg.vector_norm(now.float() - first) / torch.linalg.vector_norm(first).clamp_min(SMALLEST)
+    return change
 
 
 def _means(groups: Sequence[Sequence[Tensor]]) -> list[float]:

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 Color = tuple[int, int, int]
 Point = tuple[float, float]
 Box = tuple[float, float, float, float]
-Anchor = Literal["la", "ma", "ra", "lm", "mm", "rm"]
+Anchor = Literal["la", "ma", "ra", "lm", "mm", "rm"]  # as Pillow has it: left, middle, right; ascender, middle
 
 OVERSAMPLING = 2
 

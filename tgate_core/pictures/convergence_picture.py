@@ -14,11 +14,10 @@ from .canvas import BLUE, FAINT, GREEN, GRID, LIGHT, ORANGE, PANEL, Box, Canvas,
 
 WIDTH, HEIGHT = 1024, 900
 LEFT, RIGHT, TOP = 92, 24, 84
-PANEL_HEIGHT, COSINE_HEIGHT, BETWEEN = 268, 110, 62
+PANEL_HEIGHT, COSINE_HEIGHT, BETWEEN = 264, 110, 62
 TITLE_SIZE, TEXT_SIZE = 26, 21
-# Above this nothing is settled, and what lies below would be squeezed.
-MOST_PERCENT = 200.0
-LEAST_PERCENT = 5.0
+# Tops of the scale. Above the last nothing is settled, and what lies below would be squeezed.
+ROUND_PERCENT = (4.0, 8.0, 20.0, 40.0, 60.0, 80.0, 100.0, 200.0)
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,8 @@ def draw_convergence(profile: ConvergenceProfile, tolerance: float, gate_step: i
     canvas = Canvas(WIDTH, HEIGHT)
     is_settled = gate_step < profile.steps
     gate = f"gate at step {gate_step} of {profile.steps}" if is_settled else "cross-attention does not settle"
-    canvas.text((LEFT, 20), f"{gate}  (tolerance {tolerance:g} %)", size=TITLE_SIZE)
+    canvas.text((LEFT, 14), f"{gate}, tolerance {tolerance:g} %", size=TITLE_SIZE)
+    canvas.text((WIDTH - RIGHT, 14 + TITLE_SIZE / 2), "thin: single blocks, thick: mean", FAINT, TEXT_SIZE - 3, "rm")
     top = float(TOP)
     for kind, name, color in (
         (CROSS_ATTENTION, "cross-attention", ORANGE),
@@ -76,9 +76,9 @@ def _axes(top: float, height: float, steps: int, low: float, high: float) -> _Ax
 
 
 def _most(rows: Iterable[Sequence[float]]) -> float:
-    """Top of the scale: the largest change, within reason."""
-    numbers = [value * PERCENT for row in rows for value in row if math.isfinite(value)]
-    return min(MOST_PERCENT, max([LEAST_PERCENT, *numbers]))
+    """Top of the scale: the largest change, within reason, up to a round number."""
+    largest = max((value * PERCENT for row in rows for value in row if math.isfinite(value)), default=0.0)
+    return next((top for top in ROUND_PERCENT if top >= largest), ROUND_PERCENT[-1])
 
 
 def _least(values: Sequence[float]) -> float:
@@ -101,7 +101,7 @@ def _numbers(canvas: Canvas, axes: _Axes) -> None:
     for step in range(0, axes.steps, every):
         x, y = axes.place(step, axes.low)
         canvas.text((x, y + 8), str(step), FAINT, TEXT_SIZE - 3, "ma")
-    canvas.text((LEFT - 10, axes.box[3] + 8), "step", FAINT, TEXT_SIZE - 3, "ra")
+    canvas.text((LEFT - 24, axes.box[3] + 8), "step", FAINT, TEXT_SIZE - 3, "ra")
 
 
 def _curve(canvas: Canvas, axes: _Axes, values: Sequence[float], color: Color, width: float) -> None:
