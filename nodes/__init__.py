@@ -7,6 +7,7 @@ from comfy_api.latest import ComfyExtension, io
 from .apply import TGATEApply
 from .apply_advanced import TGATEApplyAdvanced
 from .deep_cache import TGATEDeepCache
+from .preview import add_routes
 from .probe import TGATEConvergencePlot, TGATEProbe
 from .probe_files import TGATELoadProbe, TGATESaveProbe
 from .report import TGATEReport
@@ -25,6 +26,10 @@ NODES: list[type[io.ComfyNode]] = [
 
 class TGATEExtension(ComfyExtension):
     """Hands the nodes to ComfyUI."""
+
+    async def on_load(self) -> None:
+        """What the server is to know before it starts."""
+        add_routes()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """All nodes of the pack."""

@@ -1,0 +1,138 @@
+"""The schedule before a run: what the editor is told of a node's settings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tgate_core.config import GateConfig
+from tgate_core.presets import PRESETS, ROWS, PresetConfig
+from tgate_core.preview import Sampling, preview
+from tgate_core.schedule import build_schedule
+from tgate_core.timeline import planned_cells
+
+
+def ask(node: str = "TGATEApplyAdvanced", **values: Any) -> dict[str, Any]:
+    return preview({"node": node, **{name: str(value) for name, value in values.items()}})
+
+
+def phases(answer: dict[str, Any]) -> list[str]:
+    return [cell["phase"] for cell in answer["steps"]]
+
+
+class TestAdvanced:
+    def test_defaults_are_those_of_the_node_and_of_25_steps(self) -> None:
+        config = GateConfig()
+        schedule = build_schedule(config, 25, 10)
+        expected = [cell.as_json() for cell in planned_cells(config, schedule, True)]
+        assert ask() == {"steps": expected, "gate_step": 10, "is_assumed": False, "is_approximate": False}
+
+    def test_every_setting_is_read(self) -> None:
+        answer = ask(
+            gate="0.5",
+            gate_unit="fraction of steps",
+            sp_interval=2,
+            fi_interval=2,
+            warm_up=0,
+            cross_attention="false",
+            self_attention="true",
+            guidance="keep",
+            protect_last=2,
+            cache_device="cpu",
+            cache_limit_mb=64,
+            steps=10,
+        )
+        assert phases(answer) == ["planning"] * 5 + ["fidelity"] * 3 + ["protected"] * 2
+        assert [cell["self_reused"] for cell in answer["steps"]] == [0, 1, 0, 1, 0, 1, 0, 1, 0, 0]
+        assert not any(cell["cross_reused"] for cell in answer["steps"])
+        assert all(cell["guided"] for cell in answer["steps"])
+
+    def test_a_gate_beyond_the_run_is_its_end(self) -> None:
+        answer = ask(gate=99, steps=12)
+        assert answer["gate_step"] == 12
+        assert set(phases(answer)) == {"planning"}
+
+    def test_a_node_that_gates_nothing_shows_a_plain_run(self) -> None:
+        answer = ask(cross_attention="false", self_attention="false", guidance="keep")
+        assert set(phases(answer)) == {"planning"}
+        assert all(cell["guided"] for cell in answer["steps"])
+
+
+class TestPercentOfSchedule:
+    @pytest.mark.parametrize(
+        ("settings", "gate_step"),
+        [
+            ({"gate": 0.4}, 8),
+            ({"gate": 0.0}, 0),
+            ({"gate": 1.0}, 20),
+            # The second half of the schedule: what lies before it is past.
+            ({"gate": 0.4, "denoise": 0.5}, 0),
+            ({"gate": 0.75, "denoise": 0.5}, 10),
+            # The first half alone, as of a split sampler.
+            ({"gate": 0.4, "ends_at": 0.5}, 16),
+            ({"gate": 0.6, "ends_at": 0.5}, 20),
+        ],
+    )
+    def test_the_run_covers_a_part_of_the_schedule(self, settings: dict[str, Any], gate_step: int) -> None:
+        answer = ask(gate_unit="percent of schedule", steps=20, **settings)
+        assert answer["gate_step"] == gate_step
+        assert answer["is_approximate"]
+
+    def test_rounding_never_moves_the_gate(self) -> None:
+        for steps in range(1, 101):
+            for step in range(steps):
+                answer = ask(gate_unit="percent of schedule", gate=step / steps, steps=steps)
+                assert answer["gate_step"] == step
+
+
+class TestPreset:
+    @pytest.mark.parametrize("preset", PRESETS)
+    @pytest.mark.parametrize("family", ROWS)
+    def test_a_known_family_is_shown_as_it_will_run(self, family: str, preset: Any) -> None:
+        answer = ask("TGATEApply", preset=preset, family=family, steps=25)
+        config = PresetConfig(family, preset).resolve(25, has_guidance=True)
+        assert answer["gate_step"] == config.gate
+        assert not answer["is_assumed"]
+
+    @pytest.mark.parametrize("family", ["", "something new"])
+    def test_an_unknown_one_is_taken_for_sdxl_and_said_so(self, family: str) -> None:
+        answer = ask("TGATEApply", family=family)
+        assert answer["is_assumed"]
+        assert answer["steps"] == ask("TGATEApply", family="sdxl")["steps"]
+
+    @pytest.mark.parametrize("run", [{"steps": 4}, {"guided": 0}])
+    def test_few_step_runs_are_the_same_for_every_family(self, run: dict[str, Any]) -> None:
+        assert not ask("TGATEApply", **run)["is_assumed"]
+        # But what the published code does after the gate is not.
+        assert ask("TGATEApply", preset="as published", **run)["is_assumed"]
+
+    def test_without_guidance_no_step_is_guided(self) -> None:
+        assert not any(cell["guided"] for cell in ask("TGATEApply", guided=0)["steps"])
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"node": "KSampler"}, "KSampler"),
+        ({"node": "TGATEApply", "preset": "best"}, "preset is 'best'"),
+        ({"gate_unit": "hours"}, "gate_unit is 'hours'"),
+        ({"gate": "2", "gate_unit": "fraction of steps"}, "must be between 0 and 1"),
+        ({"gate": "soon"}, "gate is 'soon'"),
+        ({"gate": "nan"}, "finite"),
+        ({"sp_interval": "1.5"}, "sp_interval is '1.5'"),
+        ({"sp_interval": "0"}, "sp_interval is 0"),
+        ({"cross_attention": "maybe"}, "cross_attention is 'maybe'"),
+        ({"steps": "0"}, "steps is 0"),
+        ({"steps": "1000000"}, "steps is 1000000"),
+        ({"denoise": "0"}, "begin before it ends"),
+        ({"denoise": "1.5"}, "begin before it ends"),
+    ],
+)
+def test_bad_values_are_named(values: dict[str, str], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        preview({"node": "TGATEApplyAdvanced", **values})
+
+
+def test_stand_in_noise_levels_fall_from_begin_to_end() -> None:
+    assert Sampling(steps=4, begin=0.5).sigmas == (0.5, 0.375, 0.25, 0.125, 0.0)
