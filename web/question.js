@@ -1,0 +1,100 @@
+// @ts-check
+/**
+ * What the server is asked for a node: its settings, and the run of the sampler that its model reaches.
+ */
+import { samplerOf, sourceOf, valueOf } from "./graph.js";
+
+/** Steps of a run that nothing is known of. */
+export const USUAL_STEPS = 25;
+/** Where the family of a node's model is remembered between runs. */
+export const FAMILY_PROPERTY = "tgate_family";
+/** The host samples nothing at 0. */
+const LEAST_DENOISE = 0.001;
+
+/**
+ * The run that a schedule is shown for.
+ * @typedef {object} Sampling
+ * @property {number} steps
+ * @property {boolean} isGuided
+ * @property {number} denoise
+ * @property {number} endsAt share of the noise schedule at which it ends
+ * @property {boolean} isKnown whether there is a sampler to read it from
+ */
+
+/**
+ * The query of `GET /tgate/schedule`. The same text means the same schedule.
+ * @param {any} node
+ * @param {Sampling} sampling
+ * @returns {string}
+ */
+export function questionOf(node, sampling) {
+  const query = new URLSearchParams({ node: node.comfyClass });
+  for (const widget of node.widgets ?? []) {
+    if (widget.serialize !== false) query.set(widget.name, String(valueOf(node, widget.name) ?? widget.value));
+  }
+  query.set("steps", String(sampling.steps));
+  query.set("guided", sampling.isGuided ? "1" : "0");
+  query.set("denoise", String(sampling.denoise));
+  query.set("ends_at", String(sampling.endsAt));
+  const family = node.properties?.[FAMILY_PROPERTY];
+  if (family) query.set("family", family);
+  return query.toString();
+}
+
+/**
+ * The run of the sampler that a node's model reaches.
+ * @param {any} node
+ * @returns {Sampling}
+ */
+export function samplingOf(node) {
+  const sampler = samplerOf(node);
+  const scheduled = sampler && stepsSource(sampler);
+  const steps = scheduled ? number(scheduled, "steps") : undefined;
+  if (!sampler || steps === undefined || steps < 1) {
+    return { steps: USUAL_STEPS, isGuided: true, denoise: 1, endsAt: 1, isKnown: false };
+  }
+  const begin = Math.min(number(sampler, "start_at_step") ?? 0, steps - 1);
+  const end = Math.min(Math.max(number(sampler, "end_at_step") ?? steps, begin + 1), steps);
+  const denoise = number(scheduled, "denoise") ?? 1 - begin / steps;
+  return {
+    steps: end - begin,
+    isGuided: isGuided(sampler),
+    denoise: Math.min(Math.max(denoise, LEAST_DENOISE), 1),
+    endsAt: end / steps,
+    isKnown: true,
+  };
+}
+
+/**
+ * The node that sets the steps: the sampler, or the scheduler that its sigmas come from.
+ * @param {any} sampler
+ */
+function stepsSource(sampler) {
+  const seen = new Set();
+  let node = sampler;
+  while (node && !seen.has(node) && number(node, "steps") === undefined) {
+    seen.add(node);
+    node = sourceOf(node, "sigmas")?.node;
+  }
+  return seen.has(node) ? undefined : node;
+}
+
+/**
+ * Whether a sampler runs both guidance passes, as far as the graph tells.
+ * @param {any} sampler
+ */
+function isGuided(sampler) {
+  const guider = sourceOf(sampler, "guider")?.node;
+  if (guider?.type === "BasicGuider") return false;
+  return (number(guider ?? sampler, "cfg") ?? number(sampler, "cfg")) !== 1;
+}
+
+/**
+ * @param {any} node
+ * @param {string} name
+ * @returns {number | undefined}
+ */
+function number(node, name) {
+  const value = valueOf(node, name);
+  return typeof value === "number" ? value : undefined;
+}

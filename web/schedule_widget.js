@@ -1,0 +1,167 @@
+// @ts-check
+/**
+ * The strip of one node: asks the server what the settings will do, and shows what a run really did.
+ */
+import { FAMILY_PROPERTY, questionOf, samplingOf } from "./question.js";
+import { ScheduleStrip } from "./strip.js";
+import { STRIP_HEIGHT } from "./strip_style.js";
+import { familyName, filled } from "./texts.js";
+
+export const WIDGET_NAME = "tgate_schedule";
+/** The least width that leaves room for the heading and the legend. */
+export const NODE_WIDTH = 290;
+
+const MARGIN = 8;
+const BAD_REQUEST = 400;
+
+/**
+ * What the server sends when a run is over.
+ * @typedef {object} RunDetail
+ * @property {string} node_id
+ * @property {string} [family]
+ * @property {import("./cells.js").Cell[]} steps
+ * @property {number} gate_step
+ * @property {string} summary
+ * @property {string[]} notes
+ * @property {number} seconds
+ * @property {boolean} was_interrupted
+ * @property {string | null} [workflow_id]
+ */
+
+/**
+ * The editor as a strip sees it.
+ * @typedef {object} Editor
+ * @property {(path: string) => Promise<Response>} fetch asks the server
+ * @property {() => import("./texts.js").Texts} texts of the language at hand
+ */
+
+export class ScheduleWidget {
+  /**
+   * @param {any} node
+   * @param {Editor} editor
+   */
+  constructor(node, editor) {
+    this.node = node;
+    this.editor = editor;
+    this.strip = new ScheduleStrip();
+    /** What is shown now was asked by this. */
+    this.question = "";
+    /** Draws what is shown now again, in whatever language is set by then. */
+    this.redraw = () => {};
+    this.isDue = false;
+    const height = () => STRIP_HEIGHT + 2 * MARGIN;
+    this.widget = node.addDOMWidget(WIDGET_NAME, WIDGET_NAME, this.strip.element, {
+      serialize: false,
+      hideInPanel: true,
+      hideOnZoom: false,
+      margin: MARGIN,
+      getMinHeight: height,
+      getMaxHeight: height,
+      getValue: () => "",
+      setValue: () => {},
+    });
+    // The options keep it out of prompts, this out of saved graphs.
+    this.widget.serialize = false;
+  }
+
+  /** Look again at the settings, once what is going on now is done: a graph is loaded piece by piece. */
+  refreshSoon() {
+    if (this.isDue) return;
+    this.isDue = true;
+    setTimeout(() => {
+      this.isDue = false;
+      void this.refresh();
+    }, 0);
+  }
+
+  /** Ask the server anew if the settings, or the run that they are for, are others than those shown. */
+  async refresh() {
+    if (!this.node.graph) return;
+    const sampling = samplingOf(this.node);
+    const question = questionOf(this.node, sampling);
+    if (question === this.question) return;
+    this.question = question;
+    const view = await this.ask(question);
+    // Meanwhile something newer may have been asked, or a run may have ended.
+    if (this.question === question) this.show((texts) => planView(view, sampling, this.node, texts));
+  }
+
+  /**
+   * Show what a run did, until a setting changes.
+   * @param {RunDetail} detail
+   */
+  showRun(detail) {
+    if (detail.family && this.node.properties) this.node.properties[FAMILY_PROPERTY] = detail.family;
+    this.question = questionOf(this.node, samplingOf(this.node));
+    this.show((texts) => runView(detail, texts));
+  }
+
+  /**
+   * @param {(texts: import("./texts.js").Texts) => import("./strip.js").View} view
+   */
+  show(view) {
+    this.redraw = () => {
+      const texts = this.editor.texts();
+      this.strip.draw(view(texts), texts);
+    };
+    this.redraw();
+  }
+
+  /**
+   * The server's answer; `error` says why there is none, and is empty where the server said nothing.
+   * @param {string} question
+   * @returns {Promise<any>}
+   */
+  async ask(question) {
+    try {
+      const response = await this.editor.fetch(`/tgate/schedule?${question}`);
+      if (response.ok) return await response.json();
+      return { error: response.status === BAD_REQUEST ? (await response.json()).error : "" };
+    } catch {
+      return { error: "" };
+    }
+  }
+}
+
+/**
+ * @param {any} answer
+ * @param {import("./question.js").Sampling} sampling
+ * @param {any} node
+ * @param {import("./texts.js").Texts} texts
+ * @returns {import("./strip.js").View}
+ */
+function planView(answer, sampling, node, texts) {
+  if (answer.error !== undefined) {
+    return { kind: "error", cells: [], gateStep: 0, caption: answer.error || texts.noAnswer };
+  }
+  const name = familyName(node.properties?.[FAMILY_PROPERTY]);
+  const remarks = [
+    sampling.isKnown ? "" : filled(texts.noSampler, { steps: sampling.steps }),
+    answer.is_approximate ? texts.approximate : "",
+    answer.is_assumed ? texts.assumed : "",
+    !answer.is_assumed && name ? filled(texts.family, { name }) : "",
+    texts.tallerIsMore,
+  ];
+  return {
+    kind: "plan",
+    cells: answer.steps,
+    gateStep: answer.gate_step,
+    caption: remarks.filter(Boolean).join(" "),
+  };
+}
+
+/**
+ * @param {RunDetail} detail
+ * @param {import("./texts.js").Texts} texts
+ * @returns {import("./strip.js").View}
+ */
+function runView(detail, texts) {
+  const seconds = filled(texts.seconds, { seconds: detail.seconds.toFixed(1) });
+  return {
+    kind: detail.was_interrupted ? "interrupted" : "run",
+    cells: detail.steps,
+    gateStep: detail.gate_step,
+    caption: `${seconds}: ${detail.summary}`,
+    details: [detail.summary, ...(detail.notes ?? [])].join("\n"),
+  };
+}

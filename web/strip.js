@@ -1,0 +1,152 @@
+// @ts-check
+/**
+ * The strip that draws a schedule: a heading, one bar a step, a legend, and a line of explanation.
+ */
+import { described, grouped, workShare } from "./cells.js";
+import { STYLE } from "./strip_style.js";
+import { filled } from "./texts.js";
+
+/**
+ * What there is to draw.
+ * @typedef {object} View
+ * @property {"plan" | "run" | "interrupted" | "error"} kind
+ * @property {import("./cells.js").Cell[]} cells
+ * @property {number} gateStep first step behind the gate; their number where there is none
+ * @property {string} caption
+ * @property {string} [details] more than the caption has room for
+ */
+
+/** @typedef {import("./texts.js").Texts} Texts */
+
+export class ScheduleStrip {
+  constructor() {
+    this.element = document.createElement("div");
+    this.element.className = "tgate-schedule";
+    const root = this.element.attachShadow({ mode: "open" });
+    const style = document.createElement("style");
+    style.textContent = STYLE;
+    this.panel = make("div", "panel");
+    root.append(style, this.panel);
+  }
+
+  /**
+   * @param {View} view
+   * @param {Texts} texts
+   */
+  draw(view, texts) {
+    this.panel.className = `panel ${view.kind}`;
+    const caption = make("div", "caption", view.caption);
+    caption.title = view.details ?? view.caption;
+    const parts = view.kind === "error" ? [] : [heading(view, texts), bars(view, texts), legend(view, texts)];
+    this.panel.replaceChildren(...parts, caption);
+  }
+}
+
+/**
+ * @param {View} view
+ * @param {Texts} texts
+ */
+function heading(view, texts) {
+  const head = make("div", "head");
+  head.append(make("span", `tag ${view.kind}`, texts[view.kind]), make("span", "title", titleOf(view, texts)));
+  return head;
+}
+
+/**
+ * @param {View} view
+ * @param {Texts} texts
+ */
+function titleOf({ cells, gateStep }, texts) {
+  const steps = cells.length;
+  if (gateStep >= steps) return filled(texts.noGate, { steps });
+  return filled(gateStep === 0 ? texts.gateAtOnce : texts.gate, { gate: gateStep, steps });
+}
+
+/**
+ * @param {View} view
+ * @param {Texts} texts
+ */
+function bars(view, texts) {
+  const { cells, gateStep } = view;
+  const groups = grouped(cells, gateStep);
+  const row = make("div", cells.length > 60 ? "cells many" : "cells");
+  row.setAttribute("role", "list");
+  row.setAttribute("aria-label", filled(texts.stripLabel, { title: titleOf(view, texts) }));
+  for (const group of groups) {
+    if (group.first === gateStep) row.append(gateMark(texts));
+    row.append(bar(group, cells.length, texts));
+  }
+  return row;
+}
+
+/**
+ * @param {import("./cells.js").Group} group
+ * @param {number} steps
+ * @param {Texts} texts
+ */
+function bar(group, steps, texts) {
+  const cell = make("div", `cell ${looks(group.cell).join(" ")}`);
+  cell.setAttribute("role", "listitem");
+  cell.setAttribute("aria-label", described(group, steps, texts));
+  cell.title = described(group, steps, texts);
+  cell.style.flexGrow = String(group.count);
+  const filling = make("div", "bar");
+  filling.style.height = `${Math.round(100 * workShare(group.cell))}%`;
+  cell.append(filling);
+  return cell;
+}
+
+/** @param {Texts} texts */
+function gateMark(texts) {
+  const mark = make("div", "gate");
+  mark.title = texts.gateMark;
+  mark.setAttribute("role", "separator");
+  mark.setAttribute("aria-label", texts.gateMark);
+  return mark;
+}
+
+/**
+ * The looks that occur in the view, each with its name.
+ * @param {View} view
+ * @param {Texts} texts
+ */
+function legend(view, texts) {
+  const row = make("div", "legend");
+  row.title = texts.tallerIsMore;
+  const names = { planning: "planning", reused: "reusedShort", fidelity: "fidelity", protected: "protected" };
+  const rare = { shallow: "shallowShort", skipped: "skipped" };
+  const seen = new Set(view.cells.flatMap(looks));
+  for (const [look, name] of Object.entries({ ...names, ...rare })) {
+    if (!seen.has(look)) continue;
+    const swatch = make("span", `swatch ${look === "reused" || look === "shallow" ? "planning " : ""}${look}`);
+    const filling = make("div", "bar");
+    filling.style.height = { reused: "75%", fidelity: "50%", shallow: "60%" }[look] ?? "100%";
+    swatch.append(filling);
+    const key = make("span", "key");
+    key.append(swatch, make("span", "", texts[name]));
+    row.append(key);
+  }
+  return row;
+}
+
+/**
+ * The classes of a cell.
+ * @param {import("./cells.js").Cell} cell
+ * @returns {string[]}
+ */
+function looks(cell) {
+  if (cell.ran === false) return ["skipped"];
+  return [cell.phase, cell.self_reused > 0 ? "reused" : "", cell.shallow ? "shallow" : ""].filter(Boolean);
+}
+
+/**
+ * @param {string} tag
+ * @param {string} className
+ * @param {string} [text]
+ */
+function make(tag, className, text) {
+  const element = document.createElement(tag);
+  element.className = className;
+  if (text !== undefined) element.textContent = text;
+  return element;
+}

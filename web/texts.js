@@ -1,0 +1,109 @@
+// @ts-check
+/**
+ * What the schedule strip says, in the languages it speaks. Where a text holds {name}, the value of that name goes.
+ */
+
+/** @typedef {Record<string, string>} Texts */
+
+/** @type {Texts} */
+const ENGLISH = {
+  plan: "Plan",
+  run: "Last run",
+  interrupted: "Stopped",
+  gate: "gate after {gate} of {steps} steps",
+  gateAtOnce: "gated from the first of {steps} steps",
+  noGate: "no gate within {steps} steps",
+  gateMark: "The gate: from here on the text's attention is frozen and guidance is reduced.",
+  stripLabel: "T-GATE schedule, {title}. Taller bars compute more.",
+  oneStep: "Step {first} of {steps}",
+  manySteps: "Steps {first} to {last} of {steps}",
+  planning: "planning",
+  fidelity: "fidelity",
+  protected: "in full",
+  reused: "self-attention reused",
+  reusedShort: "reused",
+  frozen: "cross-attention frozen",
+  part: "{what} in {percent} %",
+  twoPasses: "both guidance passes",
+  onePass: "one pass",
+  shallow: "outer blocks alone",
+  shallowShort: "outer blocks",
+  skipped: "not run",
+  tallerIsMore: "Taller bars compute more.",
+  assumed: "As for SDXL; the model is known after a run.",
+  approximate: "Approximate: the sampler's noise levels decide.",
+  noSampler: "No sampler connected: {steps} steps assumed.",
+  family: "Model: {name}.",
+  seconds: "{seconds} s",
+  noAnswer: "No preview: the server does not answer.",
+};
+
+/** @type {Texts} */
+const CHINESE = {
+  plan: "计划",
+  run: "上次运行",
+  interrupted: "已中断",
+  gate: "共 {steps} 步，第 {gate} 步后门控",
+  gateAtOnce: "共 {steps} 步，从第一步起门控",
+  noGate: "{steps} 步内没有门控",
+  gateMark: "门控点：从这里起冻结文本注意力，并减少引导。",
+  stripLabel: "T-GATE 计划：{title}。条越高，计算越多。",
+  oneStep: "第 {first} 步，共 {steps} 步",
+  manySteps: "第 {first} 至 {last} 步，共 {steps} 步",
+  planning: "规划",
+  fidelity: "保真",
+  protected: "完整",
+  reused: "复用自注意力",
+  reusedShort: "复用",
+  frozen: "冻结交叉注意力",
+  part: "{what}（{percent} %）",
+  twoPasses: "两次引导计算",
+  onePass: "一次计算",
+  shallow: "只算外层块",
+  shallowShort: "外层块",
+  skipped: "未运行",
+  tallerIsMore: "条越高，计算越多。",
+  assumed: "按 SDXL 显示；运行一次后即知模型。",
+  approximate: "近似值：取决于采样器的噪声等级。",
+  noSampler: "未连接采样器：按 {steps} 步显示。",
+  family: "模型：{name}。",
+  seconds: "{seconds} 秒",
+  noAnswer: "无法预览：服务器没有回应。",
+};
+
+/** Names of model families that no language translates. */
+const FAMILIES = {
+  sd15: "SD 1.5",
+  sd21: "SD 2",
+  sdxl: "SDXL",
+  "playground-2.5": "Playground 2.5",
+  svd: "Stable Video Diffusion",
+  pixart: "PixArt",
+};
+
+/**
+ * The texts of a language.
+ * @param {unknown} locale as the editor names it, such as "en", "zh" or "zh-TW".
+ * @returns {Texts}
+ */
+export function textsFor(locale) {
+  return String(locale).startsWith("zh") ? CHINESE : ENGLISH;
+}
+
+/**
+ * A text with its values filled in.
+ * @param {string} text
+ * @param {Record<string, string | number>} values
+ */
+export function filled(text, values) {
+  return text.replace(/\{(\w+)\}/g, (whole, name) => String(values[name] ?? whole));
+}
+
+/**
+ * What people call a family of models; null for one that has no name of its own.
+ * @param {string | null | undefined} family
+ * @returns {string | null}
+ */
+export function familyName(family) {
+  return FAMILIES[/** @type {keyof typeof FAMILIES} */ (family)] ?? null;
+}
