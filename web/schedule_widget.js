@@ -9,7 +9,7 @@ import { familyName, filled } from "./texts.js";
 
 export const WIDGET_NAME = "tgate_schedule";
 /** The least width that leaves room for the heading and the legend. */
-export const NODE_WIDTH = 290;
+export const NODE_WIDTH = 310;
 
 const MARGIN = 8;
 const BAD_REQUEST = 400;
@@ -137,16 +137,16 @@ function planView(answer, sampling, node, texts) {
   const name = familyName(node.properties?.[FAMILY_PROPERTY]);
   const remarks = [
     sampling.isKnown ? "" : filled(texts.noSampler, { steps: sampling.steps }),
+    sampling.isGuided ? "" : texts.unguided,
     answer.is_approximate ? texts.approximate : "",
     answer.is_assumed ? texts.assumed : "",
     !answer.is_assumed && name ? filled(texts.family, { name }) : "",
-    texts.tallerIsMore,
-  ];
+  ].filter(Boolean);
   return {
     kind: "plan",
     cells: answer.steps,
     gateStep: answer.gate_step,
-    caption: remarks.filter(Boolean).join(" "),
+    caption: remarks.join(" ") || texts.tallerIsMore,
   };
 }
 

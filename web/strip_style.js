@@ -7,13 +7,13 @@
  */
 
 /** Height of the strip in pixels of the graph. */
-export const STRIP_HEIGHT = 104;
+export const STRIP_HEIGHT = 114;
 
 export const STYLE = `
 :host {
   --text: var(--input-text, #ddd);
   --muted: color-mix(in srgb, var(--text) 72%, var(--back));
-  --back: var(--comfy-input-bg, #222);
+  --back: var(--component-node-widget-background, var(--comfy-input-bg, #222));
   --planning: color-mix(in srgb, #2f8fe0 82%, var(--text));
   --fidelity: color-mix(in srgb, #e08a00 84%, var(--text));
   --protected: color-mix(in srgb, var(--text) 62%, var(--back));
@@ -50,7 +50,7 @@ export const STYLE = `
   flex: none;
   align-items: flex-end;
   gap: 1px;
-  height: 30px;
+  height: 32px;
   border-bottom: 1px solid var(--muted);
 }
 .cells.many { gap: 0; }
@@ -78,7 +78,7 @@ export const STYLE = `
   border: 4px solid transparent;
   border-top: 5px solid var(--text);
 }
-.legend { display: flex; gap: 9px; height: 14px; overflow: hidden; white-space: nowrap; }
+.legend { display: flex; flex-wrap: wrap; gap: 0 8px; height: 14px; overflow: hidden; white-space: nowrap; }
 .key { display: flex; align-items: flex-end; gap: 3px; }
 .swatch { position: relative; width: 8px; height: 12px; margin-bottom: 1px; }
 .caption {
