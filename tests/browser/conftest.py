@@ -1,0 +1,70 @@
+"""One real server and one real browser for all tests of this folder; a picture of the editor after each of them."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser
+
+from tgate_dev.browser_editor import Editor, running_browser, write_settings
+from tgate_dev.demo import ready_standin
+from tgate_dev.environment import Environment
+from tgate_dev.server import Server
+
+REPO = Path(__file__).resolve().parents[2]
+PACK_NAME = "comfyui-tgate-nodes"
+SCREENSHOTS = REPO / "test-output" / "screenshots"
+VIEW = {"width": 1400, "height": 900}
+
+
+@pytest.fixture(scope="package")
+def standin() -> Path:
+    """A small checkpoint with random weights."""
+    environment = Environment(Path(sys.executable), Path(os.environ["TGATE_COMFYUI"]), "")
+    return ready_standin(environment, verbose=False)
+
+
+@pytest.fixture(scope="package")
+def server(tmp_path_factory: pytest.TempPathFactory, standin: Path) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("browser")
+    running = Server(
+        python=Path(sys.executable),
+        comfyui=Path(os.environ["TGATE_COMFYUI"]),
+        base=folder / "comfyui",
+        log=folder / "server.log",
+        custom_nodes={PACK_NAME: REPO},
+        model_folders={"checkpoints": [standin.parent]},
+        arguments=("--cpu",),
+    )
+    write_settings(running)
+    with running:
+        yield running
+
+
+@pytest.fixture(scope="package")
+def browser() -> Iterator[Browser]:
+    with running_browser() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def shared_editor(server: Server, browser: Browser) -> Iterator[Editor]:
+    page = browser.new_page(viewport=VIEW)  # type: ignore[arg-type]
+    yield Editor(page, server.address).open()
+    page.close()
+
+
+@pytest.fixture
+def editor(shared_editor: Editor, request: pytest.FixtureRequest) -> Iterator[Editor]:
+    """The editor as it was left; whatever it complains of fails the test."""
+    shared_editor.complaints.clear()
+    yield shared_editor
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    name = re.sub(r"[^\w-]+", "-", request.node.name).strip("-")
+    shared_editor.page.screenshot(path=SCREENSHOTS / f"{name}.png")
+    assert shared_editor.complaints == []

@@ -1,0 +1,64 @@
+"""The shipped workflows, opened in the editor as a person opens them."""
+
+from __future__ import annotations
+
+import json
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tgate_dev.browser_editor import Editor
+
+REPO = Path(__file__).resolve().parents[2]
+WORKFLOWS = sorted((REPO / "workflows").glob("*.json"))
+OURS = ("TGATEApply", "TGATEApplyAdvanced")
+TITLE_HEIGHT = 30
+
+STATE = """() => window.app.rootGraph.nodes.map((node) => ({
+  id: Number(node.id), type: node.type, box: [...node.pos, ...node.size],
+  is_missing: !(node.type in window.LiteGraph.registered_node_types),
+  values: node.serialize().widgets_values ?? null,
+}))"""
+
+pytestmark = pytest.mark.slow
+
+Nodes = list[dict[str, Any]]
+
+
+@pytest.fixture(params=WORKFLOWS, ids=lambda path: path.stem)
+def workflow(request: pytest.FixtureRequest, editor: Editor) -> Path:
+    editor.open_file(request.param)
+    return Path(request.param)
+
+
+def saved(workflow: Path) -> dict[int, Any]:
+    graph = json.loads(workflow.read_text(encoding="utf-8"))
+    return {node["id"]: node for node in graph["nodes"]}
+
+
+def overlap(a: list[float], b: list[float]) -> bool:
+    (left, top, width, height), (other_left, other_top, other_width, other_height) = a, b
+    beside = left + width <= other_left or other_left + other_width <= left
+    above = top + height <= other_top - TITLE_HEIGHT or other_top + other_height <= top - TITLE_HEIGHT
+    return not (beside or above)
+
+
+def test_workflow_opens_whole_and_stays_as_it_is(workflow: Path, editor: Editor) -> None:
+    nodes: Nodes = editor.page.evaluate(STATE)
+    graph = saved(workflow)
+    assert [node["type"] for node in nodes if node["is_missing"]] == []
+    assert {node["id"] for node in nodes} == graph.keys()
+    # The strip must not be among the saved values, where it would shift what comes after.
+    assert {node["id"]: node["values"] for node in nodes if node["type"] in OURS} == {
+        number: node["widgets_values"] for number, node in graph.items() if node["type"] in OURS
+    }
+    # With the strip, nodes are taller than their settings alone.
+    touching = [(a["type"], b["type"]) for a, b in combinations(nodes, 2) if overlap(a["box"], b["box"])]
+    assert touching == []
+    kinds = [node["type"] for node in nodes if node["type"] in OURS]
+    for kind in kinds:
+        strip = editor.wait_for_strip(kind, "Plan gate")
+        assert len(strip.bars) >= 4
+        assert 0 < strip.gate < len(strip.bars)

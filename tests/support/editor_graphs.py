@@ -1,0 +1,77 @@
+"""Graphs made in the editor itself, node by node."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tgate_dev.browser_editor import Editor
+
+Nodes = dict[str, tuple[str, dict[str, Any]]]
+# Origin and its output, target and its input.
+Links = list[tuple[str, str, str, str]]
+
+_BUILD = """([nodes, links]) => {
+  const graph = window.app.rootGraph, made = {};
+  window.app.canvas.setGraph(graph);
+  graph.clear();
+  Object.entries(nodes).forEach(([name, [type, values]], index) => {
+    const node = window.LiteGraph.createNode(type);
+    if (!node) throw new Error(`no node of the type ${type}`);
+    graph.add(node);
+    node.pos = [(index % 3) * 420, Math.floor(index / 3) * 520];
+    for (const [key, value] of Object.entries(values)) {
+      const widget = node.widgets.find((one) => one.name === key);
+      if (!widget) throw new Error(`${type} has no ${key}`);
+      widget.value = value;
+    }
+    made[name] = node;
+  });
+  const slot = (slots, name) => slots.findIndex((one) => one.name === name);
+  for (const [from, output, to, input] of links) {
+    made[from].connect(slot(made[from].outputs, output), made[to], slot(made[to].inputs, input));
+  }
+  window.app.canvas.ds.scale = 1;
+  window.app.canvas.ds.offset = [160, 140];
+  return Object.fromEntries(Object.entries(made).map(([name, node]) => [name, String(node.id)]));
+}"""
+
+
+def build(editor: Editor, nodes: Nodes, links: Links) -> dict[str, str]:
+    """Replace the editor's graph by these nodes and links; returns the nodes' ids by name."""
+    ids: dict[str, str] = editor.page.evaluate(_BUILD, [nodes, [list(link) for link in links]])
+    editor.settle()
+    return ids
+
+
+def sampled(node: str, values: dict[str, Any] | None = None, **sampler: Any) -> tuple[Nodes, Links]:
+    """A node of ours before a KSampler."""
+    nodes: Nodes = {"gate": (node, values or {}), "sampler": ("KSampler", sampler)}
+    return nodes, [("gate", "MODEL", "sampler", "model")]
+
+
+def text_to_picture(checkpoint: str, steps: int, side: int) -> tuple[Nodes, Links]:
+    """All it takes for a small picture."""
+    nodes: Nodes = {
+        "loader": ("CheckpointLoaderSimple", {"ckpt_name": checkpoint}),
+        "gate": ("TGATEApply", {}),
+        "positive": ("CLIPTextEncode", {"text": "a lighthouse"}),
+        "negative": ("CLIPTextEncode", {"text": "text"}),
+        "latent": ("EmptyLatentImage", {"width": side, "height": side}),
+        "sampler": ("KSampler", {"steps": steps, "sampler_name": "euler"}),
+        "decoder": ("VAEDecode", {}),
+        "preview": ("PreviewImage", {}),
+    }
+    links: Links = [
+        ("loader", "MODEL", "gate", "model"),
+        ("gate", "MODEL", "sampler", "model"),
+        ("loader", "CLIP", "positive", "clip"),
+        ("loader", "CLIP", "negative", "clip"),
+        ("positive", "CONDITIONING", "sampler", "positive"),
+        ("negative", "CONDITIONING", "sampler", "negative"),
+        ("latent", "LATENT", "sampler", "latent_image"),
+        ("sampler", "LATENT", "decoder", "samples"),
+        ("loader", "VAE", "decoder", "vae"),
+        ("decoder", "IMAGE", "preview", "images"),
+    ]
+    return nodes, links
