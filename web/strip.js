@@ -27,6 +27,9 @@ export class ScheduleStrip {
     style.textContent = STYLE;
     this.panel = make("div", "panel");
     root.append(style, this.panel);
+    // The editor moves it about: into a node drawn on the canvas, or into one made of HTML.
+    const place = () => this.element.toggleAttribute("on-canvas", this.element.closest(".dom-widget") !== null);
+    new ResizeObserver(place).observe(this.element);
   }
 
   /**

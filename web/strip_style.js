@@ -22,6 +22,8 @@ export const STYLE = `
   min-height: ${STRIP_HEIGHT}px;
   overflow: hidden;
 }
+/* Drawn nodes have darker widgets than those made of HTML. */
+:host([on-canvas]) { --back: var(--comfy-input-bg, #222); }
 * { box-sizing: border-box; }
 .panel {
   display: flex;

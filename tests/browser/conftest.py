@@ -52,7 +52,7 @@ def browser() -> Iterator[Browser]:
         yield browser
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def shared_editor(server: Server, browser: Browser) -> Iterator[Editor]:
     page = browser.new_page(viewport=VIEW)  # type: ignore[arg-type]
     yield Editor(page, server.address).open()

@@ -14,7 +14,10 @@ Links = list[tuple[str, str, str, str]]
 _BUILD = """([nodes, links]) => {
   const graph = window.app.rootGraph, made = {};
   window.app.canvas.setGraph(graph);
+  // The host remembers widgets by their node's id, that of a node that is gone too.
+  const last = graph.state.lastNodeId;
   graph.clear();
+  graph.state.lastNodeId = last;
   Object.entries(nodes).forEach(([name, [type, values]], index) => {
     const node = window.LiteGraph.createNode(type);
     if (!node) throw new Error(`no node of the type ${type}`);

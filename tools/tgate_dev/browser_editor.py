@@ -32,6 +32,7 @@ HOST_COMPLAINTS = (
     "Content Security Policy",
     "AxiosError: Request failed with status code 404",
     "ComfyApp graph accessed before initialization",
+    "vendor-reka-ui",  # its node library, when the list of matches goes away
 )
 READY = "() => window.app?.extensionManager?.workflow?.activeWorkflow && window.app.canvas?.graph"
 START_MS = 90_000
@@ -139,10 +140,14 @@ class Editor:
         """The strip under the first node of a type."""
         return Strip(**self.on_node(kind, READ_STRIP))
 
-    def wait_for_strip(self, kind: str, title: str, seconds: float = 30.0) -> Strip:
+    def wait_for_strip(self, kind: str, title: str, seconds: float = 15.0) -> Strip:
         """The strip once its heading holds `title`; playwright's TimeoutError if that does not come."""
-        holds = f"([kind, wanted]) => {{ const node = window.app.rootGraph.nodes.find((node) => node.type === kind);"
-        holds += f" const strip = ({READ_STRIP})(node); return (strip.tag + ' ' + strip.title).includes(wanted); }}"
+        # There may be no such node for a moment: the editor loads a graph anew when its language changes.
+        holds = f"""([kind, wanted]) => {{
+          const node = window.app.rootGraph.nodes.find((node) => node.type === kind);
+          const strip = node && ({READ_STRIP})(node);
+          return strip && `${{strip.tag}} ${{strip.title}}`.includes(wanted);
+        }}"""
         self.page.wait_for_function(holds, arg=[kind, title], timeout=1000 * seconds)
         return self.strip(kind)
 

@@ -1,0 +1,205 @@
+"""The strip: which sampler it follows, what it says, and what it leaves alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from playwright.sync_api import Route
+
+from editor_graphs import Links, Nodes, build, sampled
+from tgate_dev.browser_editor import Editor
+
+GATE, ADVANCED = "TGATEApply", "TGATEApplyAdvanced"
+SEND = "(detail) => window.comfyAPI.api.api.dispatchEvent(new CustomEvent('tgate.run', { detail }))"
+
+pytestmark = pytest.mark.slow
+
+
+def custom_sampler(guider: str, steps: int) -> tuple[Nodes, Links]:
+    nodes: Nodes = {
+        "gate": (GATE, {"preset": "fast"}),
+        "bypassed": ("ModelSamplingDiscrete", {}),
+        "guider": (guider, {}),
+        "scheduler": ("BasicScheduler", {"steps": steps}),
+        "sampler": ("SamplerCustomAdvanced", {}),
+    }
+    links: Links = [
+        ("gate", "MODEL", "bypassed", "model"),
+        ("bypassed", "MODEL", "guider", "model"),
+        ("bypassed", "MODEL", "scheduler", "model"),
+        ("guider", "GUIDER", "sampler", "guider"),
+        ("scheduler", "SIGMAS", "sampler", "sigmas"),
+    ]
+    return nodes, links
+
+
+def run_detail(node_id: str, **changes: Any) -> dict[str, Any]:
+    """A run as the server tells of it."""
+    cell = {"phase": "planning", "self_reused": 0, "cross_reused": 0, "guided": True, "shallow": False, "ran": True}
+    saved = {**cell, "phase": "fidelity", "self_reused": 0.5, "cross_reused": 1, "guided": False}
+    steps = [cell, cell, {**cell, "shallow": True}, saved, saved, saved, {**cell, "ran": False}]
+    told = {"family": "sd15", "steps": steps, "gate_step": 3, "summary": "a third saved", "notes": ["one reason"]}
+    return {"node_id": node_id, "sampler_id": None, "seconds": 2.5, "was_interrupted": False, **told, **changes}
+
+
+class TestWhichRun:
+    def test_a_sampler_behind_other_nodes(self, editor: Editor) -> None:
+        build(editor, *custom_sampler("CFGGuider", 12))
+        strip = editor.wait_for_strip(GATE, "of 12 steps")
+        assert "two passes" not in strip.bars[0]["label"]
+        assert "both guidance passes" in strip.bars[0]["label"]
+
+    def test_a_guider_without_guidance(self, editor: Editor) -> None:
+        build(editor, *custom_sampler("BasicGuider", 12))
+        strip = editor.wait_for_strip(GATE, "of 12 steps")
+        assert all("one pass" in bar["label"] for bar in strip.bars)
+        assert "cfg 1" in strip.caption
+
+    def test_a_part_of_a_run(self, editor: Editor) -> None:
+        settings = {"gate": 0.5, "gate_unit": "percent of schedule"}
+        nodes: Nodes = {
+            "gate": (ADVANCED, settings),
+            "sampler": ("KSamplerAdvanced", {"steps": 20, "start_at_step": 4, "end_at_step": 16}),
+        }
+        build(editor, nodes, [("gate", "MODEL", "sampler", "model")])
+        assert "Approximate" in editor.wait_for_strip(ADVANCED, "gate after 6 of 12 steps").caption
+
+    def test_steps_from_a_node_of_their_own(self, editor: Editor) -> None:
+        nodes, links = sampled(GATE, steps=25)
+        nodes["number"] = ("PrimitiveInt", {"value": 33})
+        build(editor, nodes, [*links, ("number", "INT", "sampler", "steps")])
+        editor.wait_for_strip(GATE, "of 33 steps")
+
+    def test_a_muted_sampler_does_not_count(self, editor: Editor) -> None:
+        build(editor, *sampled(GATE, steps=40))
+        editor.wait_for_strip(GATE, "of 40 steps")
+        editor.on_node("KSampler", "(node) => { node.mode = 2; }")
+        editor.on_node(GATE, "(node) => node.onConnectionsChange()")
+        editor.wait_for_strip(GATE, "of 25 steps")
+
+    def test_a_sampler_outside_of_the_subgraph(self, editor: Editor) -> None:
+        build(editor, *sampled(GATE, steps=36))
+        editor.wait_for_strip(GATE, "of 36 steps")
+        inside = editor.on_node(
+            GATE,
+            """(node) => {
+              const { node: host, subgraph } = window.app.rootGraph.convertToSubgraph(new Set([node]));
+              window.app.canvas.setGraph(subgraph);
+              return [String(host.id), String(subgraph.nodes[0].id)];
+            }""",
+        )
+        editor.settle()
+        read = "() => window.app.canvas.graph.nodes[0].widgets.at(-1).element.shadowRoot.textContent"
+        editor.page.wait_for_function(f"() => ({read})().includes('of 36 steps')", timeout=10_000)
+        # The server calls it by its way there.
+        editor.page.evaluate(SEND, run_detail(":".join(inside)))
+        assert "Last run" in editor.page.evaluate(read)
+        editor.page.evaluate("() => window.app.canvas.setGraph(window.app.rootGraph)")
+
+
+class TestWhatItSays:
+    def test_bars_are_told_apart_without_colour(self, editor: Editor) -> None:
+        build(editor, *sampled(ADVANCED, {"protect_last": 2, "sp_interval": 3}, steps=20))
+        strip = editor.wait_for_strip(ADVANCED, "gate after 10 of 20 steps")
+        heights = {tuple(bar["looks"]): bar["height"] for bar in strip.bars}
+        assert heights[("planning",)] == 100
+        assert heights[("planning", "reused")] == 70
+        assert heights[("fidelity",)] == 35
+        assert heights[("protected",)] == 100
+        assert strip.gate == 10
+        assert strip.bars[3]["label"] == "Step 4 of 20: planning; both guidance passes"
+        assert strip.bars[12]["label"] == "Step 13 of 20: fidelity; cross-attention frozen; one pass"
+        assert all(name in strip.legend for name in ("planning", "attention reused", "fidelity", "in full"))
+
+    def test_many_steps_are_drawn_together(self, editor: Editor) -> None:
+        build(editor, *sampled(ADVANCED, {"gate": 150, "sp_interval": 1}, steps=1000))
+        strip = editor.wait_for_strip(ADVANCED, "gate after 150 of 1000 steps")
+        assert [bar["label"].split(":")[0] for bar in strip.bars] == [
+            "Steps 1 to 150 of 1000",
+            "Steps 151 to 1000 of 1000",
+        ]
+
+    def test_settings_that_the_node_refuses_are_named(self, editor: Editor) -> None:
+        build(editor, *sampled(ADVANCED, {"gate": 3, "gate_unit": "fraction of steps"}))
+        editor.page.wait_for_timeout(700)
+        strip = editor.strip(ADVANCED)
+        assert "must be between 0 and 1" in strip.caption
+        assert strip.bars == []
+        assert editor.complaints
+        assert all("status of 400" in complaint for complaint in editor.complaints)
+        editor.complaints.clear()
+
+    def test_a_server_without_an_answer_breaks_nothing(self, editor: Editor) -> None:
+        def refuse(route: Route) -> None:
+            route.fulfill(status=404, body="no such page")
+
+        editor.page.route("**/tgate/schedule*", refuse)
+        build(editor, *sampled(GATE, steps=24))
+        editor.page.wait_for_timeout(700)
+        editor.page.unroute("**/tgate/schedule*")
+        assert editor.strip(GATE).caption == "No preview: the server does not answer."
+
+    def test_language_is_the_editors(self, editor: Editor) -> None:
+        build(editor, *sampled(GATE, steps=25))
+        editor.wait_for_strip(GATE, "gate after 10")
+        try:
+            editor.set("Comfy.Locale", "zh")
+            strip = editor.wait_for_strip(GATE, "计划 共 25 步")
+            assert "规划" in strip.legend
+        finally:
+            editor.set("Comfy.Locale", "en")
+        editor.wait_for_strip(GATE, "gate after 10")
+
+
+class TestAfterARun:
+    def test_what_happened_is_shown_until_a_setting_changes(self, editor: Editor) -> None:
+        ids = build(editor, *sampled(GATE, steps=25))
+        assert "As for SDXL" in editor.wait_for_strip(GATE, "gate after 10 of 25").caption
+        editor.page.evaluate(SEND, run_detail(ids["gate"]))
+        strip = editor.strip(GATE)
+        assert (strip.tag, strip.title) == ("Last run", "gate after 3 of 7 steps")
+        assert strip.caption == "2.5 s: a third saved"
+        assert "one reason" in strip.details
+        assert strip.bars[3]["label"] == (
+            "Step 4 of 7: fidelity; self-attention reused in 50 %; cross-attention frozen; one pass"
+        )
+        assert strip.bars[2]["looks"] == ["planning", "shallow"]
+        assert strip.bars[6]["label"] == "Step 7 of 7: not run"
+        # The family is known now: SD 1.5 has its gate at 5.
+        editor.on_node("KSampler", "(node) => { node.widgets.find((w) => w.name === 'steps').value = 50; }")
+        editor.on_node(GATE, "(node) => node.onConnectionsChange()")
+        assert editor.wait_for_strip(GATE, "Plan gate after 10 of 50").caption == "Model: SD 1.5."
+        assert editor.on_node(GATE, "(node) => node.serialize().properties.tgate_family") == "sd15"
+
+    def test_an_interrupted_run_says_so(self, editor: Editor) -> None:
+        ids = build(editor, *sampled(GATE))
+        editor.page.evaluate(SEND, run_detail(ids["gate"], was_interrupted=True))
+        assert editor.strip(GATE).tag == "Stopped"
+
+    @pytest.mark.parametrize("node_id", ["404", "404:1", "", "sampler"])
+    def test_runs_of_other_nodes_leave_it_alone(self, editor: Editor, node_id: str) -> None:
+        ids = build(editor, *sampled(GATE))
+        editor.wait_for_strip(GATE, "Plan")
+        editor.page.evaluate(SEND, run_detail(ids.get(node_id, node_id)))
+        assert editor.strip(GATE).tag == "Plan"
+
+    def test_runs_of_another_tabs_graph_leave_it_alone(self, editor: Editor) -> None:
+        ids = build(editor, *sampled(GATE))
+        editor.wait_for_strip(GATE, "Plan")
+        editor.page.evaluate(SEND, run_detail(ids["gate"], workflow_id="a graph in another tab"))
+        assert editor.strip(GATE).tag == "Plan"
+        own = editor.page.evaluate("() => window.app.rootGraph.id")
+        editor.page.evaluate(SEND, run_detail(ids["gate"], workflow_id=own))
+        assert editor.strip(GATE).tag == "Last run"
+
+
+def test_nothing_of_it_is_saved_or_queued(editor: Editor) -> None:
+    build(editor, *sampled(ADVANCED, {"gate": 7}))
+    editor.wait_for_strip(ADVANCED, "gate after 7")
+    graph = editor.page.evaluate("async () => await window.app.graphToPrompt()")
+    [node] = [node for node in graph["workflow"]["nodes"] if node["type"] == ADVANCED]
+    assert node["widgets_values"] == [7, "step", 5, 1, 2, True, True, "uncond", 0, "auto", 0]
+    [queued] = [node for node in graph["output"].values() if node["class_type"] == ADVANCED]
+    assert "tgate_schedule" not in queued["inputs"]
+    assert len(queued["inputs"]) == 11
