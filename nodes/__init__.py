@@ -10,6 +10,7 @@ from .deep_cache import TGATEDeepCache
 from .preview import add_routes
 from .probe import TGATEConvergencePlot, TGATEProbe
 from .probe_files import TGATELoadProbe, TGATESaveProbe
+from .replacements import register
 from .report import TGATEReport
 
 NODES: list[type[io.ComfyNode]] = [
@@ -28,8 +29,9 @@ class TGATEExtension(ComfyExtension):
     """Hands the nodes to ComfyUI."""
 
     async def on_load(self) -> None:
-        """What the server is to know before it starts."""
+        """Tells the server what it is to know before it starts: our routes, and which older nodes ours stand in for."""
         add_routes()
+        await register()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """All nodes of the pack."""
