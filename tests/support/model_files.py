@@ -15,6 +15,23 @@ from comfy.ldm.pixart.pixartms import PixArtMS
 from comfy.ldm.wan.model import WanModel
 
 IN_CHECKPOINT = "model.diffusion_model."
+# One level with one transformer block.
+SD15: dict[str, Any] = {
+    "image_size": 32,
+    "in_channels": 4,
+    "out_channels": 4,
+    "model_channels": 320,
+    "num_res_blocks": [1],
+    "channel_mult": [1],
+    "transformer_depth": [1],
+    "transformer_depth_output": [0, 0],
+    "transformer_depth_middle": -2,
+    "context_dim": 768,
+    "num_heads": 8,
+    "num_head_channels": -1,
+    "use_spatial_transformer": True,
+    "legacy": False,
+}
 # The host knows an SVD by its number of blocks and their width.
 SVD: dict[str, Any] = {
     "image_size": 32,
@@ -42,6 +59,11 @@ SVD: dict[str, Any] = {
     "use_temporal_attention": True,
     "disable_temporal_crossattention": False,
 }
+
+
+def sd15(path: Path) -> None:
+    """SD 1.5 of one level, without encoders, for CheckpointLoaderSimple."""
+    _save(path, IN_CHECKPOINT, UNetModel(**SD15, **_common()))
 
 
 def pixart_sigma(path: Path) -> None:

@@ -18,7 +18,7 @@ def noise(name: str, *shape: int) -> torch.Tensor:
 
 
 class RandomText:
-    """In the place of CLIPTextEncode, for models that read T5."""
+    """In the place of CLIPTextEncode; without a width, for models that read T5."""
 
     RETURN_TYPES = ("CONDITIONING",)
     FUNCTION = "execute"
@@ -26,11 +26,11 @@ class RandomText:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802 - the host's name
-        return {"required": {"text": ("STRING", {})}}
+        return {"required": {"text": ("STRING", {})}, "optional": {"text_width": ("INT", {})}}
 
-    def execute(self, text: str) -> tuple[Any]:
+    def execute(self, text: str, text_width: int = TEXT_WIDTH) -> tuple[Any]:
         mask = torch.ones(1, TOKENS, dtype=torch.int64)
-        return ([[noise(text, 1, TOKENS, TEXT_WIDTH), {"attention_mask": mask}]],)
+        return ([[noise(text, 1, TOKENS, text_width), {"attention_mask": mask}]],)
 
 
 class RandomPicture:
