@@ -81,24 +81,37 @@ def gather(captures: Sequence[Capture | None], like: Tensor) -> Tensor | None:
         captures: one capture a cond, in the order of the call.
         like: what the attention is given now, (conds * B, tokens, channels); its output has the same shape.
     """
+    first = captures[0]
+    if first is not None and _are_all_of(first, captures):  # as in nearly every call: there is nothing to put together
+        base = first.base
+        if base.shape != like.shape or not _is_alike(first, like):
+            return None
+        return base if base.device == like.device else base.to(like.device, non_blocking=True)
     fitting = [capture for capture in captures if capture is not None and _fits(capture, like, len(captures))]
     if len(fitting) < len(captures):
         return None
-    first = fitting[0]
-    is_whole = first.count == len(fitting) and all(
-        capture.base is first.base and capture.index == index for index, capture in enumerate(fitting)
-    )
-    if is_whole:
-        return first.base.to(like.device, non_blocking=True)
     # Each on its own way to the device: put together before, they would not be in pinned memory and have to be awaited.
     chunks = [capture.tokens.to(like.device, non_blocking=True) for capture in fitting]
     return chunks[0] if len(chunks) == 1 else torch.cat(chunks)
 
 
+def _are_all_of(first: Capture, captures: Sequence[Capture | None]) -> bool:
+    """Whether these are all chunks of one tensor, in order."""
+    if first.count != len(captures):
+        return False
+    for index, capture in enumerate(captures):
+        if capture is None or capture.base is not first.base or capture.index != index:
+            return False
+    return True
+
+
 def _fits(capture: Capture, like: Tensor, conds: int) -> bool:
     expected = (like.shape[0] // conds, *like.shape[1:])
-    is_same_place = capture.device == like.device and capture.base.dtype == like.dtype
-    return is_same_place and capture.chunk_shape == expected and like.shape[0] % conds == 0
+    return like.shape[0] % conds == 0 and capture.chunk_shape == expected and _is_alike(capture, like)
+
+
+def _is_alike(capture: Capture, like: Tensor) -> bool:
+    return capture.base.dtype == like.dtype and capture.device == like.device
 
 
 class CaptureCache:

@@ -146,16 +146,17 @@ class ModelPass:
         conds = [CondKey(branch, uuid) for branch, uuid in zip(branches, uuids, strict=False)]
         if not conds or len(branches) != len(uuids) or x.shape[0] != len(conds) * self._latent.shape[0]:
             return None
-        parts = [self._part(cond, chunk) for cond, chunk in zip(conds, x.chunk(len(conds)), strict=True)]
+        parts = [self._part(cond, x, index, len(conds)) for index, cond in enumerate(conds)]
         return None if None in parts else list(zip(conds, parts, strict=True))
 
-    def _part(self, cond: CondKey, chunk: Tensor) -> Hashable | None:
-        """Which part of its cond a chunk is; None where that cannot be told."""
+    def _part(self, cond: CondKey, x: Tensor, index: int, count: int) -> Hashable | None:
+        """Which part of its cond chunk `index` of the `count` of a call is; None where that cannot be told."""
         with self._lock:
             occurrence = self._occurrences[cond]
             self._occurrences[cond] += 1
-        if tuple(chunk.shape[2:]) in self.plan.request.shapes.get(cond, ()):
+        if tuple(x.shape[2:]) in self.plan.request.shapes.get(cond, ()):
             return occurrence
+        chunk = x.chunk(count)[index]
         guess = self._tiles.get((cond, occurrence))
         offset = find_tile(chunk, self._latent.to(chunk.device), guess)
         if offset is not None:

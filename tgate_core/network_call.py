@@ -52,9 +52,11 @@ class NetworkCall:
         self._site_actions = site_actions or {}
         self._observer = observer
         self._is_captured = False
-        self._visits: Counter[tuple[AttentionKind, Hashable, int]] = Counter()
+        # How often the network came to attentions of the same names, by the first of them.
+        self._visits: dict[Site, int] = {}
         self._site: Site | None = None
-        self._present: list[Capture | None] = []
+        self._nothing: list[Capture | None] = [None] * len(bank_keys)
+        self._present = self._nothing
         self._handout: Tensor | None = None
         # Attentions of each kind that this call had a say in, and those of them that were handed out.
         self.met: Counter[AttentionKind] = Counter()
@@ -85,22 +87,30 @@ class NetworkCall:
         has_own_action = bool(self._site_actions) and kind == CROSS_ATTENTION
         if action is Action.COMPUTE and self._observer is None and not has_own_action:
             return False
-        position = (kind, block, block_index)
-        self._site = Site(kind, block, block_index, self._visits[position])
-        self._visits[position] += 1
+        site = self._site = self._next_site(kind, block, block_index)
         if has_own_action:
-            action = self._site_actions.get(self._site.name, action)
+            action = self._site_actions.get(site.name, action)
         self._is_captured = action is not Action.COMPUTE
-        self._present = [None] * len(self._keys)
-        if action is Action.REUSE:
-            self._present = [None if bank is None else bank.captures.get(self._site) for bank in self._banks]
-            self._handout = gather(self._present, tokens)
-            if self._handout is None and kind == CROSS_ATTENTION and self._on_lost_text is not None:
+        self.met[kind] += 1
+        if action is not Action.REUSE:
+            self._present = self._nothing
+            return False
+        self._present = [None if bank is None else bank.captures.get(site) for bank in self._banks]
+        self._handout = gather(self._present, tokens)
+        if self._handout is None:
+            if kind == CROSS_ATTENTION and self._on_lost_text is not None:
                 self._on_lost_text()
                 self._site = None
-        self.met[kind] += 1
-        self.skipped[kind] += self.is_handing_out
-        return self.is_handing_out
+            return False
+        self.skipped[kind] += 1
+        return True
+
+    def _next_site(self, kind: AttentionKind, block: Hashable, block_index: int) -> Site:
+        """The site of these names that the network has come to now."""
+        first = Site(kind, block, block_index, 0)
+        visits = self._visits.get(first, 0)
+        self._visits[first] = visits + 1
+        return first if visits == 0 else first._replace(nth=visits)
 
     def leave(self, kind: AttentionKind, tokens: Tensor) -> Tensor:
         """After an attention and everything that other nodes do to its output; returns what the residual gets.
@@ -123,10 +133,13 @@ class NetworkCall:
 
     def _capture(self, site: Site, tokens: Tensor) -> Tensor:
         """Capture the conds that have no capture; the others get theirs, as if they had been in a call of their own."""
+        if self._present is self._nothing:
+            self._cache.store(self._keys, site, tokens, self._now)
+            return tokens
         chunks = tokens.chunk(len(self._keys))
         reused = [gather([capture], chunk) for capture, chunk in zip(self._present, chunks, strict=True)]
         missing = [key if reuse is None else None for key, reuse in zip(self._keys, reused, strict=True)]
-        self._present = []
+        self._present = self._nothing
         self._cache.store(missing, site, tokens, self._now)
         if all(reuse is None for reuse in reused):
             return tokens

@@ -34,9 +34,17 @@ def step_from_sigma(sigma: float, sigmas: Sequence[float], first: int = 0, last:
         first: first step to consider.
         last: last step to consider, N - 1 when None.
     """
-    last = len(sigmas) - 2 if last is None else last
+    return _latest_within(sigma, _reaches(sigmas), first, len(sigmas) - 2 if last is None else last)
+
+
+def _reaches(sigmas: Sequence[float]) -> tuple[float, ...]:
+    """The highest sigma that belongs to each step, N values."""
+    return tuple(sigmas[step] + step_tolerance(sigmas, step) for step in range(len(sigmas) - 1))
+
+
+def _latest_within(sigma: float, reaches: Sequence[float], first: int, last: int) -> int:
     for step in range(last, first, -1):
-        if sigmas[step] + step_tolerance(sigmas, step) >= sigma:
+        if reaches[step] >= sigma:
             return step
     return first
 
@@ -50,6 +58,8 @@ class StepTracker:
             sigmas: N + 1 noise levels for N ≥ 1 steps.
         """
         self.sigmas = tuple(sigmas)
+        # How high a call may lie and still belong to each step: asked for in every evaluation.
+        self._reaches = _reaches(self.sigmas)
         self._is_decreasing = all(now > later for now, later in zip(self.sigmas, self.sigmas[1:], strict=False))
         self._pointer = 0
 
@@ -61,7 +71,7 @@ class StepTracker:
     def step_of(self, sigma: float) -> int:
         """The 0-based step that a model call at `sigma` belongs to."""
         if self._is_decreasing:
-            return step_from_sigma(sigma, self.sigmas)
+            return _latest_within(sigma, self._reaches, 0, self.steps - 1)
         self._pointer = self._step_near_pointer(sigma)
         return self._pointer
 
@@ -71,7 +81,7 @@ class StepTracker:
             if abs(self.sigmas[step] - sigma) <= step_tolerance(self.sigmas, step):
                 return step
         first, last = self._descent_around(self._pointer)
-        return step_from_sigma(sigma, self.sigmas, first, last)
+        return _latest_within(sigma, self._reaches, first, last)
 
     def _descent_around(self, step: int) -> tuple[int, int]:
         """First and last step of the decreasing stretch that contains `step`."""

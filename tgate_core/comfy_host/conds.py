@@ -44,6 +44,8 @@ def window_key(transformer_options: dict[str, Any]) -> Hashable:
 
 def _is_active(cond: Cond, sigma: float) -> bool:
     """Whether the host will evaluate a cond at this noise level: its own test of the cond's timestep range."""
+    if "timestep_start" not in cond and "timestep_end" not in cond:
+        return True
     # The host compares with a float32 tensor, which rounds the bounds; some models give them in double precision.
     start, end = (c_float(cond.get(name, sigma)).value for name in ("timestep_start", "timestep_end"))
     return not (sigma > start or sigma < end)
@@ -52,9 +54,9 @@ def _is_active(cond: Cond, sigma: float) -> bool:
 def _area(cond: Cond, shape: Shape) -> tuple[Shape, Shape]:
     """Size and offset of what a cond covers. The host writes areas as (*size, *offset), cut off at the edge."""
     area = tuple(cond.get("area") or ())
+    if not area:
+        return shape, (0,) * len(shape)
     size, offset = area[: len(area) // 2], area[len(area) // 2 :]
-    if not size:
-        return shape, tuple(0 for _ in shape)
     missing = len(shape) - len(size)  # a still's area on a video covers all frames
     size, offset = (*shape[:missing], *size)[: len(shape)], (*(0 for _ in shape[:missing]), *offset)[: len(shape)]
     return tuple(min(n, full - start) for n, full, start in zip(size, shape, offset, strict=True)), offset
