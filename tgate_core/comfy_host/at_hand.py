@@ -6,11 +6,14 @@ thread has a call of its own (with several devices the host makes one thread eac
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
+
+import torch
 
 from ..network_call import NetworkCall
 from ..run import Run
@@ -44,7 +47,13 @@ def at_hand(current: CallAtHand) -> Iterator[None]:
         _AT_HAND.reset(token)
 
 
-def call_at_hand(model: Any) -> CallAtHand | None:
-    """The call that is being made of `model` in this thread, if any."""
+def call_at_hand(model: weakref.ref[Any]) -> CallAtHand | None:
+    """The call that is being made of `model` in this thread, if any; none while torch compiles: gated calls never are.
+
+    Args:
+        model: a weak reference to the host's model.
+    """
+    if torch.compiler.is_compiling():
+        return None
     current = _AT_HAND.get()
-    return current if current is not None and current.model is model else None
+    return current if current is not None and current.model is model() else None

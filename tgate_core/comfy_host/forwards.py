@@ -6,7 +6,6 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from ..architectures import Architecture, AttentionSite, pack, unpack
@@ -29,11 +28,7 @@ class StandInForward:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Whatever the attention returns."""
-        return self._compute(self._call_at_hand(), args, kwargs)
-
-    def _call_at_hand(self) -> CallAtHand | None:
-        """The network call that the attention is part of; none while torch compiles, as gated calls never are."""
-        return None if torch.compiler.is_compiling() else call_at_hand(self._model())
+        return self._compute(call_at_hand(self._model), args, kwargs)
 
     def _compute(self, current: CallAtHand | None, args: Any, kwargs: Any) -> Any:
         """The attention as it would be without T-GATE."""
@@ -50,7 +45,7 @@ class PatchedForward(StandInForward):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Attention output, (B, tokens, channels); the input itself where a capture takes the output's place."""
-        current = self._call_at_hand()
+        current = call_at_hand(self._model)
         if current is not None and current.call is not None and current.call.is_handing_out:
             return args[0]
         return self._compute(current, args, kwargs)
@@ -69,15 +64,16 @@ class GatedForward(StandInForward):
         super().__init__(site.module, model)
         self._name = site.name
         self._rule = site.rule
-        self._architecture = architecture
+        self._input_name = architecture.input_name
+        self._batch_dim = architecture.batch_dim
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Whatever the attention returns; with a capture in place of its tokens where there is one to reuse."""
-        current = self._call_at_hand()
+        current = call_at_hand(self._model)
         call, kind = None if current is None else current.call, self._rule.kind
         if call is None:
             return self._compute(current, args, kwargs)
-        x = self._inward(args[0] if args else kwargs[self._architecture.input_name])
+        x = self._inward(args[0] if args else kwargs[self._input_name])
         if call.enter(kind, self._name, 0, x):
             return pack(self._outward(call.leave(kind, x)), self._rule)
         result = self._compute(current, args, kwargs)
@@ -88,7 +84,7 @@ class GatedForward(StandInForward):
 
     def _inward(self, tokens: Tensor) -> Tensor:
         """From the network's layout to (conds * B, tokens, channels)."""
-        return tokens.movedim(self._architecture.batch_dim, 0)
+        return tokens.movedim(self._batch_dim, 0) if self._batch_dim else tokens
 
     def _outward(self, tokens: Tensor) -> Tensor:
-        return tokens.movedim(0, self._architecture.batch_dim)
+        return tokens.movedim(0, self._batch_dim) if self._batch_dim else tokens

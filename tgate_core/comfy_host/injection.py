@@ -57,11 +57,43 @@ def _stand_ins(patcher: ModelPatcher) -> Iterator[tuple[nn.Module, StandInForwar
 
 def _eject(patcher: ModelPatcher) -> None:
     # The host ejects more often than it injects (clones copy the flag): ejecting twice has to be harmless.
-    for module in attention_modules(patcher.model.diffusion_model):
-        forward = module.__dict__.get("forward")
-        if not isinstance(forward, StandInForward):
-            continue
-        if forward.replaced is None:
-            del module.forward
-        else:
-            module.forward = forward.replaced
+    for module, forward in _injected(patcher):
+        _take_off(module, forward)
+
+
+def _injected(patcher: ModelPatcher) -> list[tuple[nn.Module, StandInForward]]:
+    """Attention modules with something of ours on them, and what that is."""
+    found = [(module, module.__dict__.get("forward")) for module in attention_modules(patcher.model.diffusion_model)]
+    return [(module, forward) for module, forward in found if isinstance(forward, StandInForward)]
+
+
+def _take_off(module: nn.Module, forward: StandInForward) -> None:
+    if forward.replaced is None:
+        del module.forward
+    else:
+        module.forward = forward.replaced
+
+
+class StandInsAside:
+    """Takes the stand-ins off a model that is loaded, and puts them back: the host still takes them to be there.
+
+    Where another node has wrapped a stand-in, that one stays: it calls what it stands in for.
+    """
+
+    def __init__(self) -> None:
+        self._patcher: ModelPatcher | None = None
+        self._taken: list[tuple[nn.Module, StandInForward]] = []
+
+    def take_off(self, patcher: ModelPatcher) -> None:
+        """Leave nothing on the attentions of a patcher's model."""
+        self._patcher = patcher
+        for module, forward in _injected(patcher):
+            self._taken.append((module, forward))
+            _take_off(module, forward)
+
+    def put_back(self) -> None:
+        """Undo `take_off`, where the model is still loaded and its attentions are as they were left."""
+        if self._patcher is not None and self._patcher.is_injected:
+            for module, forward in self._taken:
+                if module.__dict__.get("forward") is forward.replaced:
+                    module.forward = forward

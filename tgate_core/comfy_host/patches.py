@@ -7,7 +7,8 @@ chain: in a network call that it gates, its own patches stand first and last, an
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor
@@ -25,27 +26,25 @@ Slot = Literal["attn1", "attn2"]  # the host's names for the two attentions of a
 AttentionInputs = tuple[Tensor, Tensor, Tensor]
 
 
-def enter_attn1(n: Tensor, context: Tensor, value: Tensor, extra_options: Options) -> AttentionInputs:
-    """attn1_patch: `n` is (B, tokens, channels), the input; `context` and `value` are what it attends to."""
-    _enter("attn1", n, context, extra_options)
+def _enter(slot: Slot, n: Tensor, context: Tensor, value: Tensor, extra_options: Options) -> AttentionInputs:
+    """Before an attention: `n` is (B, tokens, channels), the input; `context` and `value` are what it attends to."""
+    call: GatedCall | None = extra_options.get(CALL_KEY)
+    if call is not None:
+        call.enter(slot, n, context, extra_options)
     return n, context, value
 
 
-def enter_attn2(n: Tensor, context: Tensor, value: Tensor, extra_options: Options) -> AttentionInputs:
-    """attn2_patch: as `enter_attn1`."""
-    _enter("attn2", n, context, extra_options)
-    return n, context, value
+def _leave(slot: Slot, n: Tensor, extra_options: Options) -> Tensor:
+    """After an attention: `n` is (B, tokens, channels), its output; returns what the residual gets."""
+    call: GatedCall | None = extra_options.get(CALL_KEY)
+    return n if call is None else call.leave(slot, n)
 
 
-def leave_attn1(n: Tensor, extra_options: Options) -> Tensor:
-    """attn1_output_patch: `n` is (B, tokens, channels), the output of the attention."""
-    return _leave("attn1", n, extra_options)
-
-
-def leave_attn2(n: Tensor, extra_options: Options) -> Tensor:
-    """attn2_output_patch: as `leave_attn1`."""
-    return _leave("attn2", n, extra_options)
-
+# The patches by the host's names for them; each is one object, by which it is known again.
+enter_attn1: Patch = partial(_enter, "attn1")
+enter_attn2: Patch = partial(_enter, "attn2")
+leave_attn1: Patch = partial(_leave, "attn1")
+leave_attn2: Patch = partial(_leave, "attn2")
 
 _ENTER: dict[Slot, Patch] = {"attn1": enter_attn1, "attn2": enter_attn2}
 _LEAVE: dict[Slot, Patch] = {"attn1": leave_attn1, "attn2": leave_attn2}
@@ -105,13 +104,17 @@ def arranged(transformer_options: Options, call: NetworkCall) -> Options:
     replacements = dict(transformer_options.get("patches_replace", {}))
     gated = GatedCall(call, replacements)
     options = {**transformer_options, CALL_KEY: gated, "patches_replace": replacements}
-    patches = without_own(transformer_options).get("patches", {})
-    for slot in _ENTER:
-        before, after = patches.get(f"{slot}_patch", []), patches.get(f"{slot}_output_patch", [])
-        patches[f"{slot}_patch"] = [_ENTER[slot], *(_unless_skipped(gated, patch) for patch in before)]
-        patches[f"{slot}_output_patch"] = [*(_unless_skipped(gated, patch) for patch in after), _LEAVE[slot]]
-    options["patches"] = patches
+    patches = options["patches"] = dict(transformer_options["patches"])
+    for slot, enter in _ENTER.items():
+        before, after, leave = f"{slot}_patch", f"{slot}_output_patch", _LEAVE[slot]
+        patches[before] = [enter, *_standing_aside(gated, patches.get(before, ()), enter)]
+        patches[after] = [*_standing_aside(gated, patches.get(after, ()), leave), leave]
     return options
+
+
+def _standing_aside(gated: GatedCall, patches: Iterable[Patch], own: Patch) -> Iterator[Patch]:
+    """The patches of other nodes, standing aside where the attention is skipped."""
+    return (_unless_skipped(gated, patch) for patch in patches if patch is not own)
 
 
 def _has_own_patches(transformer_options: Options) -> bool:
@@ -145,14 +148,3 @@ def _unless_skipped(gated: GatedCall, patch: Patch) -> Patch:
         return inputs[0] if len(inputs) == 1 else tuple(inputs)
 
     return conditional_patch
-
-
-def _enter(slot: Slot, n: Tensor, context: Tensor, extra_options: Options) -> None:
-    call = extra_options.get(CALL_KEY)
-    if call is not None:
-        call.enter(slot, n, context, extra_options)
-
-
-def _leave(slot: Slot, n: Tensor, extra_options: Options) -> Tensor:
-    call = extra_options.get(CALL_KEY)
-    return n if call is None else call.leave(slot, n)

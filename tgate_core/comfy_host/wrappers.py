@@ -19,6 +19,7 @@ from ..network_call import NetworkCall
 from ..request import Place
 from ..run import Run
 from .at_hand import CallAtHand, at_hand
+from .bare import bare
 from .conds import pass_request, window_key
 from .deep_blocks import arranged_in_depth
 from .keys import PASS_KEY, RUN_KEY
@@ -48,9 +49,8 @@ def outer_sample_wrapper(executor: WrapperExecutor, *args: Any, **kwargs: Any) -
     run = start_run(guider, sigmas, args[0].shape)
     with reported(guider, run) as outcome:
         if run is None or run.is_plain:
-            # The host restores the guider's options itself: this copy is for this run alone.
-            guider.model_options["transformer_options"] = without_own(options)
-            outcome.result = executor(*args, **kwargs)
+            with bare(guider):
+                outcome.result = executor(*args, **kwargs)
             return outcome.result
         options[RUN_KEY] = run
         try:

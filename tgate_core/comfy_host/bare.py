@@ -1,0 +1,49 @@
+"""A run that T-GATE leaves alone: while it lasts, nothing of T-GATE is on the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from comfy.patcher_extension import WrappersMP
+
+from .injection import StandInsAside
+from .keys import PATCHER_KEY
+from .patches import Options, without_own
+
+if TYPE_CHECKING:
+    from comfy.patcher_extension import WrapperExecutor
+
+
+@contextmanager
+def bare(guider: Any) -> Iterator[None]:
+    """Around a sampling run that is to be as if no node of ours were there, in what it does and in what it costs.
+
+    Args:
+        guider: the host's guider. It restores its options itself: what is put there is for this run alone.
+    """
+    aside = StandInsAside()
+
+    def load(executor: WrapperExecutor, *args: Any, **kwargs: Any) -> Any:
+        """The host's loading of the model, which puts the stand-ins on. Positional: model patcher, noise_shape, …"""
+        loaded = executor(*args, **kwargs)
+        aside.take_off(args[0])
+        return loaded
+
+    options = _without_wrappers(without_own(guider.model_options["transformer_options"]))
+    options["wrappers"].setdefault(WrappersMP.PREPARE_SAMPLING, {})[PATCHER_KEY] = [load]
+    guider.model_options["transformer_options"] = options
+    try:
+        yield
+    finally:
+        aside.put_back()
+
+
+def _without_wrappers(options: Options) -> Options:
+    """The options without our wrappers; the dictionaries of wrappers are new ones."""
+    others = {
+        wrapper_type: {key: wrappers for key, wrappers in by_key.items() if key != PATCHER_KEY}
+        for wrapper_type, by_key in options.get("wrappers", {}).items()
+    }
+    return {**options, "wrappers": {wrapper_type: by_key for wrapper_type, by_key in others.items() if by_key}}
