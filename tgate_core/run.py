@@ -139,13 +139,12 @@ class Run:
 
     def _completed(self, plan: PassPlan, step: int) -> PassPlan:
         """The plan, and how deep the network runs in it: all the way where later passes live on what it captures."""
-        actions = self._site_actions(step)
         if plan.request.place.evaluation >= MAX_EVALUATIONS_PER_STEP:
-            return replace(plan, step=step, site_actions=actions)
+            return replace(plan, step=step)
         depth = self.deep.steps[step]
         if plan.sets_baseline and depth.action is Action.REUSE:
             depth = replace(depth, action=Action.CAPTURE)
-        return replace(plan, step=step, site_actions=actions, depth=depth)
+        return replace(plan, step=step, site_actions=self._site_actions(step), depth=depth)
 
     def _site_actions(self, step: int) -> dict[str, Action]:
         """What cross-attentions with gates of their own do before the gate of the run."""
