@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Developer tool of the TGATE pack: `python3 tools/dev.py {env,test,demo,bench} --help`.
+"""Developer tool of the TGATE pack: `python3 tools/dev.py {env,test,demo,bench,support,workflows} --help`.
 
 Nothing but a Python is needed to start it; it sets up the rest.
 """

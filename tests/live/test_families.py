@@ -22,7 +22,11 @@ from tgate_dev.server_client import run_prompt
 from tgate_dev.server_graph import Prompt, to_prompt
 
 REPO = Path(__file__).resolve().parents[2]
-STAND_INS = {"CLIPTextEncode": "TGATETestRandomText", "SVD_img2vid_Conditioning": "TGATETestRandomPicture"}
+STAND_INS = {
+    "CLIPTextEncode": "TGATETestRandomText",
+    "CLIPTextEncodePixArtAlpha": "TGATETestRandomText",
+    "SVD_img2vid_Conditioning": "TGATETestRandomPicture",
+}
 NEED_ENCODERS = ("clip", "clip_vision", "init_image", "vae")
 SAVING = ("SaveImage", "SaveAnimatedWEBP")
 
@@ -58,6 +62,17 @@ FAMILIES = [
         "unet_name",
         {"width": 272, "height": 272},
         (1, 4, 34, 34),
+    ),
+    *(
+        Family(
+            name,
+            model_files.pixart_alpha,
+            "diffusion_models",
+            "unet_name",
+            {"width": 272, "height": 272},
+            (1, 4, 34, 34),
+        )
+        for name in ("pixart_alpha", "lcm_pixart")
     ),
     Family(
         "svd",

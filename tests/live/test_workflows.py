@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable
 from itertools import combinations
 from typing import Any
@@ -34,10 +35,6 @@ def prompt_node(prompt: Prompt, kind: str) -> dict[str, Any]:
     return next(node for node in prompt.values() if node["class_type"] == kind)
 
 
-def sampler_of(prompt: Prompt) -> dict[str, Any]:
-    return next(node for node in prompt.values() if {"model", "latent_image"} <= node["inputs"].keys())
-
-
 def test_workflow_fits_the_server(workflow: Graph, object_info: dict[str, Any]) -> None:
     assert problems(workflow, object_info, FILES) == []
 
@@ -63,13 +60,31 @@ def test_workflow_says_what_to_set(workflow: Graph, object_info: dict[str, Any])
     models = [node["inputs"][name] for node in prompt.values() for name in FILE_INPUTS if name in node["inputs"]]
     assert models
     assert all(model in note for model in models)
-    assert "The picture will change" in note
+    assert re.search("The (picture|sound) will change", note)
+
+
+def test_note_says_where_to_get_every_model(workflow: Graph, object_info: dict[str, Any]) -> None:
+    note = node_of(workflow, "MarkdownNote")["widgets_values"][0]
+    addresses = re.findall(r"\]\((https://[^)]+)\)", note)
+    assert addresses
+    for node in workflow["nodes"]:
+        for model in node["properties"].get("models", ()):
+            assert model["url"] in addresses
+            assert model["name"] in node["widgets_values"]
 
 
 def test_gate_stands_right_before_the_sampler(workflow: Graph, object_info: dict[str, Any]) -> None:
     prompt = to_prompt(workflow, object_info)
-    origin, _ = sampler_of(prompt)["inputs"]["model"]
-    assert prompt[origin]["class_type"] in GATING_NODES
+    samplers = [node for node in prompt.values() if {"model", "latent_image"} <= node["inputs"].keys()]
+    origins = [prompt[node["inputs"]["model"][0]]["class_type"] for node in samplers]
+    gated = [origin in GATING_NODES for origin in origins]
+    plain = [node["_meta"]["title"] == "Sampler without TGATE" for node in samplers]
+    assert any(gated)
+    assert all(is_gated != is_plain for is_gated, is_plain in zip(gated, plain, strict=True))
+
+
+def test_no_node_is_one_that_the_host_wants_to_drop(workflow: Graph, object_info: dict[str, Any]) -> None:
+    assert not [node["type"] for node in workflow["nodes"] if object_info.get(node["type"], {}).get("deprecated")]
 
 
 def test_nothing_overlaps(workflow: Graph) -> None:

@@ -9,10 +9,13 @@ import comfy.ops
 import safetensors.torch
 import tiny
 import torch
+from comfy.cldm.cldm import ControlNet
 from comfy.ldm.lightricks.model import LTXVModel
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.ldm.pixart.pixartms import PixArtMS
 from comfy.ldm.wan.model import WanModel
+
+from tgate_dev.standin import UNET_CONFIG
 
 IN_CHECKPOINT = "model.diffusion_model."
 # One level with one transformer block.
@@ -66,9 +69,22 @@ def sd15(path: Path) -> None:
     _save(path, IN_CHECKPOINT, UNetModel(**SD15, **_common()))
 
 
+def controlnet(path: Path) -> None:
+    """A ControlNet for the demo's stand-in checkpoint."""
+    shape = {
+        name: value for name, value in UNET_CONFIG.items() if name not in ("out_channels", "transformer_depth_output")
+    }
+    _save(path, "", ControlNet(**shape, hint_channels=3, **_common()))
+
+
 def pixart_sigma(path: Path) -> None:
     """PixArt-Sigma of one block, for UNETLoader."""
     _save(path, "", PixArtMS(depth=1, model_max_length=300, micro_condition=False, **_common()))
+
+
+def pixart_alpha(path: Path) -> None:
+    """PixArt-Alpha of one block, for UNETLoader."""
+    _save(path, "", PixArtMS(depth=1, micro_condition=True, **_common()))
 
 
 def svd(path: Path) -> None:

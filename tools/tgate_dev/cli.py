@@ -16,8 +16,10 @@ from types import FrameType
 
 from . import checks, environment, readme
 from .bench.timing import options as timing
-from .comfyui import CONTRACT_VERSIONS, PINS
+from .comfyui import CONTRACT_VERSIONS, DEFAULT_VERSION, PINS
 from .errors import UserError
+from .server import ServerError
+from .workflows import command as workflows
 
 BAD_USE = 2
 INTERRUPTED = 130
@@ -71,6 +73,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     timing.add_arguments(measurements.add_parser("time", parents=[common, host], help=time_help))
     support_help = "the table of supported models, counted on full-size models, printed and put into the README"
     commands.add_parser("support", parents=[common], help=support_help)
+    workflows_help = "make the workflows described in tools/tgate_dev/workflows, and write them into workflows/"
+    commands.add_parser("workflows", parents=[common], help=workflows_help)
     options = parser.parse_args(own)
     if pytest_arguments and options.command != "test":
         parser.error("only the command 'test' takes arguments after --")
@@ -130,13 +134,24 @@ def _support(options: argparse.Namespace) -> int:
     return process.returncode
 
 
+def _workflows(options: argparse.Namespace) -> int:
+    # Those of the newest pinned host, so that everybody gets the same.
+    ready = environment.ensure(DEFAULT_VERSION, options.verbose)
+    try:
+        files = workflows.run(ready)
+    except (ServerError, workflows.DescriptionError) as error:
+        raise UserError(f"The workflows could not be made: {error}") from error
+    print(*files, sep="\n")
+    return 0
+
+
 def _measuring(ready: environment.Environment, measurement: str) -> tuple[list[str], dict[str, str]]:
     """Command and environment of a measurement, which runs in ComfyUI's Python."""
     variables = {**ready.variables(), "PYTHONPATH": str(environment.PACK / "tools"), "PYTHONIOENCODING": "utf-8"}
     return [str(ready.python), "-m", f"{__package__}.bench", measurement], variables
 
 
-COMMANDS = {"env": _env, "test": _test, "demo": _demo, "bench": _bench, "support": _support}
+COMMANDS = {"env": _env, "test": _test, "demo": _demo, "bench": _bench, "support": _support, "workflows": _workflows}
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

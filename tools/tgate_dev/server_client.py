@@ -21,7 +21,16 @@ from .server_graph import Prompt
 # Previews can be large; the host's own limit for messages is of this size.
 LARGEST_MESSAGE = 100 * 2**20
 # Inputs of the host's loaders that name a file.
-FILE_INPUTS = ("ckpt_name", "lora_name", "vae_name", "unet_name", "clip_name", "control_net_name")
+FILE_INPUTS = (
+    "ckpt_name",
+    "lora_name",
+    "vae_name",
+    "unet_name",
+    "clip_name",
+    "clip_name1",
+    "clip_name2",
+    "control_net_name",
+)
 
 
 class RefusedPromptError(ServerError):

@@ -21,6 +21,8 @@ WIDGET_TYPES = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
 # the button that uploads a picture.
 SEEDS = ("seed", "noise_seed")
 SECOND_WIDGET_OPTIONS = ("control_after_generate", "image_upload")
+# What it puts into a prompt for inputs that are nothing but a place to draw in: they can be neither set nor linked.
+DRAWN = {"IMAGECOMPARE": {"__value__": ["", ""]}}
 
 
 class GraphError(Exception):
@@ -45,7 +47,7 @@ def to_prompt(graph: Graph, object_info: ObjectInfo, bypassed: Collection[str] =
     for node in _working_nodes(graph):
         if node["id"] in off:
             continue
-        inputs = widget_values(node, object_info)
+        inputs = {**drawn_values(object_info.get(node["type"], {})), **widget_values(node, object_info)}
         for slot in node.get("inputs", ()):
             source = _source(slot.get("link"), nodes, sources, off)
             if source is not None:
@@ -81,10 +83,19 @@ def saved_widgets(info: Mapping[str, Any]) -> Iterator[tuple[str | None, list[An
             yield None, specification
 
 
+def drawn_values(info: Mapping[str, Any]) -> dict[str, Any]:
+    """What the editor sends by itself, by name of the input."""
+    required = info.get("input", {}).get("required", {})
+    return {name: DRAWN[input_type(entry)] for name, entry in required.items() if input_type(entry) in DRAWN}
+
+
 def inputs_of(info: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """All inputs of a node, required ones first, each in the server's form: a type, and mostly a dict of options."""
+    """All inputs of a node that can be set or linked, required ones first, each in the server's form: a type, and
+    mostly a dict of options.
+    """
     kinds = (kind for kind in ("required", "optional") if kind in info["input"])
-    return {name: info["input"][kind][name] for kind in kinds for name in info["input_order"][kind]}
+    inputs = {name: info["input"][kind][name] for kind in kinds for name in info["input_order"][kind]}
+    return {name: entry for name, entry in inputs.items() if input_type(entry) not in DRAWN}
 
 
 def options_of(specification: list[Any]) -> dict[str, Any]:

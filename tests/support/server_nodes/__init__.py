@@ -26,11 +26,12 @@ class RandomText:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802 - the host's name
-        return {"required": {"text": ("STRING", {})}, "optional": {"text_width": ("INT", {})}}
+        names = ("text_width", "width", "height")
+        return {"required": {"text": ("STRING", {})}, "optional": {name: ("INT", {}) for name in names}}
 
-    def execute(self, text: str, text_width: int = TEXT_WIDTH) -> tuple[Any]:
+    def execute(self, text: str, text_width: int = TEXT_WIDTH, **picture_size: int) -> tuple[Any]:
         mask = torch.ones(1, TOKENS, dtype=torch.int64)
-        return ([[noise(text, 1, TOKENS, text_width), {"attention_mask": mask}]],)
+        return ([[noise(text, 1, TOKENS, text_width), {"attention_mask": mask, **picture_size}]],)
 
 
 class RandomPicture:

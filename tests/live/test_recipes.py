@@ -1,0 +1,105 @@
+"""The shipped workflows for SD 1.5 run on a real server as they are: every node is the host's or ours, all weights are
+random, and nothing is changed but the size of the pictures.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import model_files
+import pytest
+from PIL import Image
+
+from tgate_dev.comfyui import read_version
+from tgate_dev.demo import ready_standin
+from tgate_dev.environment import Environment
+from tgate_dev.server import Server
+from tgate_dev.server_client import run_prompt
+from tgate_dev.server_graph import Prompt, to_prompt
+
+REPO = Path(__file__).resolve().parents[2]
+SMALL = {"width": 128, "height": 128, "megapixels": 0.016}
+# An area of the regional workflow, at the size of its small picture.
+AREA = {"width": 64, "height": 128, "x": 64}
+OLDEST_FOR_DEEP_CACHE = (0, 20)
+
+pytestmark = pytest.mark.slow
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A workflow and what comes of it.
+
+    Attributes:
+        name: of its file, without the ending.
+        runs: what the log says of each sampler run with T-GATE, in order.
+        pictures: width and height of each saved picture.
+    """
+
+    name: str
+    runs: tuple[str, ...]
+    pictures: tuple[tuple[int, int], ...] = ((128, 128),)
+
+
+RECIPES = [
+    Recipe("compare", ("gate at step 5 of 25",), ((128, 128), (128, 128))),
+    Recipe("img2img", ("gate at step 5 of 20",), ((128, 128),)),
+    Recipe("hires", ("gate at step 8 of 20", "gate at step 0 of 20"), ((192, 192),)),
+    Recipe("controlnet", ("gate at step 5 of 25",)),
+    Recipe("regional", ("gate at step 5 of 25",)),
+    Recipe("deepcache_sdxl", ("gate at step 13 of 25",)),
+]
+
+
+@pytest.fixture(scope="module")
+def with_models(server: Server) -> Iterator[Server]:
+    comfyui = Path(os.environ["TGATE_COMFYUI"])
+    standin = ready_standin(Environment(Path(sys.executable), comfyui, read_version(comfyui)), verbose=False)
+    for name in ("v1-5-pruned-emaonly-fp16.safetensors", "sd_xl_base_1.0.safetensors"):
+        (server.base / "models" / "checkpoints" / name).symlink_to(standin)
+    control = server.base / "models" / "controlnet" / "control_v11p_sd15_canny_fp16.safetensors"
+    model_files.controlnet(control)
+    Image.radial_gradient("L").convert("RGB").save(server.base / "input" / "example.png")
+    yield server
+    for name in ("v1-5-pruned-emaonly-fp16.safetensors", "sd_xl_base_1.0.safetensors"):
+        (server.base / "models" / "checkpoints" / name).unlink()
+    control.unlink()
+    (server.base / "input" / "example.png").unlink()
+
+
+def small_prompt(graph: dict[str, Any], object_info: dict[str, Any]) -> Prompt:
+    """The workflow as it is, with small pictures."""
+    prompt = to_prompt(graph, object_info)
+    for node in prompt.values():
+        sizes = AREA if node["class_type"] == "ConditioningSetArea" else SMALL
+        for name in sizes.keys() & node["inputs"].keys():
+            node["inputs"][name] = min(sizes[name], node["inputs"][name])
+    return prompt
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
+def test_recipe_runs_as_it_is(recipe: Recipe, with_models: Server, object_info: dict[str, Any]) -> None:
+    if recipe.name == "deepcache_sdxl" and _host_version() < OLDEST_FOR_DEEP_CACHE:
+        pytest.skip("this version of the host cannot leave out layers")
+    graph = json.loads((REPO / "workflows" / f"{recipe.name}.json").read_text(encoding="utf-8"))
+    before = len(with_models.log.read_text(encoding="utf-8", errors="replace"))
+    run = run_prompt(with_models, small_prompt(graph, object_info), lambda node, share: None)
+    pictures = [Image.open(path).convert("RGB") for path in run.pictures]
+    assert tuple(picture.size for picture in pictures) == recipe.pictures
+    assert len({picture.tobytes() for picture in pictures}) == len(pictures)
+    log = with_models.log.read_text(encoding="utf-8", errors="replace")[before:]
+    assert tuple(re.findall(r"gate at step \d+ of \d+", log)) == recipe.runs
+    assert "guidance kept" not in log
+    note = next(node for node in graph["nodes"] if node["type"] == "MarkdownNote")["widgets_values"][0]
+    assert re.search(recipe.runs[0].removeprefix("gate at ") + " on", note)
+
+
+def _host_version() -> tuple[int, ...]:
+    return tuple(int(part) for part in read_version(Path(os.environ["TGATE_COMFYUI"])).split(".")[:2])
