@@ -101,5 +101,18 @@ def test_recipe_runs_as_it_is(recipe: Recipe, with_models: Server, object_info: 
     assert re.search(recipe.runs[0].removeprefix("gate at ") + " on", note)
 
 
+def test_the_measuring_workflow_runs_as_it_is(with_models: Server, object_info: dict[str, Any]) -> None:
+    graph = json.loads((REPO / "workflows" / "probe.json").read_text(encoding="utf-8"))
+    before = len(with_models.log.read_text(encoding="utf-8", errors="replace"))
+    run = run_prompt(with_models, small_prompt(graph, object_info), lambda node, share: None)
+    assert Image.open(next(path for path in run.pictures if path.parent.name == "TGATE")).size == (128, 128)
+    (measurement,) = (with_models.output / "tgate").glob("*.probe.safetensors")
+    log = with_models.log.read_text(encoding="utf-8", errors="replace")[before:]
+    gate_step = int(re.findall(r"gate at step (\d+) of 25", log)[0])
+    assert 1 <= gate_step < 25
+    assert "0 of" not in re.findall(r"; (\d+ of \d+) attentions reused", log)[0]
+    measurement.unlink()
+
+
 def _host_version() -> tuple[int, ...]:
     return tuple(int(part) for part in read_version(Path(os.environ["TGATE_COMFYUI"])).split(".")[:2])

@@ -12,6 +12,7 @@ from ..environment import PACK, Environment
 from ..server import Server
 from ..server_graph import ObjectInfo
 from .guided import GUIDED
+from .measuring import MEASURING
 from .pictures import PICTURES
 from .recipes import RECIPES
 from .saved import DescriptionError, saved
@@ -32,7 +33,7 @@ def made(object_info: ObjectInfo) -> Iterator[tuple[str, dict[str, Any]]]:
     Raises:
         DescriptionError: a description does not fit them.
     """
-    for describe in (*PICTURES, *VIDEOS, *SOUNDS, *RECIPES, *GUIDED):
+    for describe in (*PICTURES, *VIDEOS, *SOUNDS, *RECIPES, *GUIDED, *MEASURING):
         workflow = describe()
         yield workflow.name, saved(workflow, object_info)
 
