@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 import torch
+from families import FAMILIES, Family
 
 from tgate_dev.bench.models import build_on_meta
 from tgate_dev.bench.timing import models
 from tgate_dev.bench.timing.host_nodes import call_node, defaults, host_node
-from tgate_dev.bench.timing.oracles import Nothing, without_attentions
+from tgate_dev.bench.timing.oracles import Nothing, attentions, without_attentions
 from tgate_dev.bench.timing.peers import PEER_NODES, GateAt, rows_of
 from tgate_dev.bench.timing.rows import OwnNodes, make_rows, percent_between
 from tgate_dev.bench.timing.sampling import Task, sigmas, timed_run
@@ -87,10 +88,10 @@ def test_rows_are_named_once_and_begin_with_the_plain_one(model: Any, pack: Any)
     assert sum(name.startswith("TGATE Apply, ") for name in names) == len(own.presets)
 
 
-def test_oracle_takes_attentions_out_and_puts_them_back(model: Any, task: Task) -> None:
+def test_oracle_takes_attentions_out_and_puts_them_back(model: Any, task: Task, pack: Any) -> None:
     network = model.model.diffusion_model
     before = [name for name, _ in network.named_modules()]
-    with without_attentions(network, {"attn2"}):
+    with without_attentions(network, {"attn2"}, pack.core):
         names = [name for name, _ in network.named_modules()]
         assert any(name.endswith("attn1.to_q") for name in names)
         assert not any(name.endswith("attn2.to_q") for name in names)
@@ -99,10 +100,10 @@ def test_oracle_takes_attentions_out_and_puts_them_back(model: Any, task: Task) 
 
 
 @pytest.mark.parametrize(("name", "blocks"), [("sd15", 16), ("sd21", 16), ("sdxl", 70), ("pixart-alpha", 28)])
-def test_oracle_finds_what_t_gate_gates(name: str, blocks: int) -> None:
+def test_oracle_finds_what_t_gate_gates(name: str, blocks: int, pack: Any) -> None:
     network = build_on_meta(models.TIMED_MODELS[name]).model.diffusion_model
     for kinds in ({"attn1"}, {"attn2"}, {"attn1", "attn2"}):
-        with without_attentions(network, kinds):
+        with without_attentions(network, kinds, pack.core):
             assert sum(isinstance(module, Nothing) for module in network.modules()) == blocks * len(kinds)
 
 
@@ -116,10 +117,27 @@ def test_sizes_follow_the_device() -> None:
         models.timed_model("pixart-alpha", 256, CPU)
 
 
-def test_oracle_needs_attentions_that_it_knows() -> None:
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_oracle_takes_attentions_out_of_every_network(family: Family, pack: Any) -> None:
+    if not family.is_available:
+        pytest.skip("this version of the host does not know the model")
+    patcher = family.make()
+    network = patcher.model.diffusion_model
+    found = attentions(network, pack.core)
+    pairs = family.pairs(patcher)
+    for index, kind in enumerate(("attn1", "attn2")):
+        modules = [attention.module for attention in found if attention.kind == kind]
+        assert sorted(map(id, modules)) == sorted(id(pair[index]) for pair in pairs)
+    with without_attentions(network, {"attn1", "attn2"}, pack.core):
+        assert sum(isinstance(module, Nothing) for module in network.modules()) == 2 * len(pairs)
+        assert torch.isfinite(family.sample(patcher, steps=2)).all()
+    assert not any(isinstance(module, Nothing) for module in network.modules())
+
+
+def test_oracle_needs_attentions_that_it_knows(pack: Any) -> None:
     with (
-        pytest.raises(ValueError, match="names its attentions otherwise"),
-        without_attentions(torch.nn.Linear(1, 1), {"attn1"}),
+        pytest.raises(ValueError, match="knows no attentions of this network"),
+        without_attentions(torch.nn.Linear(1, 1), {"attn1"}, pack.core),
     ):
         pass
 

@@ -14,6 +14,7 @@ import tiny
 import torch
 import variants
 from comfy.model_patcher import ModelPatcher, ModelPatcherDynamic
+from families import FAMILIES
 from operations import REST, device_reads, left_on, weight_use
 
 GUIDANCE = ["uncond", "cond", "cached_delta", "keep"]
@@ -289,3 +290,22 @@ def test_a_pass_reads_the_device_once_whatever_it_skips(gated, make, guidance):
     patched = gated(model, **SETTINGS, guidance=guidance, cache_device="cpu")
     more = device_reads(patched, steps=STEPS) - plain
     assert more == Counter({"_local_scalar_dense": STEPS, "tolist": 1})
+
+
+@pytest.mark.parametrize("name", ["PixArt-Sigma", "Wan T2V", "Cosmos 1"])
+@pytest.mark.parametrize("guidance", ["uncond", "cached_delta"])
+def test_a_pass_of_another_network_reads_the_device_once(gated, name, guidance):
+    """Once a pass, and twice a run: the schedule before it, and what came out of it."""
+    family = next(family for family in FAMILIES if family.name == name)
+    model = family.make()
+    patched = gated(model, **SETTINGS, guidance=guidance, cache_device="cpu")
+    more = device_reads(patched, family.sample, steps=STEPS) - device_reads(model, family.sample, steps=STEPS)
+    assert more == Counter({"_local_scalar_dense": STEPS, "tolist": 2})
+
+
+@pytest.mark.parametrize("gate", [None, 4.0])
+def test_a_pass_with_deep_cache_reads_the_device_once(gated, deep, gate):
+    model = tiny.sd15()
+    patched = deep(model if gate is None else gated(model, **SETTINGS), cache_interval=3)
+    more = device_reads(patched, steps=STEPS) - device_reads(model, steps=STEPS)
+    assert more == Counter({"_local_scalar_dense": STEPS, "tolist": 2})

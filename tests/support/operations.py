@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -226,8 +226,8 @@ class ConversionCounter(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def device_reads(model: ModelPatcher, **options: Any) -> Counter[str]:
+def device_reads(model: ModelPatcher, sample: Callable[..., Tensor] = tiny.sample, **options: Any) -> Counter[str]:
     """All that a run of `model` waits for, by name."""
     with ConversionCounter() as conversions, ReadCounter() as operations:
-        tiny.sample(model, **options)
+        sample(model, **options)
     return conversions.reads + operations.reads

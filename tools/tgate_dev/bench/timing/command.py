@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import importlib
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from comfy.model_patcher import ModelPatcher
 
 from ...progress import Stage, say
+from ..pack import pack_core
 from ..unets import PIXELS_PER_LATENT
 from .chart import save_chart
 from .models import DTYPES, SEED, build_random, random_conditioning, random_noise, timed_model
@@ -65,15 +65,15 @@ def run(options: TimeOptions, nodes: Mapping[str, type[Any]]) -> int:
         random_conditioning(model, SEED + 2),
         CFG,
     )
-    _measure(build, patcher, task, results, options)
+    _measure(partial(Measurement, build, patcher, task, results, pack_core(nodes)), results, options)
     return 0
 
 
-def _measure(build: Any, patcher: ModelPatcher, task: Task, results: Results, options: TimeOptions) -> None:
+def _measure(prepare: Callable[[], Measurement], results: Results, options: TimeOptions) -> None:
     stem = _stem(options.out, results)
     # As in the host's server: otherwise torch would keep, for gradients, what each layer was given.
     with torch.inference_mode():
-        measurement = Measurement(build, patcher, task, results)
+        measurement = prepare()
         with Stage("Warming up"):
             measurement.warm_up()
         for number in range(1, options.runs + 1):

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from comfy.model_patcher import ModelPatcher
 
 from ...progress import say
-from .oracles import without_attentions
+from .oracles import Core, without_attentions
 from .records import Oracle, Results, Row, RunRecord
 from .sampling import Task, timed_run
 
@@ -21,15 +21,18 @@ WARM_UP_STEPS = 2
 class Measurement:
     """The rows of one model, and their oracles."""
 
-    def __init__(self, build: Callable[[], ModelPatcher], model: ModelPatcher, task: Task, results: Results) -> None:
+    def __init__(
+        self, build: Callable[[], ModelPatcher], model: ModelPatcher, task: Task, results: Results, core: Core
+    ) -> None:
         """
         Args:
             build: makes the same model once more: other packs may change theirs for good.
             model: the plain model.
             task: what is sampled.
             results: its rows are run, and their records put there.
+            core: gets a module of the pack's core.
         """
-        self._model, self._task, self._results = model, task, results
+        self._model, self._task, self._results, self._core = model, task, results, core
         self._steps = int(results.settings["steps"])
         self._patched: dict[str, ModelPatcher] = {}
         for row in results.rows:
@@ -65,7 +68,7 @@ class Measurement:
 
     def _run_oracle(self, oracle: Oracle, steps: int) -> RunRecord:
         cfg = 1.0 if oracle.branches == 1 else self._task.cfg
-        with without_attentions(self._model.model.diffusion_model, oracle.kinds):
+        with without_attentions(self._model.model.diffusion_model, oracle.kinds, self._core):
             return timed_run(self._model, self._task, steps, cfg)
 
 
