@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from editor_graphs import build, sampled
 
+from editor_graphs import build, sampled
 from tgate_dev.browser_editor import Editor
 
 ARROW = 25  # from the right end of a widget drawn on the canvas

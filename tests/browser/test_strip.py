@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from editor_graphs import Links, Nodes, build, sampled
 from playwright.sync_api import Route
 
+from editor_graphs import Links, Nodes, build, sampled
 from tgate_dev.browser_editor import Editor
 
 GATE, ADVANCED = "TGATEApply", "TGATEApplyAdvanced"
