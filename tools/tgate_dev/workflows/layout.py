@@ -20,6 +20,8 @@ WIDTH = 330
 CHARACTER = 7.2
 BESIDE_VALUE = 80
 WIDTHS = {"KSampler": 315, "CLIPTextEncode": 360, "SaveImage": 420, "SaveAnimatedWEBP": 420, "ImageCompare": 480}
+# The strip in which these nodes draw what they are about to do.
+STRIPS = {"TGATEApply": 146, "TGATEApplyAdvanced": 146}
 SIDE = 25
 ABOVE = 80
 NODE_GAP = 20
@@ -75,9 +77,10 @@ def node_width(node: Node) -> int:
 
 
 def node_height(node: Node, object_info: ObjectInfo) -> int:
-    """What the editor gives a new node of the kind, or the node's own height if that is more."""
+    """What the editor gives a new node of the kind with room for its strip, or the node's own height if that is more."""
     info = object_info[node.kind]
     sockets = sum(not is_widget(specification) for specification in inputs_of(info).values())
     widgets = len(list(saved_widgets(info)))
     slots = SLOT * max(sockets, len(info["output"]))
-    return max(node.height, slots + (WIDGET * widgets + UNDER_WIDGETS if widgets else UNDER_SLOTS))
+    own = slots + (WIDGET * widgets + UNDER_WIDGETS if widgets else UNDER_SLOTS)
+    return max(node.height, own + STRIPS.get(node.kind, 0))

@@ -10,7 +10,7 @@ SEED = 156680208700286
 TEXT_HEIGHT = 150
 NEGATIVE_HEIGHT = 110
 # With room for what the node has to say about an experimental model.
-EXPERIMENTAL_GATE_HEIGHT = 124
+EXPERIMENTAL_GATE_HEIGHT = 270
 PICTURE_HEIGHT = 430
 LIGHTHOUSE = "a lighthouse on a rocky coast at dusk, warm light in the windows, detailed oil painting"
 BLURRY = "blurry, low quality, watermark, text"
