@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-
 from editor_graphs import build, sampled
+
 from tgate_dev.browser_editor import Editor
 
 ARROW = 25  # from the right end of a widget drawn on the canvas
@@ -51,7 +51,7 @@ def test_strip_follows_widgets_that_are_clicked(editor: Editor) -> None:
     click_arrow(editor, "TGATEApply", "preset")
     assert editor.on_node("TGATEApply", "(node) => node.widgets[0].value") == "gentle"
     editor.page.wait_for_timeout(500)
-    assert not any("reused" in bar["looks"] for bar in editor.strip("TGATEApply").bars)
+    assert not any("reused" in bar["looks"] for bar in editor.read_strip("TGATEApply").bars)
     click_arrow(editor, "TGATEApply", "preset")
     editor.wait_for_strip("TGATEApply", "gate after 5 of 25 steps")
     # A widget of another node.
@@ -83,10 +83,10 @@ def test_undo_brings_the_schedule_back(editor: Editor) -> None:
     editor.page.keyboard.press("Escape")
     click_arrow(editor, "TGATEApplyAdvanced", "protect_last")
     editor.page.wait_for_timeout(500)
-    assert "protected" in editor.strip("TGATEApplyAdvanced").bars[-1]["looks"]
+    assert "protected" in editor.read_strip("TGATEApplyAdvanced").bars[-1]["looks"]
     editor.page.keyboard.press("Control+z")
     editor.page.wait_for_timeout(1000)
-    assert "protected" not in editor.strip("TGATEApplyAdvanced").bars[-1]["looks"]
+    assert "protected" not in editor.read_strip("TGATEApplyAdvanced").bars[-1]["looks"]
 
 
 @pytest.mark.parametrize(

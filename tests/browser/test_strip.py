@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from editor_graphs import Links, Nodes, build, sampled
 from playwright.sync_api import Route
 
-from editor_graphs import Links, Nodes, build, sampled
 from tgate_dev.browser_editor import Editor
 
 GATE, ADVANCED = "TGATEApply", "TGATEApplyAdvanced"
@@ -123,7 +123,7 @@ class TestWhatItSays:
     def test_settings_that_the_node_refuses_are_named(self, editor: Editor) -> None:
         build(editor, *sampled(ADVANCED, {"gate": 3, "gate_unit": "fraction of steps"}))
         editor.page.wait_for_timeout(700)
-        strip = editor.strip(ADVANCED)
+        strip = editor.read_strip(ADVANCED)
         assert "must be between 0 and 1" in strip.caption
         assert strip.bars == []
         assert editor.complaints
@@ -138,7 +138,7 @@ class TestWhatItSays:
         build(editor, *sampled(GATE, steps=24))
         editor.page.wait_for_timeout(700)
         editor.page.unroute("**/tgate/schedule*")
-        assert editor.strip(GATE).caption == "No preview: the server does not answer."
+        assert editor.read_strip(GATE).caption == "No preview: the server does not answer."
 
     def test_language_is_the_editors(self, editor: Editor) -> None:
         build(editor, *sampled(GATE, steps=25))
@@ -157,7 +157,7 @@ class TestAfterARun:
         ids = build(editor, *sampled(GATE, steps=25))
         assert "As for SDXL" in editor.wait_for_strip(GATE, "gate after 10 of 25").caption
         editor.page.evaluate(SEND, run_detail(ids["gate"]))
-        strip = editor.strip(GATE)
+        strip = editor.read_strip(GATE)
         assert (strip.tag, strip.title) == ("Last run", "gate after 3 of 7 steps")
         assert strip.caption == "2.5 s: a third saved"
         assert "one reason" in strip.details
@@ -175,23 +175,23 @@ class TestAfterARun:
     def test_an_interrupted_run_says_so(self, editor: Editor) -> None:
         ids = build(editor, *sampled(GATE))
         editor.page.evaluate(SEND, run_detail(ids["gate"], was_interrupted=True))
-        assert editor.strip(GATE).tag == "Stopped"
+        assert editor.read_strip(GATE).tag == "Stopped"
 
     @pytest.mark.parametrize("node_id", ["404", "404:1", "", "sampler"])
     def test_runs_of_other_nodes_leave_it_alone(self, editor: Editor, node_id: str) -> None:
         ids = build(editor, *sampled(GATE))
         editor.wait_for_strip(GATE, "Plan")
         editor.page.evaluate(SEND, run_detail(ids.get(node_id, node_id)))
-        assert editor.strip(GATE).tag == "Plan"
+        assert editor.read_strip(GATE).tag == "Plan"
 
     def test_runs_of_another_tabs_graph_leave_it_alone(self, editor: Editor) -> None:
         ids = build(editor, *sampled(GATE))
         editor.wait_for_strip(GATE, "Plan")
         editor.page.evaluate(SEND, run_detail(ids["gate"], workflow_id="a graph in another tab"))
-        assert editor.strip(GATE).tag == "Plan"
+        assert editor.read_strip(GATE).tag == "Plan"
         own = editor.page.evaluate("() => window.app.rootGraph.id")
         editor.page.evaluate(SEND, run_detail(ids["gate"], workflow_id=own))
-        assert editor.strip(GATE).tag == "Last run"
+        assert editor.read_strip(GATE).tag == "Last run"
 
 
 def test_nothing_of_it_is_saved_or_queued(editor: Editor) -> None:

@@ -36,6 +36,8 @@ _BUILD = """([nodes, links]) => {
   }
   window.app.canvas.ds.scale = 1;
   window.app.canvas.ds.offset = [160, 140];
+  // As after a person's click: for undo, and for what loads the graph anew.
+  window.app.extensionManager.workflow.activeWorkflow.changeTracker.captureCanvasState();
   return Object.fromEntries(Object.entries(made).map(([name, node]) => [name, String(node.id)]));
 }"""
 

@@ -136,7 +136,7 @@ class Editor:
         find = "window.app.rootGraph.nodes.find((node) => node.type === kind)"
         return self.page.evaluate(f"([kind, given]) => ({function})({find}, ...given)", [kind, list(arguments)])
 
-    def strip(self, kind: str) -> Strip:
+    def read_strip(self, kind: str) -> Strip:
         """The strip under the first node of a type."""
         return Strip(**self.on_node(kind, READ_STRIP))
 
@@ -149,10 +149,10 @@ class Editor:
           return strip && `${{strip.tag}} ${{strip.title}}`.includes(wanted);
         }}"""
         self.page.wait_for_function(holds, arg=[kind, title], timeout=1000 * seconds)
-        return self.strip(kind)
+        return self.read_strip(kind)
 
     def look_at(self, kind: str, scale: float = 1.0, left: float = 200.0, top: float = 160.0) -> tuple[float, float]:
-        """Move the first node of a type to a place on the page, in pixels; returns the node's width and height there."""
+        """Move the first node of a type to a place on the page, in pixels; returns its width and height there."""
         function = """(node, scale, left, top) => {
           const view = window.app.canvas.ds;
           view.scale = scale;
