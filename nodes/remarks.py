@@ -12,6 +12,7 @@ from server import PromptServer
 
 from ..tgate_core.comfy_host.install import Applied
 from ..tgate_core.record import RunRecord
+from .queued import workflow_id
 
 # Sent to the editor when a run is over.
 RUN_EVENT = "tgate.run"
@@ -48,8 +49,10 @@ def node_id_of(hidden: Any) -> str | None:
 
 def _announce(node_id: str, record: RunRecord) -> None:
     server, context = PromptServer.instance, get_executing_context()
-    detail = {"node_id": node_id, "sampler_id": None if context is None else context.node_id, **run_as_json(record)}
-    server.send_sync(RUN_EVENT, detail, server.client_id)
+    where = {"node_id": node_id, "sampler_id": None, "workflow_id": None}
+    if context is not None:
+        where |= {"sampler_id": context.node_id, "workflow_id": workflow_id(server, context.prompt_id)}
+    server.send_sync(RUN_EVENT, {**where, **run_as_json(record)}, server.client_id)
 
 
 def run_as_json(record: RunRecord) -> dict[str, Any]:

@@ -65,7 +65,8 @@ def preview(query: Mapping[str, str]) -> dict[str, Any]:
 
     Returns:
         `steps` (cells, see `StepCell.as_json`), `gate_step`, `is_assumed` (another family of models would give another
-        schedule, and it is not known), `is_approximate` (the run's own noise levels decide, and are not known).
+        schedule, and it is not known), `is_approximate` (the run's own noise levels decide, and are not known),
+        `is_measured` (a probe decides, which a run alone can tell: all steps are shown as without a gate).
 
     Raises:
         ValueError: a value is missing or out of range.
@@ -77,16 +78,21 @@ def preview(query: Mapping[str, str]) -> dict[str, Any]:
         end=_number(query, "ends_at", 1.0, float),
     )
     config, is_assumed = _settings(query, sampling)
-    gate_step = resolve_gate_step(config, sampling.sigmas, lambda percent: 1.0 - percent)
-    # Such a node passes its model on.
-    gate_step = sampling.steps if config.gates_nothing else gate_step
-    schedule = build_schedule(config, sampling.steps, gate_step)
+    schedule = build_schedule(config, sampling.steps, _gate_step(config, sampling))
     return {
         "steps": [cell.as_json() for cell in planned_cells(config, schedule, sampling.is_guided)],
         "gate_step": schedule.gate_step,
         "is_assumed": is_assumed,
         "is_approximate": config.gate_unit == "percent of schedule",
+        "is_measured": config.gate_unit == "measured",
     }
+
+
+def _gate_step(config: GateConfig, sampling: Sampling) -> int:
+    # A node that gates nothing passes its model on.
+    if config.gates_nothing or config.gate_unit == "measured":
+        return sampling.steps
+    return resolve_gate_step(config, sampling.sigmas, lambda percent: 1.0 - percent)
 
 
 def _settings(query: Mapping[str, str], sampling: Sampling) -> tuple[GateConfig, bool]:

@@ -139,6 +139,7 @@ function planView(answer, sampling, node, texts) {
     sampling.isKnown ? "" : filled(texts.noSampler, { steps: sampling.steps }),
     sampling.isGuided ? "" : texts.unguided,
     answer.is_approximate ? texts.approximate : "",
+    answer.is_measured ? texts.measured : "",
     answer.is_assumed ? texts.assumed : "",
     !answer.is_assumed && name ? filled(texts.family, { name }) : "",
   ].filter(Boolean);
@@ -146,6 +147,7 @@ function planView(answer, sampling, node, texts) {
     kind: "plan",
     cells: answer.steps,
     gateStep: answer.gate_step,
+    title: answer.is_measured ? texts.measuredGate : undefined,
     caption: remarks.join(" ") || texts.tallerIsMore,
   };
 }

@@ -12,6 +12,7 @@ import { filled } from "./texts.js";
  * @property {"plan" | "run" | "interrupted" | "error"} kind
  * @property {import("./cells.js").Cell[]} cells
  * @property {number} gateStep first step behind the gate; their number where there is none
+ * @property {string} [title] in place of the usual one
  * @property {string} caption
  * @property {string} [details] more than the caption has room for
  */
@@ -59,7 +60,8 @@ function heading(view, texts) {
  * @param {View} view
  * @param {Texts} texts
  */
-function titleOf({ cells, gateStep }, texts) {
+function titleOf({ cells, gateStep, title }, texts) {
+  if (title) return title;
   const steps = cells.length;
   if (gateStep >= steps) return filled(texts.noGate, { steps });
   return filled(gateStep === 0 ? texts.gateAtOnce : texts.gate, { gate: gateStep, steps });

@@ -13,7 +13,7 @@ from playwright.sync_api import Browser
 
 from tgate_dev.browser_editor import Editor, running_browser, write_settings
 from tgate_dev.demo import ready_standin
-from tgate_dev.environment import Environment
+from tgate_dev.environment import CPU_TENSOR_WORK, Environment
 from tgate_dev.server import Server
 
 REPO = Path(__file__).resolve().parents[2]
@@ -40,6 +40,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, standin: Path) -> Iterator[
         custom_nodes={PACK_NAME: REPO},
         model_folders={"checkpoints": [standin.parent]},
         arguments=("--cpu",),
+        variables={**os.environ, **CPU_TENSOR_WORK},
     )
     write_settings(running)
     with running:

@@ -112,6 +112,12 @@ class TestWhatItSays:
         assert strip.bars[12]["label"] == "Step 13 of 20: fidelity; cross-attention frozen; one pass"
         assert all(name in strip.legend for name in ("planning", "attention reused", "fidelity", "in full"))
 
+    def test_a_measured_gate_is_known_after_a_run(self, editor: Editor) -> None:
+        build(editor, *sampled(ADVANCED, {"gate": 3, "gate_unit": "measured"}, steps=12))
+        strip = editor.wait_for_strip(ADVANCED, "where the probe saw attention settle")
+        assert strip.caption == "Measured: known after a run."
+        assert [bar["looks"] for bar in strip.bars] == [["planning"]] * 12
+
     def test_many_steps_are_drawn_together(self, editor: Editor) -> None:
         build(editor, *sampled(ADVANCED, {"gate": 150, "sp_interval": 1}, steps=1000))
         strip = editor.wait_for_strip(ADVANCED, "gate after 150 of 1000 steps")

@@ -55,15 +55,15 @@ def sampled(node: str, values: dict[str, Any] | None = None, **sampler: Any) -> 
     return nodes, [("gate", "MODEL", "sampler", "model")]
 
 
-def text_to_picture(checkpoint: str, steps: int, side: int) -> tuple[Nodes, Links]:
-    """All it takes for a small picture."""
+def text_to_picture(checkpoint: str, steps: int, side: int, seed: int) -> tuple[Nodes, Links]:
+    """All it takes for a small picture; the server runs a graph that it knows no second time, so seeds differ."""
     nodes: Nodes = {
         "loader": ("CheckpointLoaderSimple", {"ckpt_name": checkpoint}),
         "gate": ("TGATEApply", {}),
         "positive": ("CLIPTextEncode", {"text": "a lighthouse"}),
         "negative": ("CLIPTextEncode", {"text": "text"}),
         "latent": ("EmptyLatentImage", {"width": side, "height": side}),
-        "sampler": ("KSampler", {"steps": steps, "sampler_name": "euler"}),
+        "sampler": ("KSampler", {"steps": steps, "sampler_name": "euler", "seed": seed}),
         "decoder": ("VAEDecode", {}),
         "preview": ("PreviewImage", {}),
     }

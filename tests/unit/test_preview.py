@@ -26,7 +26,8 @@ class TestAdvanced:
         config = GateConfig()
         schedule = build_schedule(config, 25, 10)
         expected = [cell.as_json() for cell in planned_cells(config, schedule, True)]
-        assert ask() == {"steps": expected, "gate_step": 10, "is_assumed": False, "is_approximate": False}
+        flags = {"is_assumed": False, "is_approximate": False, "is_measured": False}
+        assert ask() == {"steps": expected, "gate_step": 10, **flags}
 
     def test_every_setting_is_read(self) -> None:
         answer = ask(
@@ -52,6 +53,13 @@ class TestAdvanced:
         answer = ask(gate=99, steps=12)
         assert answer["gate_step"] == 12
         assert set(phases(answer)) == {"planning"}
+
+    def test_a_measured_gate_is_known_after_a_run(self) -> None:
+        answer = ask(gate=3.5, gate_unit="measured", steps=12)
+        assert answer["is_measured"]
+        assert answer["gate_step"] == 12
+        assert set(phases(answer)) == {"planning"}
+        assert not any(cell["self_reused"] for cell in answer["steps"])
 
     def test_a_node_that_gates_nothing_shows_a_plain_run(self) -> None:
         answer = ask(cross_attention="false", self_attention="false", guidance="keep")
