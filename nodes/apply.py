@@ -47,6 +47,8 @@ class TGATEApply(io.ComfyNode):
             ],
             outputs=[io.Model.Output(tooltip="The model with T-GATE; connect it to the sampler.")],
             hidden=[io.Hidden.unique_id],
+            # Another node of the same settings gets a model of its own: its runs are told to that node.
+            not_idempotent=True,
         )
 
     @classmethod
