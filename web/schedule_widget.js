@@ -33,6 +33,7 @@ const BAD_REQUEST = 400;
  * @typedef {object} Editor
  * @property {(path: string) => Promise<Response>} fetch asks the server
  * @property {() => import("./texts.js").Texts} texts of the language at hand
+ * @property {(event: WheelEvent) => void} zoom what the canvas does when a wheel is turned over it
  */
 
 export class ScheduleWidget {
@@ -62,6 +63,10 @@ export class ScheduleWidget {
     });
     // The options keep it out of prompts, this out of saved graphs.
     this.widget.serialize = false;
+    // On the canvas, a wheel turned over the strip still zooms; nodes made of HTML see to that themselves.
+    this.strip.element.addEventListener("wheel", (event) => {
+      if (this.strip.isOnCanvas) editor.zoom(event);
+    });
   }
 
   /** Look again at the settings, once what is going on now is done: a graph is loaded piece by piece. */

@@ -29,8 +29,12 @@ export class ScheduleStrip {
     this.panel = make("div", "panel");
     root.append(style, this.panel);
     // The editor moves it about: into a node drawn on the canvas, or into one made of HTML.
-    const place = () => this.element.toggleAttribute("on-canvas", this.element.closest(".dom-widget") !== null);
+    const place = () => this.element.toggleAttribute("on-canvas", this.isOnCanvas);
     new ResizeObserver(place).observe(this.element);
+  }
+
+  get isOnCanvas() {
+    return this.element.closest(".dom-widget") !== null;
   }
 
   /**

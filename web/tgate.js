@@ -18,6 +18,7 @@ const strips = new WeakMap();
 /** @type {import("./schedule_widget.js").Editor} */
 const editor = {
   fetch: (path) => api.fetchApi(path),
+  zoom: (event) => app.canvas.processMouseWheel(event),
   texts: () => textsFor(app.extensionManager?.setting?.get(LOCALE) ?? app.ui?.settings?.getSettingValue(LOCALE)),
 };
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from editor_graphs import build, sampled
 
 from tgate_dev.browser_editor import Editor
+from tgate_dev.browser_graphs import build, sampled
 
 ARROW = 25  # from the right end of a widget drawn on the canvas
 INCREASE = "(node) => [node.pos[0] + node.size[0] - %d, node.pos[1] + node.widgets.find((w) => w.name === '%s').y + 10]"

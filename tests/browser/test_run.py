@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from editor_graphs import build, text_to_picture
 from playwright.sync_api import Browser
 
 from tgate_dev.browser_editor import Editor
+from tgate_dev.browser_graphs import build, text_to_picture
 from tgate_dev.server import Server
 
 GATE = "TGATEApply"

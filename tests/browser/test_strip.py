@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from editor_graphs import Links, Nodes, build, sampled
 from playwright.sync_api import Route
 
 from tgate_dev.browser_editor import Editor
+from tgate_dev.browser_graphs import Links, Nodes, build, sampled
 
 GATE, ADVANCED = "TGATEApply", "TGATEApplyAdvanced"
 SEND = "(detail) => window.comfyAPI.api.api.dispatchEvent(new CustomEvent('tgate.run', { detail }))"

@@ -75,6 +75,10 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     commands.add_parser("support", parents=[common], help=support_help)
     workflows_help = "make the workflows described in tools/tgate_dev/workflows, and write them into workflows/"
     commands.add_parser("workflows", parents=[common], help=workflows_help)
+    screenshots_help = "the README's pictures of the nodes, taken in a real editor in a real browser"
+    screenshots = commands.add_parser("screenshots", parents=[common], help=screenshots_help)
+    images = environment.PACK / "docs" / "images"
+    screenshots.add_argument("--out", type=Path, metavar="DIR", default=images, help="where the pictures go")
     options = parser.parse_args(own)
     if pytest_arguments and options.command != "test":
         parser.error("only the command 'test' takes arguments after --")
@@ -145,13 +149,32 @@ def _workflows(options: argparse.Namespace) -> int:
     return 0
 
 
+def _screenshots(options: argparse.Namespace) -> int:
+    # In the newest pinned host, so that everybody gets the same.
+    ready = environment.ensure(DEFAULT_VERSION, options.verbose)
+    out = options.out.expanduser().absolute()
+    out.mkdir(parents=True, exist_ok=True)
+    variables = {**ready.variables(), "PYTHONPATH": str(environment.PACK / "tools")}
+    places = ["--comfyui", str(ready.comfyui), "--comfyui-version", ready.comfyui_version, "--out", str(out)]
+    command = [str(ready.python), "-m", f"{__package__}.screenshots", *places]
+    return subprocess.run(command, env=variables, check=False).returncode
+
+
 def _measuring(ready: environment.Environment, measurement: str) -> tuple[list[str], dict[str, str]]:
     """Command and environment of a measurement, which runs in ComfyUI's Python."""
     variables = {**ready.variables(), "PYTHONPATH": str(environment.PACK / "tools"), "PYTHONIOENCODING": "utf-8"}
     return [str(ready.python), "-m", f"{__package__}.bench", measurement], variables
 
 
-COMMANDS = {"env": _env, "test": _test, "demo": _demo, "bench": _bench, "support": _support, "workflows": _workflows}
+COMMANDS = {
+    "env": _env,
+    "test": _test,
+    "demo": _demo,
+    "bench": _bench,
+    "support": _support,
+    "workflows": _workflows,
+    "screenshots": _screenshots,
+}
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

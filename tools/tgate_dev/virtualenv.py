@@ -23,7 +23,14 @@ from .progress import Stage, say
 # The three belong together: their binaries link each other.
 TORCH = ("torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0")
 # The newest that still run on Python 3.10.
-TOOLS = ("pytest==9.2.0", "hypothesis==6.168.5", "ruff==0.17.5", "mypy==2.4.1", "matplotlib==3.10.9")
+TOOLS = (
+    "pytest==9.2.0",
+    "hypothesis==6.168.5",
+    "ruff==0.17.5",
+    "mypy==2.4.1",
+    "matplotlib==3.10.9",
+    "playwright==1.65.2",
+)
 # Hundreds of MB of example media, without which the server only says that they are missing.
 LEFT_OUT = ("comfyui-workflow-templates",)
 STAMP = "complete.json"

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
-if TYPE_CHECKING:
-    from tgate_dev.browser_editor import Editor
+from .browser_editor import Editor
 
 Nodes = dict[str, tuple[str, dict[str, Any]]]
 # Origin and its output, target and its input.
 Links = list[tuple[str, str, str, str]]
 
-_BUILD = """([nodes, links]) => {
+# Left and top of each node, in the graph's pixels.
+Places = Mapping[str, tuple[float, float]]
+
+_BUILD = """([nodes, links, places]) => {
   const graph = window.app.rootGraph, made = {};
   window.app.canvas.setGraph(graph);
   // The host remembers widgets by their node's id, that of a node that is gone too.
@@ -22,7 +25,7 @@ _BUILD = """([nodes, links]) => {
     const node = window.LiteGraph.createNode(type);
     if (!node) throw new Error(`no node of the type ${type}`);
     graph.add(node);
-    node.pos = [(index % 3) * 420, Math.floor(index / 3) * 520];
+    node.pos = places[name] ?? [(index % 3) * 420, Math.floor(index / 3) * 520];
     for (const [key, value] of Object.entries(values)) {
       const widget = node.widgets.find((one) => one.name === key);
       if (!widget) throw new Error(`${type} has no ${key}`);
@@ -42,9 +45,17 @@ _BUILD = """([nodes, links]) => {
 }"""
 
 
-def build(editor: Editor, nodes: Nodes, links: Links) -> dict[str, str]:
-    """Replace the editor's graph by these nodes and links; returns the nodes' ids by name."""
-    ids: dict[str, str] = editor.page.evaluate(_BUILD, [nodes, [list(link) for link in links]])
+def build(editor: Editor, nodes: Nodes, links: Links, places: Places | None = None) -> dict[str, str]:
+    """Replace the editor's graph by these nodes and links; returns the nodes' ids by name.
+
+    Args:
+        editor: where.
+        nodes: type and widget values by the node's name, which is this function's own.
+        links: which output goes into which input.
+        places: where nodes stand; in rows of three where it does not say.
+    """
+    where = {name: list(place) for name, place in (places or {}).items()}
+    ids: dict[str, str] = editor.page.evaluate(_BUILD, [nodes, [list(link) for link in links], where])
     editor.settle()
     return ids
 
