@@ -16,6 +16,7 @@ from types import FrameType
 
 from . import checks, environment, readme
 from .bench.timing import options as timing
+from .chinese import chinese_table
 from .comfyui import CONTRACT_VERSIONS, DEFAULT_VERSION, PINS
 from .errors import UserError
 from .server import ServerError
@@ -71,7 +72,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     measurements.add_parser("macs", parents=[common, host], help=macs_help)
     time_help = "seconds of sampling runs in turns, T-GATE beside what else there is, on random weights"
     timing.add_arguments(measurements.add_parser("time", parents=[common, host], help=time_help))
-    support_help = "the table of supported models, counted on full-size models, printed and put into the README"
+    support_help = "the table of supported models, counted on full-size models, printed and put into both READMEs"
     commands.add_parser("support", parents=[common], help=support_help)
     workflows_help = "make the workflows described in tools/tgate_dev/workflows, and write them into workflows/"
     commands.add_parser("workflows", parents=[common], help=workflows_help)
@@ -79,6 +80,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     screenshots = commands.add_parser("screenshots", parents=[common], help=screenshots_help)
     images = environment.PACK / "docs" / "images"
     screenshots.add_argument("--out", type=Path, metavar="DIR", default=images, help="where the pictures go")
+    texts_help = "the nodes' own texts into locales/en, and the pictures of the help pages"
+    commands.add_parser("texts", parents=[common], help=texts_help)
     options = parser.parse_args(own)
     if pytest_arguments and options.command != "test":
         parser.error("only the command 'test' takes arguments after --")
@@ -134,7 +137,9 @@ def _support(options: argparse.Namespace) -> int:
             print(line, end="", flush=True)
             lines.append(line)
     if process.returncode == 0:
-        readme.replace_section(environment.PACK / "README.md", "support", "".join(lines))
+        table = "".join(lines)
+        readme.replace_section(environment.PACK / "README.md", "support", table)
+        readme.replace_section(environment.PACK / "README.zh.md", "support", chinese_table(table))
     return process.returncode
 
 
@@ -160,10 +165,20 @@ def _screenshots(options: argparse.Namespace) -> int:
     return subprocess.run(command, env=variables, check=False).returncode
 
 
+def _texts(options: argparse.Namespace) -> int:
+    ready = environment.ensure(None, options.verbose)
+    command = [str(ready.python), "-m", f"{__package__}.texts"]
+    return subprocess.run(command, env=_variables(ready), check=False).returncode
+
+
 def _measuring(ready: environment.Environment, measurement: str) -> tuple[list[str], dict[str, str]]:
     """Command and environment of a measurement, which runs in ComfyUI's Python."""
-    variables = {**ready.variables(), "PYTHONPATH": str(environment.PACK / "tools"), "PYTHONIOENCODING": "utf-8"}
-    return [str(ready.python), "-m", f"{__package__}.bench", measurement], variables
+    return [str(ready.python), "-m", f"{__package__}.bench", measurement], _variables(ready)
+
+
+def _variables(ready: environment.Environment) -> dict[str, str]:
+    """For modules of this package in ComfyUI's Python."""
+    return {**ready.variables(), "PYTHONPATH": str(environment.PACK / "tools"), "PYTHONIOENCODING": "utf-8"}
 
 
 COMMANDS = {
@@ -174,6 +189,8 @@ COMMANDS = {
     "support": _support,
     "workflows": _workflows,
     "screenshots": _screenshots,
+    "texts": _texts,
+    "workflows": _workflows,
 }
 
 

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
-import importlib
 import os
 import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
+from .pack import load_pack_nodes
 from .timing.options import TimeOptions, add_arguments, from_namespace
 
-PACK = Path(__file__).absolute().parents[3]
 BAD_USE = 2
 
 
@@ -30,7 +27,7 @@ def main() -> int:
     if parsed.measurement == "time":
         return _time(from_namespace(parsed))
     _count_on_shapes()
-    nodes = _pack_nodes()
+    nodes = load_pack_nodes()
     return _macs(nodes) if parsed.measurement == "macs" else _support(nodes)
 
 
@@ -41,18 +38,6 @@ def _count_on_shapes() -> None:
     host_arguments.cpu = True
     # Shapes give a second thread nothing to do.
     torch.set_num_threads(1)
-
-
-def _pack_nodes() -> dict[str, Any]:
-    """The pack's node classes by id, loaded as ComfyUI loads them."""
-    # First, as in ComfyUI's main.py: its nodes.py puts a folder on the path that holds another module of this name.
-    importlib.import_module("utils.extra_config")
-    import nodes
-
-    before = set(nodes.NODE_CLASS_MAPPINGS)
-    if not asyncio.run(nodes.load_custom_node(str(PACK))):
-        raise RuntimeError("ComfyUI could not load the pack")
-    return {name: node for name, node in nodes.NODE_CLASS_MAPPINGS.items() if name not in before}
 
 
 def _macs(nodes: dict[str, Any]) -> int:
@@ -89,7 +74,7 @@ def _time(options: TimeOptions) -> int:
         return BAD_USE
     device = options.device or ("cuda" if has_gpu else "cpu")
     host_arguments.cpu = device == "cpu"
-    nodes = _pack_nodes()
+    nodes = load_pack_nodes()
     # Only now: the host looks at its arguments once, when its modules are first imported.
     from .timing.command import run
 

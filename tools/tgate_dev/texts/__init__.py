@@ -1,0 +1,1 @@
+"""Texts and pictures of the nodes that are made from the nodes themselves."""
