@@ -92,7 +92,7 @@ class TGATEConvergencePlot(io.ComfyNode):
             ],
             outputs=[
                 io.Image.Output(display_name="plot", tooltip="The measurement as a picture."),
-                io.Int.Output(display_name="gate", tooltip="Recommended gate step; connect it to gate (unit: step)."),
+                io.Float.Output(display_name="gate", tooltip="Recommended gate step; connect it to gate (unit: step)."),
                 io.String.Output(display_name="text", tooltip="The recommendation in words."),
                 ProbeType.Output(
                     display_name="probe",
@@ -115,7 +115,7 @@ class TGATEConvergencePlot(io.ComfyNode):
         text = recommendation(profile, tolerance)
         picture = as_image(draw_convergence(profile, tolerance, gate_step))
         # A copy: the next run of the measured model fills the original anew.
-        return io.NodeOutput(picture, gate_step, text, Probe(profile), ui={"text": (text,)})
+        return io.NodeOutput(picture, float(gate_step), text, Probe(profile), ui={"text": (text,)})
 
 
 def measured(probe: Probe) -> ConvergenceProfile:
