@@ -1,4 +1,4 @@
-"""The nodes' own texts, in the layout that ComfyUI's editor has for translations (`locales/<language>/nodeDefs.json`)."""
+"""The nodes' own texts, in the layout of the editor's translations (`locales/<language>/nodeDefs.json`)."""
 
 from __future__ import annotations
 
@@ -27,11 +27,17 @@ def write_texts(texts: Mapping[str, Any], file: Path) -> None:
     file.write_text(json.dumps(texts, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
 
+def inputs_of(info: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
+    """Names and specifications of those inputs of a node that the editor shows."""
+    for group in _SHOWN:
+        yield from info["input"].get(group, {}).items()
+
+
 def _texts_of_node(info: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "display_name": info["display_name"],
         "description": info["description"],
-        "inputs": {name: _input_text(name, specification) for name, specification in _inputs(info)},
+        "inputs": {name: _input_text(name, specification) for name, specification in inputs_of(info)},
         "outputs": {
             str(index): {"name": name, "tooltip": tooltip}
             for index, (name, tooltip) in enumerate(
@@ -39,11 +45,6 @@ def _texts_of_node(info: Mapping[str, Any]) -> dict[str, Any]:
             )
         },
     }
-
-
-def _inputs(info: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
-    for group in _SHOWN:
-        yield from info["input"].get(group, {}).items()
 
 
 def _input_text(name: str, specification: Any) -> dict[str, str]:
