@@ -190,7 +190,6 @@ COMMANDS = {
     "workflows": _workflows,
     "screenshots": _screenshots,
     "texts": _texts,
-    "workflows": _workflows,
 }
 
 

@@ -77,7 +77,7 @@ def node_width(node: Node) -> int:
 
 
 def node_height(node: Node, object_info: ObjectInfo) -> int:
-    """What the editor gives a new node of the kind with room for its strip, or the node's own height if that is more."""
+    """What the editor gives a new node of the kind, its strip included, or the node's own height if that is more."""
     info = object_info[node.kind]
     sockets = sum(not is_widget(specification) for specification in inputs_of(info).values())
     widgets = len(list(saved_widgets(info)))

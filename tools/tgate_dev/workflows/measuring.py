@@ -29,7 +29,7 @@ def probe() -> Workflow:
             "**tolerance** of the plot: how much attention may still change from a step to the next, in percent. "
             "Smaller: a later gate, closer to the plain picture.",
             "**gate** of TGATE Apply (Advanced): the same tolerance, as **gate_unit** is *measured*.",
-            "**TGATE Save Probe**: to use the measurement again, put **TGATE Load Probe** in the place of the upper row.",
+            "**TGATE Save Probe**: to use the measurement again, put **TGATE Load Probe** in place of the upper row.",
         ),
         "The upper sampler runs without TGATE while TGATE Probe measures; its picture is the same to the last bit. The "
         "lower one freezes each block's cross-attention where that block settled, and drops the second guidance pass "
