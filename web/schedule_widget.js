@@ -13,6 +13,8 @@ export const NODE_WIDTH = 310;
 
 const MARGIN = 8;
 const BAD_REQUEST = 400;
+/** What the heading says already. */
+const SAID_ABOVE = /^gate at step \d+ of \d+; /;
 
 /**
  * What the server sends when a run is over.
@@ -153,7 +155,8 @@ function planView(answer, sampling, node, texts) {
     cells: answer.steps,
     gateStep: answer.gate_step,
     title: answer.is_measured ? texts.measuredGate : undefined,
-    caption: remarks.join(" ") || texts.tallerIsMore,
+    // There is room for two.
+    caption: [...remarks, ...(remarks.length < 2 ? [texts.tallerIsMore] : [])].join(" "),
   };
 }
 
@@ -164,11 +167,12 @@ function planView(answer, sampling, node, texts) {
  */
 function runView(detail, texts) {
   const seconds = filled(texts.seconds, { seconds: detail.seconds.toFixed(1) });
+  const summary = detail.summary.replace(SAID_ABOVE, "");
   return {
     kind: detail.was_interrupted ? "interrupted" : "run",
     cells: detail.steps,
     gateStep: detail.gate_step,
-    caption: `${seconds}: ${detail.summary}`,
+    caption: `${seconds}: ${summary}`,
     details: [detail.summary, ...(detail.notes ?? [])].join("\n"),
   };
 }

@@ -23,7 +23,7 @@ export const STYLE = `
   overflow: hidden;
 }
 /* Drawn nodes have darker widgets than those made of HTML. */
-:host([on-canvas]) { --back: var(--comfy-input-bg, #222); }
+:host([on-canvas]) { --back: color-mix(in srgb, var(--comfy-input-bg, #222) 45%, var(--comfy-menu-bg, #222)); }
 * { box-sizing: border-box; }
 .panel {
   display: flex;

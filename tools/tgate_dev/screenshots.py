@@ -26,17 +26,25 @@ from .server import Server, ServerError
 
 # Names that a reader knows, in place of the small model that there is.
 CHECKPOINT = "sd_xl_base_1.0.safetensors"
-APPLY, ADVANCED, SAMPLER = "TGATEApply", "TGATEApplyAdvanced", "KSampler"
-PLACES: Places = {"loader": (0, 0), "gate": (400, 0), "sampler": (790, 0)}
-# What a run needs besides stands out of the picture.
-ASIDE: Places = {name: (0, 1000 + 300 * row) for row, name in enumerate(("positive", "negative", "latent"))}
+APPLY, ADVANCED = "TGATEApply", "TGATEApplyAdvanced"
+PLACES: Places = {
+    "loader": (0, 0),
+    "positive": (0, 180),
+    "negative": (0, 440),
+    "gate": (460, 0),
+    "latent": (460, 290),
+    "sampler": (840, 0),
+    # Out of the picture.
+    "decoder": (1400, 0),
+    "preview": (1400, 200),
+}
 MARGIN = 24
 TITLE = 30
 DENSITY = 2
 RUN_SECONDS = 240.0
-# A bit of a graph, from the first node's left to the last one's right, whatever is tallest.
-BOUNDS = """(kinds) => {
-  const boxes = window.app.rootGraph.nodes.filter((node) => kinds.includes(node.type));
+# How far the nodes in the picture reach.
+BOUNDS = """(left) => {
+  const boxes = window.app.rootGraph.nodes.filter((node) => node.pos[0] < left);
   const right = Math.max(...boxes.map((node) => node.pos[0] + node.size[0]));
   const bottom = Math.max(...boxes.map((node) => node.pos[1] + node.size[1]));
   return [right, bottom];
@@ -88,10 +96,12 @@ def take(picture: Picture, editor: Editor, checkpoint: str, out: Path) -> Path:
     # The editor loads its graph anew when its language changes.
     editor.page.wait_for_timeout(1500)
     nodes, links = _run_graph(checkpoint) if picture.is_run else _plan_graph(picture.kind, checkpoint)
-    build(editor, nodes, links, {**PLACES, **ASIDE})
+    build(editor, nodes, links, PLACES)
     if picture.is_run:
         editor.page.get_by_test_id("queue-button").click()
         editor.wait_for_strip(picture.kind, "Last run", RUN_SECONDS)
+        # Until then it is told how far the run is, above the graph.
+        editor.page.get_by_text("0 active").wait_for(timeout=1000 * RUN_SECONDS)
     else:
         editor.page.evaluate(SHOW_NAME, [CHECKPOINT])
     editor.page.wait_for_timeout(1500)
@@ -110,11 +120,12 @@ def _run_graph(checkpoint: str) -> tuple[Nodes, Links]:
 
 
 def _photographed(editor: Editor, picture: Picture, out: Path) -> Path:
-    left = top = 140.0
+    # Clear of what the editor has along its edges.
+    left, top = 140.0, 200.0
     editor.page.evaluate(f"() => {{ window.app.canvas.ds.scale = 1; window.app.canvas.ds.offset = [{left}, {top}]; }}")
     editor.page.mouse.move(5, 5)
     editor.settle()
-    right, bottom = editor.page.evaluate(BOUNDS, ["CheckpointLoaderSimple", picture.kind, SAMPLER])
+    right, bottom = editor.page.evaluate(BOUNDS, PLACES["decoder"][0])
     origin = editor.page.evaluate("() => window.app.canvas.canvas.getBoundingClientRect().toJSON()")
     clip = {
         "x": origin["left"] + left - MARGIN,
