@@ -17,6 +17,8 @@ from .server_graph import (
     saved_widgets,
 )
 
+# Of an input that takes whatever there is.
+ANY_TYPE = "*"
 WIDGET_PYTHON_TYPES: dict[str, set[type]] = {"INT": {int}, "FLOAT": {int, float}, "STRING": {str}, "BOOLEAN": {bool}}
 
 
@@ -68,7 +70,7 @@ def _link_problems(link: list[Any], nodes: Mapping[int, Any], object_info: Objec
         return
     name = slots[target_slot]["name"]
     specification = inputs_of(object_info[target["type"]]).get(name)
-    if specification is None or input_type(specification) != kind:
+    if specification is None or input_type(specification) not in (kind, ANY_TYPE):
         yield f"{target['type']} has no input {name} of type {kind}"
 
 
