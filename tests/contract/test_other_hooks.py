@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from itertools import pairwise
 
 import foreign_nodes
@@ -147,3 +148,10 @@ def test_slg_simple_without_layers_to_skip_is_computed_by_branch(model, gated, o
         result = tiny.sample(patched, steps=4)
     assert torch.isfinite(result).all()
     assert [call.branches for call in record.calls] == [[0], [1]] * 4
+
+
+def test_options_that_another_node_copied_in_depth_still_gate(gated):
+    patched = gated(tiny.sd15(), sp_interval=2)
+    copied = patched.clone()
+    copied.model_options = copy.deepcopy(patched.model_options)
+    assert torch.equal(tiny.sample(copied), tiny.sample(patched))

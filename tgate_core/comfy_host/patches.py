@@ -8,7 +8,6 @@ chain: in a network call that it gates, its own patches stand first and last, an
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor
@@ -40,11 +39,29 @@ def _leave(slot: Slot, n: Tensor, extra_options: Options) -> Tensor:
     return n if call is None else call.leave(slot, n)
 
 
-# The patches by the host's names for them; each is one object, by which it is known again.
-enter_attn1: Patch = partial(_enter, "attn1")
-enter_attn2: Patch = partial(_enter, "attn2")
-leave_attn1: Patch = partial(_leave, "attn1")
-leave_attn2: Patch = partial(_leave, "attn2")
+# The patches, by the host's names for them. Functions, as they are known again by identity: other nodes copy options,
+# and copying leaves a function what it is.
+
+
+def enter_attn1(n: Tensor, context: Tensor, value: Tensor, extra_options: Options) -> AttentionInputs:
+    """attn1_patch, see `_enter`."""
+    return _enter("attn1", n, context, value, extra_options)
+
+
+def enter_attn2(n: Tensor, context: Tensor, value: Tensor, extra_options: Options) -> AttentionInputs:
+    """attn2_patch, see `_enter`."""
+    return _enter("attn2", n, context, value, extra_options)
+
+
+def leave_attn1(n: Tensor, extra_options: Options) -> Tensor:
+    """attn1_output_patch, see `_leave`."""
+    return _leave("attn1", n, extra_options)
+
+
+def leave_attn2(n: Tensor, extra_options: Options) -> Tensor:
+    """attn2_output_patch, see `_leave`."""
+    return _leave("attn2", n, extra_options)
+
 
 _ENTER: dict[Slot, Patch] = {"attn1": enter_attn1, "attn2": enter_attn2}
 _LEAVE: dict[Slot, Patch] = {"attn1": leave_attn1, "attn2": leave_attn2}
