@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import tiny
 import torch
 from families import FAMILIES
 from host_nodes import host_node
 from record import recording
+from torch._dynamo.utils import counters
 
 # One attention block in the middle: tracing takes seconds a block.
 ONE_BLOCK = {
@@ -82,3 +85,24 @@ def test_compiled_networks_without_attention_patches(gated, name, order):
     compiled = family.sample(COMPILED(model))  # T-GATE bypassed, in the same process
     torch._dynamo.reset()
     assert torch.equal(family.sample(beside(gated, model, order, gate=100.0)), compiled)
+
+
+def compiled_by_step(model, steps):
+    """How many functions torch has looked at for compiling in each step of a run."""
+    torch._dynamo.reset()
+    counters.clear()
+    marks = [0]
+    tiny.sample(model, steps=steps, callback=lambda *_: marks.append(counters["frames"]["total"]))
+    return [later - earlier for earlier, later in pairwise(marks)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("order", ["ours first", "ours last"])
+def test_nothing_is_compiled_after_the_first_step(model, gated, order):
+    """Not at the gate, not where captures are made or handed out, not in the full steps at the end; and off is off."""
+    settings = {"gate": 3.0, "guidance": "uncond", "fi_interval": 2, "protect_last": 2}
+    first, *later = compiled_by_step(beside(gated, model, order, **settings), steps=7)
+    assert first > 0
+    assert later == [0] * 6
+    off, plain = (compiled_by_step(m, steps=3) for m in (beside(gated, model, order, gate=100.0), COMPILED(model)))
+    assert off == plain

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 import pytest
 import tiny
 import torch
-from comfy.patcher_extension import PatcherInjection
+from comfy.patcher_extension import PatcherInjection, WrappersMP
 from families import FAMILIES
 from operations import left_on
 from overhead import calls_of_ours, held_bytes, operations_by_step, operations_of
@@ -86,23 +86,32 @@ def test_deep_cache_that_is_off_for_a_run_costs_nothing(model, deep):
     assert calls_of_ours(tiny.sample, patched) == Counter()
 
 
-@pytest.mark.parametrize("ending", ["finished", "failed"])
+@pytest.mark.parametrize("ending", ["finished", "failed in a step", "failed once loaded"])
 def test_the_next_run_is_gated_again(model, gated, ending):
     """Stand-ins that were taken off for a run that is over before the gate are back after it, whatever became of it."""
     patched = gated(model, gate=float(GATE))
     with recording(model, patched) as expected:
         tiny.sample(patched)
-    left: list[list[str]] = []
+    stand_ins, left = left_on(patched), []
 
     def end_step(step, *_):
         left.append(left_on(patched))
-        if ending == "failed" and step == 1:
+        if ending == "failed in a step" and step == 1:
             raise RuntimeError("on purpose")
 
-    with pytest.raises(RuntimeError, match="on purpose") if ending == "failed" else nullcontext():
-        tiny.sample(patched, steps=GATE, callback=end_step)
+    def end_loading(executor, *args, **kwargs):
+        executor(*args, **kwargs)
+        left.append(left_on(patched))
+        raise RuntimeError("on purpose")
+
+    failing = patched.clone()
+    if ending == "failed once loaded":
+        failing.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, "failing", end_loading)
+    with nullcontext() if ending == "finished" else pytest.raises(RuntimeError, match="on purpose"):
+        tiny.sample(failing, steps=GATE, callback=end_step)
     assert left
     assert not any(left)
+    assert left_on(patched) == stand_ins  # where the host takes them to be
     with recording(model, patched) as record:
         tiny.sample(patched)
     assert record.calls == expected.calls
