@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from editor_graphs import build
 
 from tgate_dev.browser_editor import Editor
+from tgate_dev.browser_graphs import build
 
 REPO = Path(__file__).resolve().parents[2]
 DOCS = REPO / "web" / "docs"
