@@ -15,7 +15,7 @@ export const STYLE = `
   --muted: color-mix(in srgb, var(--text) 72%, var(--back));
   --back: var(--component-node-widget-background, var(--comfy-input-bg, #222));
   --planning: color-mix(in srgb, #2f8fe0 82%, var(--text));
-  --fidelity: color-mix(in srgb, #e08a00 84%, var(--text));
+  --fidelity: color-mix(in srgb, #d07a00 78%, var(--text));
   --protected: color-mix(in srgb, var(--text) 62%, var(--back));
   display: block;
   box-sizing: border-box;

@@ -61,4 +61,5 @@ def test_workflow_opens_whole_and_stays_as_it_is(workflow: Path, editor: Editor)
     for kind in kinds:
         strip = editor.wait_for_strip(kind, "Plan gate")
         assert len(strip.bars) >= 4
-        assert 0 < strip.gate < len(strip.bars)
+        # Where a probe sets the gate, a run alone can tell.
+        assert strip.gate == -1 if "probe" in strip.title else 0 < strip.gate < len(strip.bars)
