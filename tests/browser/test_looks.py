@@ -99,7 +99,7 @@ def test_wheel_over_the_strip_zooms(editor: Editor, is_html: bool) -> None:
     before = editor.page.evaluate("() => window.app.canvas.ds.scale")
     editor.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 20)
     editor.page.mouse.wheel(0, -200)
-    editor.page.wait_for_function(f"() => window.app.canvas.ds.scale > {before}", timeout=5000)
+    editor.page.wait_for_function(f"() => window.app.canvas.ds.scale > {before}")
 
 
 def test_strip_stays_with_its_node_when_nodes_change_kind(editor: Editor) -> None:

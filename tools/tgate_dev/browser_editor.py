@@ -6,7 +6,8 @@ Runs in the environment's python, which has Playwright.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,8 +36,10 @@ HOST_COMPLAINTS = (
     "vendor-reka-ui",  # its node library, when the list of matches goes away
 )
 READY = "() => window.app?.extensionManager?.workflow?.activeWorkflow && window.app.canvas?.graph"
-START_MS = 90_000
-ANSWER_MS = 30_000
+# Generous: the editor is a large page, and machines that run tests are often busy with others.
+START_MS = 300_000
+ANSWER_MS = 60_000
+POLL_MS = 100
 # The strip as it stands: its parts' texts, and of each bar its classes, description and height in percent.
 READ_STRIP = """(node) => {
   const root = node.widgets.find((widget) => widget.name === 'tgate_schedule')?.element.shadowRoot;
@@ -95,12 +98,13 @@ class Editor:
         """
         self.page, self._address = page, address
         self.complaints: list[str] = []
+        page.set_default_timeout(ANSWER_MS)
         page.on("console", self._hear)
         page.on("pageerror", lambda error: self.complaints.append(f"uncaught: {error}"))
 
     def open(self) -> Editor:
         """Open the editor, or open it anew."""
-        self.page.goto(self._address)
+        self.page.goto(self._address, timeout=START_MS)
         self.page.wait_for_function(READY, timeout=START_MS)
         return self
 
@@ -140,16 +144,21 @@ class Editor:
         """The strip under the first node of a type."""
         return Strip(**self.on_node(kind, READ_STRIP))
 
-    def wait_for_strip(self, kind: str, title: str, seconds: float = 15.0) -> Strip:
-        """The strip once its heading holds `title`; playwright's TimeoutError if that does not come."""
-        # There may be no such node for a moment: the editor loads a graph anew when its language changes.
-        holds = f"""([kind, wanted]) => {{
-          const node = window.app.rootGraph.nodes.find((node) => node.type === kind);
-          const strip = node && ({READ_STRIP})(node);
-          return strip && `${{strip.tag}} ${{strip.title}}`.includes(wanted);
-        }}"""
-        self.page.wait_for_function(holds, arg=[kind, title], timeout=1000 * seconds)
-        return self.read_strip(kind)
+    def wait_for_strip(self, kind: str, title: str, seconds: float = ANSWER_MS / 1000) -> Strip:
+        """The strip under the first node of a type, once its tag and heading hold `title`; else `AssertionError`."""
+        return self.wait_until(kind, lambda strip: title in f"{strip.tag} {strip.title}", seconds)
+
+    def wait_until(self, kind: str, holds: Callable[[Strip], bool], seconds: float = ANSWER_MS / 1000) -> Strip:
+        """The strip under the first node of a type, once something holds of it; else `AssertionError`."""
+        end, strip = time.monotonic() + seconds, None
+        while time.monotonic() < end:
+            # There may be no such node for a moment: the editor loads a graph anew when its language changes.
+            read = self.on_node(kind, f"(node) => node ? ({READ_STRIP})(node) : null")
+            strip = None if read is None else Strip(**read)
+            if strip is not None and holds(strip):
+                return strip
+            self.page.wait_for_timeout(POLL_MS)
+        raise AssertionError(f"the strip of {kind} did not come to it in {seconds:.0f} s: {strip}")
 
     def look_at(self, kind: str, scale: float = 1.0, left: float = 200.0, top: float = 160.0) -> tuple[float, float]:
         """Move the first node of a type to a place on the page, in pixels; returns its width and height there."""
