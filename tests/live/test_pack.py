@@ -17,13 +17,20 @@ NODES = {
     "TGATEApply": "TGATE Apply",
     "TGATEApplyAdvanced": "TGATE Apply (Advanced)",
     "TGATEDeepCache": "TGATE DeepCache",
+    "TGATEReport": "TGATE Report",
+    "TGATEProbe": "TGATE Probe",
+    "TGATEConvergencePlot": "TGATE Convergence Plot",
+    "TGATESaveProbe": "TGATE Save Probe",
+    "TGATELoadProbe": "TGATE Load Probe",
 }
+# Those that change how a model samples.
+PATCHES = ("TGATEApply", "TGATEApplyAdvanced", "TGATEDeepCache")
 PRESETS = ["balanced", "gentle", "fast", "as published"]
 
 # Name, type, default, and either the range or the choices, in the order of the node.
 ADVANCED = [
     ("gate", "FLOAT", 10.0, (0.0, 10000.0)),
-    ("gate_unit", "COMBO", "step", ["step", "fraction of steps", "percent of schedule"]),
+    ("gate_unit", "COMBO", "step", ["step", "fraction of steps", "percent of schedule", "measured"]),
     ("sp_interval", "INT", 5, (1, 10000)),
     ("fi_interval", "INT", 1, (1, 10000)),
     ("warm_up", "INT", 2, (0, 10000)),
@@ -41,6 +48,7 @@ DEEP_CACHE = [
     ("end", "FLOAT", 1.0, (0.0, 1.0)),
 ]
 INPUTS = {"TGATEApplyAdvanced": ADVANCED, "TGATEDeepCache": DEEP_CACHE}
+OPTIONAL = {"TGATEApplyAdvanced": {"probe": "TGATE_PROBE"}, "TGATEDeepCache": {}}
 
 pytestmark = pytest.mark.slow
 
@@ -61,13 +69,17 @@ def test_pack_loads_without_a_complaint(server: Server) -> None:
 
 
 @pytest.mark.parametrize("node", NODES)
+def test_node_is_in_its_category_and_says_what_it_is_for(object_info: dict[str, Any], node: str) -> None:
+    assert object_info[node]["category"] == "model/TGATE"
+    assert object_info[node]["description"]
+
+
+@pytest.mark.parametrize("node", PATCHES)
 def test_node_takes_and_gives_a_model(object_info: dict[str, Any], node: str) -> None:
     info = object_info[node]
-    assert info["category"] == "model/TGATE"
     assert info["input_order"]["required"][0] == "model"
     assert input_type(info["input"]["required"]["model"]) == "MODEL"
     assert info["output"] == ["MODEL"]
-    assert info["description"]
 
 
 @pytest.mark.parametrize("node", NODES)
@@ -87,7 +99,9 @@ def test_apply_has_one_preset(object_info: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("node", INPUTS)
 def test_node_has_its_inputs_in_order(object_info: dict[str, Any], node: str) -> None:
-    assert list(inputs_of(object_info[node])) == ["model", *(row[0] for row in INPUTS[node])]
+    info = object_info[node]
+    assert list(info["input"]["required"]) == ["model", *(row[0] for row in INPUTS[node])]
+    assert {key: input_type(one) for key, one in info["input"].get("optional", {}).items()} == OPTIONAL[node]
 
 
 @pytest.mark.parametrize(
