@@ -25,8 +25,10 @@ from tgate_dev.server_client import run_prompt
 from tgate_dev.server_graph import Prompt, to_prompt
 
 REPO = Path(__file__).resolve().parents[2]
-SMALL = {"width": 128, "height": 128, "megapixels": 0.016}
-# An area of the regional workflow, at the size of its small picture.
+SIDE = 64
+# The host scales to no less than 0.01, and this is a round size.
+MEGAPIXELS = (2 * SIDE) ** 2 / 2**20
+# No area can be smaller than this, so the picture with two of them is larger than the others.
 AREA = {"width": 64, "height": 128, "x": 64}
 OLDEST_FOR_DEEP_CACHE = (0, 20)
 
@@ -45,15 +47,15 @@ class Recipe:
 
     name: str
     runs: tuple[str, ...]
-    pictures: tuple[tuple[int, int], ...] = ((128, 128),)
+    pictures: tuple[tuple[int, int], ...] = ((SIDE, SIDE),)
 
 
 RECIPES = [
-    Recipe("compare", ("gate at step 5 of 25",), ((128, 128), (128, 128))),
-    Recipe("img2img", ("gate at step 5 of 20",), ((128, 128),)),
-    Recipe("hires", ("gate at step 8 of 20", "gate at step 0 of 20"), ((192, 192),)),
+    Recipe("compare", ("gate at step 5 of 25",), ((SIDE, SIDE), (SIDE, SIDE))),
+    Recipe("img2img", ("gate at step 5 of 20",), ((2 * SIDE, 2 * SIDE),)),
+    Recipe("hires", ("gate at step 8 of 20", "gate at step 0 of 20"), ((SIDE * 3 // 2, SIDE * 3 // 2),)),
     Recipe("controlnet", ("gate at step 5 of 25",)),
-    Recipe("regional", ("gate at step 5 of 25",)),
+    Recipe("regional", ("gate at step 5 of 25",), ((2 * SIDE, 2 * SIDE),)),
     Recipe("deepcache_sdxl", ("gate at step 13 of 25",)),
 ]
 
@@ -77,8 +79,11 @@ def with_models(server: Server) -> Iterator[Server]:
 def small_prompt(graph: dict[str, Any], object_info: dict[str, Any]) -> Prompt:
     """The workflow as it is, with small pictures."""
     prompt = to_prompt(graph, object_info)
+    has_areas = any(node["class_type"] == "ConditioningSetArea" for node in prompt.values())
+    side = 2 * SIDE if has_areas else SIDE
     for node in prompt.values():
-        sizes = AREA if node["class_type"] == "ConditioningSetArea" else SMALL
+        is_area = node["class_type"] == "ConditioningSetArea"
+        sizes = AREA if is_area else {"width": side, "height": side, "megapixels": MEGAPIXELS}
         for name in sizes.keys() & node["inputs"].keys():
             node["inputs"][name] = min(sizes[name], node["inputs"][name])
     return prompt
@@ -105,7 +110,7 @@ def test_the_measuring_workflow_runs_as_it_is(with_models: Server, object_info: 
     graph = json.loads((REPO / "workflows" / "probe.json").read_text(encoding="utf-8"))
     before = len(with_models.log.read_text(encoding="utf-8", errors="replace"))
     run = run_prompt(with_models, small_prompt(graph, object_info), lambda node, share: None)
-    assert Image.open(next(path for path in run.pictures if path.parent.name == "TGATE")).size == (128, 128)
+    assert Image.open(next(path for path in run.pictures if path.parent.name == "TGATE")).size == (SIDE, SIDE)
     (measurement,) = (with_models.output / "tgate").glob("*.probe.safetensors")
     log = with_models.log.read_text(encoding="utf-8", errors="replace")[before:]
     gate_step = int(re.findall(r"gate at step (\d+) of 25", log)[0])
