@@ -35,12 +35,18 @@ def gated_run(seconds: float = 6.0, gated_seconds: float = 1.0) -> RunRecord:
     steps = [8.0, 2.0, 3.0, gated_seconds, gated_seconds]
     reused = [[], [], [], ["attn2"], ["attn2"]]
     return RunRecord(
-        seconds, steps, [2.0, 2.0, 2.0, 1.0, 1.0], reused, processor_seconds=seconds, cache_bytes=3 * 2**20
+        seconds,
+        steps,
+        [2.0, 2.0, 2.0, 1.0, 1.0],
+        reused,
+        processor_seconds=seconds,
+        step_processor_seconds=[2 * step for step in steps],
+        cache_bytes=3 * 2**20,
     )
 
 
 def oracle_run(step: float) -> RunRecord:
-    return RunRecord(5.0, [7.0, step, step], [1.0] * 3)
+    return RunRecord(5.0, [7.0, step, step], [1.0] * 3, step_processor_seconds=[9.0, 4 * step, 4 * step])
 
 
 def as_it_is(model: object) -> object:
@@ -114,6 +120,7 @@ class TestFigures:
         found = figures(row, make_results(row))
         assert found.gated_step == Spread(2.0, 1.0, 3.0)
         assert found.to_oracle == Spread(1.25, 1.0, 1.5)
+        assert found.processor_to_oracle == Spread(0.625, 0.5, 0.75)
 
     def test_a_row_that_was_given_up_keeps_its_rounds(self) -> None:
         row = Row("peer", as_it_is, is_foreign=True, failure="given up", runs=[plain_run(5.0)])
@@ -151,7 +158,7 @@ class TestReport:
         row.oracle_runs = [oracle_run(1.0), oracle_run(1.0), oracle_run(0.8)]
         title, _, heading, plain, gated, *_ = text_table(make_results(row)).splitlines()
         assert title == "sd15, 256 × 256 pixels, 5 steps, fp32, CPU, 2 threads"
-        assert plain.split() == ["plain", "20.00", "(10.00–40.00)", "1.000", "1.000", "-", "-", "-", "10", "-", "-"]
+        assert plain.split() == ["plain", "20.00", "(10.00–40.00)", "1.000", "1.000", *["-"] * 4, "10", "-", "-"]
         ratios = [
             "0.600",
             "(0.500–0.700)",
@@ -160,6 +167,8 @@ class TestReport:
             "1.0000",
             "1.000",
             "(1.000–1.250)",
+            "0.500",
+            "(0.500–0.625)",
             "1.250",
             "8",
             "3.0",

@@ -15,6 +15,7 @@ class StepClock:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._marks: list[Any] = []
+        self._processor_marks: list[float] = []
 
     def mark(self) -> None:
         """Now, in the order of the device's own work."""
@@ -25,12 +26,19 @@ class StepClock:
             self._marks.append(event)
         else:
             self._marks.append(time.perf_counter())
+            self._processor_marks.append(time.process_time())
 
     def seconds(self) -> list[float]:
         """Between each mark and the next; the device has to be done."""
         if self._device.type == "cuda":
             return [float(earlier.elapsed_time(later)) / 1000.0 for earlier, later in pairwise(self._marks)]
         return [later - earlier for earlier, later in pairwise(self._marks)]
+
+    def processor_seconds(self) -> list[float] | None:
+        """The same of the processor's seconds, of all threads; None on a graphics card."""
+        if self._device.type == "cuda":
+            return None
+        return [later - earlier for earlier, later in pairwise(self._processor_marks)]
 
 
 def wait_for(device: torch.device) -> None:

@@ -34,6 +34,7 @@ class Figures:
         processor_ratio: the same of the processor's seconds.
         gated_step: seconds of a gated step.
         to_oracle: of a gated step to the oracle's.
+        processor_to_oracle: the same of the processor's seconds.
         full_steps: of the steps that save nothing to the same steps of the plain run.
         branches: evaluations of the network, one a guidance branch.
         cache_bytes: most bytes of captures.
@@ -45,6 +46,7 @@ class Figures:
     processor_ratio: Spread | None
     gated_step: Spread | None
     to_oracle: Spread | None
+    processor_to_oracle: Spread | None
     full_steps: Spread | None
     branches: Spread | None
     cache_bytes: int | None
@@ -68,6 +70,9 @@ def figures(row: Row, results: Results) -> Figures:
         to_oracle=Spread.of(
             _to_oracle(run, ideal, oracle) for run, ideal in zip(row.runs, row.oracle_runs, strict=False)
         ),
+        processor_to_oracle=Spread.of(
+            _processor_to_oracle(run, ideal, oracle) for run, ideal in zip(row.runs, row.oracle_runs, strict=False)
+        ),
         full_steps=Spread.of(
             full_steps(run, base) for run, base in zip(row.runs, plain, strict=False) if oracle is not None
         ),
@@ -79,8 +84,7 @@ def figures(row: Row, results: Results) -> Figures:
 
 def gated_step(run: RunRecord, oracle: Oracle | None) -> float | None:
     """Median seconds of the steps that do what the oracle does; None where there are none."""
-    steps = run.steps_like(oracle) if oracle is not None else []
-    return median(run.step_seconds[step] for step in steps) if steps else None
+    return _median_gated(run.step_seconds, run, oracle)
 
 
 def full_steps(run: RunRecord, plain: RunRecord) -> float | None:
@@ -104,6 +108,18 @@ def _to_oracle(run: RunRecord, ideal: RunRecord, oracle: Oracle | None) -> float
     ours = gated_step(run, oracle)
     # Its first step holds more than a step.
     return None if ours is None else ours / median(ideal.step_seconds[1:])
+
+
+def _processor_to_oracle(run: RunRecord, ideal: RunRecord, oracle: Oracle | None) -> float | None:
+    if run.step_processor_seconds is None or ideal.step_processor_seconds is None:
+        return None
+    ours = _median_gated(run.step_processor_seconds, run, oracle)
+    return None if ours is None else ours / median(ideal.step_processor_seconds[1:])
+
+
+def _median_gated(seconds: Sequence[float], run: RunRecord, oracle: Oracle | None) -> float | None:
+    steps = run.steps_like(oracle) if oracle is not None else []
+    return median(seconds[step] for step in steps) if steps else None
 
 
 def _sum(seconds: Sequence[float], steps: Sequence[int]) -> float:

@@ -38,6 +38,7 @@ class RunRecord:
         branches: guidance branches that the network ran in each step.
         reused: in each step, the kinds of attention that T-GATE's schedule reuses; None without T-GATE.
         processor_seconds: of all threads; None on a graphics card. Other programs on the machine hardly change it.
+        step_processor_seconds: the same of each step.
         cache_bytes: most bytes of captures held at once; None without T-GATE.
         peak_bytes: most memory allocated on a graphics card; None on the CPU.
         is_finite: whether the result has neither infinities nor NaN.
@@ -49,6 +50,7 @@ class RunRecord:
     branches: list[float]
     reused: list[list[str]] | None = None
     processor_seconds: float | None = None
+    step_processor_seconds: list[float] | None = None
     cache_bytes: int | None = None
     peak_bytes: int | None = None
     is_finite: bool = True

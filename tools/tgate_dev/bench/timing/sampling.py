@@ -102,6 +102,7 @@ def timed_run(patcher: ModelPatcher, task: Task, steps: int, cfg: float | None =
         record.peak_bytes = torch.cuda.max_memory_allocated(task.device)
     else:
         record.processor_seconds = processor_seconds
+        record.step_processor_seconds = watcher.clock.processor_seconds()
     return record
 
 
