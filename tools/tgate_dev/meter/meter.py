@@ -54,6 +54,11 @@ class Recorder:
         self.statistics: Any = None
 
 
+def totals(statistics: Any) -> dict[str, Any]:
+    """Of T-GATE's statistics the numbers and notes of the whole run; they also hold tables of its steps and calls."""
+    return {name: value for name, value in vars(statistics).items() if isinstance(value, (int, list))}
+
+
 def attach(model: ModelPatcher, result_file: str) -> ModelPatcher:
     """A clone of `model`, each sampling run of which writes its measurement to `result_file` as JSON."""
 
@@ -64,7 +69,7 @@ def attach(model: ModelPatcher, result_file: str) -> ModelPatcher:
         with _counting(recorder.measurement, guider.model_patcher.model.diffusion_model):
             result = executor(*args, **kwargs)
         if recorder.statistics is not None:
-            recorder.measurement.tgate = dataclasses.asdict(recorder.statistics)
+            recorder.measurement.tgate = totals(recorder.statistics)
         Path(result_file).write_text(json.dumps(dataclasses.asdict(recorder.measurement)), encoding="utf-8")
         return result
 
