@@ -83,7 +83,8 @@ def test_undo_brings_the_schedule_back(editor: Editor) -> None:
     click_arrow(editor, "TGATEApplyAdvanced", "protect_last")
     editor.wait_until("TGATEApplyAdvanced", lambda strip: "protected" in strip.bars[-1]["looks"])
     editor.page.keyboard.press("Control+z")
-    editor.wait_until("TGATEApplyAdvanced", lambda strip: strip.bars[-1]["looks"] == ["fidelity"])
+    # The node is made anew: for a moment there is no bar.
+    editor.wait_until("TGATEApplyAdvanced", lambda strip: [bar["looks"] for bar in strip.bars[-1:]] == [["fidelity"]])
 
 
 @pytest.mark.parametrize(
