@@ -81,7 +81,7 @@ def test_undo_brings_the_schedule_back(editor: Editor) -> None:
     editor.wait_for_strip("TGATEApplyAdvanced", "of 20 steps")
     editor.page.keyboard.press("Escape")
     click_arrow(editor, "TGATEApplyAdvanced", "protect_last")
-    editor.wait_until("TGATEApplyAdvanced", lambda strip: "protected" in strip.bars[-1]["looks"])
+    editor.wait_until("TGATEApplyAdvanced", lambda strip: any("protected" in bar["looks"] for bar in strip.bars[-1:]))
     editor.page.keyboard.press("Control+z")
     # The node is made anew: for a moment there is no bar.
     editor.wait_until("TGATEApplyAdvanced", lambda strip: [bar["looks"] for bar in strip.bars[-1:]] == [["fidelity"]])
