@@ -7,6 +7,7 @@ from itertools import pairwise
 import pytest
 import tiny
 import torch
+from comfy.ldm.modules.attention import attention_pytorch
 from families import FAMILIES
 from host_nodes import host_node
 from record import recording
@@ -96,12 +97,18 @@ def compiled_by_step(model, steps):
     return [later - earlier for earlier, later in pairwise(marks)]
 
 
+def torch_attention(_func, *args, **kwargs):
+    """The host's usual one on the CPU asks for free memory, and is compiled again when the answer changes."""
+    return attention_pytorch(*args, **kwargs)
+
+
 @pytest.mark.slow
-@pytest.mark.xfail(reason="passes alone; failed once behind all other tests in one process: cause not known yet")
 @pytest.mark.parametrize("order", ["ours first", "ours last"])
 def test_nothing_is_compiled_after_the_first_step(model, gated, order):
     """Not at the gate, not where captures are made or handed out, not in the full steps at the end; and off is off."""
     settings = {"gate": 3.0, "guidance": "uncond", "fi_interval": 2, "protect_last": 2}
+    model = model.clone()
+    model.model_options["transformer_options"]["optimized_attention_override"] = torch_attention
     first, *later = compiled_by_step(beside(gated, model, order, **settings), steps=7)
     assert first > 0
     assert later == [0] * 6
