@@ -188,4 +188,6 @@ def test_end_to_end(tmp_path: Path) -> None:
     found = json.loads((tmp_path / "time-tiny-64-cpu-fp32.json").read_text(encoding="utf-8"))
     assert all(len(row["runs"]) == (row["failure"] is None) for row in found["rows"])
     assert {"torch", "comfyui", "python", "device_name"} <= found["settings"].keys()
+    assert all((row["figures"]["peak_bytes"] or 0) > 0 for row in found["rows"] if row["failure"] is None)
+    assert "| TGATE Apply, balanced |" in (tmp_path / "time-tiny-64-cpu-fp32.md").read_text(encoding="utf-8")
     assert (tmp_path / "time-tiny-64-cpu-fp32.png").read_bytes().startswith(b"\x89PNG")

@@ -23,6 +23,14 @@ from hypothesis import strategies as st
 HUGE = 1e15
 # Random weights amplify rounding over the steps; a wrong capture shows as 1e-2 and more.
 ROUNDING = 2e-3
+MEASURED = "measured"
+_SHARES = (0.0, 0.25, 0.5, 0.75)
+GATES = {
+    "step": (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0),
+    "fraction of steps": _SHARES,
+    "percent of schedule": _SHARES,
+    MEASURED: (1.0, 10.0, 50.0, 100.0),
+}
 WHOLE_KINDS = ("whole", "whole", "start_percent", "end_percent")
 PICTURE_KINDS = ("area", "mask")
 Node = Callable[[Any], Any]
@@ -97,9 +105,9 @@ def conds(draw: Any, seed: int, kinds: Sequence[str], tokens: Sequence[int]) -> 
 @st.composite
 def gate_settings(draw: Any) -> dict[str, Any]:
     """Settings of TGATE Apply (Advanced)."""
-    unit = draw(st.sampled_from(["step", "fraction of steps", "percent of schedule"]))
+    unit = draw(st.sampled_from(sorted(GATES)))
     return {
-        "gate": float(draw(st.integers(0, 6))) if unit == "step" else draw(st.sampled_from([0.0, 0.25, 0.5, 0.75])),
+        "gate": draw(st.sampled_from(GATES[unit])),
         "gate_unit": unit,
         "sp_interval": draw(st.integers(1, 4)),
         "fi_interval": draw(st.integers(1, 3)),
@@ -190,24 +198,35 @@ def check(
     """
     before = apply_all(nodes, model, graph.before)
     without = apply_all(nodes, before, graph.behind)
-    patched = apply_all(nodes, gated(before, **graph.settings), graph.behind)
-
     try:
         plain = sample(without, graph)
     except Exception:  # these nodes do not go together, T-GATE or not
         # What the error holds is not freed in order: the host then looks for that model at every load from here on.
         comfy.model_management.current_loaded_models.clear()
         hypothesis.reject()
+    settings = dict(graph.settings)
+    if settings["gate_unit"] == MEASURED:
+        settings["probe"] = probe_of(graph, before, plain, pack, nodes)
+    patched = apply_all(nodes, gated(before, **settings), graph.behind)
     result = sample(patched, graph)
     if torch.isfinite(plain).all():
         assert torch.isfinite(result).all(), "not finite"
     assert same(sample(patched, graph), result), "another result when sampled again"
     assert same(sample(without, graph), plain), "the model without T-GATE was affected"
-    off = apply_all(nodes, gated(before, **{**graph.settings, "gate": 100.0, "gate_unit": "step"}), graph.behind)
+    off = apply_all(nodes, gated(before, **{**settings, "gate": 100.0, "gate_unit": "step"}), graph.behind)
     assert same(sample(off, graph), plain), "a gate beyond the run changes the result"
     assert held_captures(pack) == 0, "captures left behind"
     if not depend_on_batch.intersection((graph.family.name, *graph.before, *graph.behind)):
         check_batching(model, {patched: result, without: plain}, graph)
+
+
+def probe_of(graph: Graph, before: Any, plain: torch.Tensor, pack: Any, nodes: Mapping[str, Node]) -> Any:
+    """A measurement of this very graph, which leaves the result as it is."""
+    watched, probe = pack.nodes["TGATEProbe"].execute(model=before).args
+    watched = apply_all(nodes, watched, graph.behind)
+    assert same(sample(watched, graph), plain), "the probe changes the result"
+    assert probe.profile is not None, "nothing was measured"
+    return probe
 
 
 def check_batching(model: Any, together: dict[Any, torch.Tensor], graph: Graph) -> None:

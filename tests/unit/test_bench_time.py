@@ -11,7 +11,7 @@ from tgate_dev.bench.timing import options
 from tgate_dev.bench.timing.figures import Spread, figures, full_steps, gated_step
 from tgate_dev.bench.timing.options import TimeOptions
 from tgate_dev.bench.timing.records import Oracle, Results, Row, RunRecord
-from tgate_dev.bench.timing.report import LEGEND, as_json, text_table
+from tgate_dev.bench.timing.report import LEGEND, as_json, markdown_table, text_table
 from tgate_dev.cli import parse
 
 ONE_BRANCH = Oracle(frozenset({"attn2"}), branches=1)
@@ -122,6 +122,12 @@ class TestFigures:
         assert found.to_oracle == Spread(1.25, 1.0, 1.5)
         assert found.processor_to_oracle == Spread(0.625, 0.5, 0.75)
 
+    def test_the_peak_is_of_the_runs_or_was_counted_beside_them(self) -> None:
+        runs = [gated_run(), gated_run()]
+        runs[0].peak_bytes, runs[1].peak_bytes = 3, 2
+        assert figures(Row("gated", as_it_is, runs=runs), make_results()).peak_bytes == 3
+        assert figures(Row("gated", as_it_is, runs=[gated_run()], peak_bytes=4), make_results()).peak_bytes == 4
+
     def test_a_row_that_was_given_up_keeps_its_rounds(self) -> None:
         row = Row("peer", as_it_is, is_foreign=True, failure="given up", runs=[plain_run(5.0)])
         found = figures(row, make_results(row))
@@ -176,6 +182,15 @@ class TestReport:
         ]
         assert gated.split() == ["gated", "10.00", "(6.00–28.00)", *ratios]
         assert len(heading) == len(plain) == len(gated)
+
+    def test_table_for_a_page(self) -> None:
+        row = Row("gated", as_it_is, ONE_BRANCH, runs=[gated_run(6.0), gated_run(10.0), gated_run(28.0)])
+        row.oracle_runs = [oracle_run(1.0), oracle_run(1.0), oracle_run(0.8)]
+        row.peak_bytes = 5 * 2**20
+        heading, _, plain, gated = markdown_table(make_results(row)).splitlines()
+        assert heading.startswith("| sd15, 256 × 256 pixels, 5 steps, fp32, CPU, 2 threads | s a run | × plain |")
+        assert plain == "| plain | 20.0 | 1.000 | - | - | - | - |"
+        assert gated == "| gated | 10.0 | 0.600 | 1.000 | 1.250 | 3.0 | 5.0 |"
 
     def test_what_is_said_below_it(self) -> None:
         noted, broken = gated_run(), gated_run()

@@ -19,7 +19,7 @@ from .models import DTYPES, SEED, build_random, random_conditioning, random_nois
 from .options import TimeOptions
 from .peers import peer_rows
 from .records import Results
-from .report import as_json, text_table
+from .report import as_json, markdown_table, text_table
 from .rounds import Measurement
 from .rows import OwnNodes, make_rows
 from .sampling import SAMPLER, SCHEDULER, Task
@@ -81,12 +81,13 @@ def _measure(prepare: Callable[[], Measurement], results: Results, options: Time
             # After each round: a measurement that is cut off leaves what it has.
             _save(results, stem)
     print(text_table(results))
-    say(f"The table, all numbers and the chart are in {stem}.txt, .json and .png")
+    say(f"The table, all numbers and the chart are in {stem}.txt, .md, .json and .png")
 
 
 def _save(results: Results, stem: Path) -> None:
     stem.with_suffix(".json").write_text(as_json(results), encoding="utf-8")
     stem.with_suffix(".txt").write_text(text_table(results) + "\n", encoding="utf-8")
+    stem.with_suffix(".md").write_text(markdown_table(results) + "\n", encoding="utf-8")
     save_chart(results, stem.with_suffix(".png"))
 
 

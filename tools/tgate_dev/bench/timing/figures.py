@@ -38,7 +38,7 @@ class Figures:
         full_steps: of the steps that save nothing to the same steps of the plain run.
         branches: evaluations of the network, one a guidance branch.
         cache_bytes: most bytes of captures.
-        peak_bytes: most memory allocated.
+        peak_bytes: most memory taken at once, beside the weights.
     """
 
     seconds: Spread | None
@@ -78,7 +78,7 @@ def figures(row: Row, results: Results) -> Figures:
         ),
         branches=Spread.of(sum(run.branches) for run in row.runs),
         cache_bytes=_most(run.cache_bytes for run in row.runs),
-        peak_bytes=_most(run.peak_bytes for run in row.runs),
+        peak_bytes=_most([row.peak_bytes, *(run.peak_bytes for run in row.runs)]),
     )
 
 

@@ -40,7 +40,7 @@ class RunRecord:
         processor_seconds: of all threads; None on a graphics card. Other programs on the machine hardly change it.
         step_processor_seconds: the same of each step.
         cache_bytes: most bytes of captures held at once; None without T-GATE.
-        peak_bytes: most memory allocated on a graphics card; None on the CPU.
+        peak_bytes: most memory that a run took on a graphics card, beside what was there before; None on the CPU.
         is_finite: whether the result has neither infinities nor NaN.
         notes: what T-GATE has to say about the run.
     """
@@ -86,6 +86,7 @@ class Row:
         oracle: what its gated steps are held against; None where nothing of that kind fits.
         is_foreign: whether it is another pack's: then it has a model of its own, and may fail.
         failure: why it was given up; None while it was not.
+        peak_bytes: the same as a run's, counted in a run of its own; None where runs tell it.
         runs: one record a round.
         oracle_runs: the oracle's, right after each.
     """
@@ -95,6 +96,7 @@ class Row:
     oracle: Oracle | None = None
     is_foreign: bool = False
     failure: str | None = None
+    peak_bytes: int | None = None
     runs: list[RunRecord] = field(default_factory=list)
     oracle_runs: list[RunRecord] = field(default_factory=list)
 

@@ -30,7 +30,8 @@ LEGEND = (
     "Gated step: one that reuses all that the row is about. Oracle: the same network with those attentions taken out,\n"
     "run right afterwards: nothing can be faster, but for the machine's noise.\n"
     "Full steps: those that save nothing, captures included, against the same steps of the plain run; the first step,\n"
-    "with the host's preparations, is left out. Branches: evaluations of the network in a run, one a guidance branch."
+    "with the host's preparations, is left out. Branches: evaluations of the network in a run, one a guidance branch.\n"
+    "Peak: most memory that a run holds at once, beside the weights; on the CPU counted in a run that is not timed."
 )
 
 
@@ -44,6 +45,29 @@ def text_table(results: Results) -> str:
     ]
     failures = [f"{row.name}: {row.failure}" for row in results.rows if row.failure is not None]
     return "\n".join([results.title, "", *table, "", LEGEND, *remarks(results, failures)])
+
+
+def markdown_table(results: Results) -> str:
+    """The medians, as a table for a page."""
+    heading = (
+        results.title,
+        "s a run",
+        "× plain",
+        "gated step, × oracle",
+        "full steps, × plain",
+        "captures, MiB",
+        "peak, MiB",
+    )
+    lines = [heading, ("---", *["---:"] * (len(heading) - 1))]
+    for row in results.rows:
+        if row.runs:
+            of = figures(row, results)
+            ratios = (of.ratio, of.to_oracle, of.full_steps)
+            memory = (_mib(of.cache_bytes), _mib(of.peak_bytes))
+            lines.append(
+                (row.name, _median(of.seconds, "{:.1f}"), *(_median(one, "{:.3f}") for one in ratios), *memory)
+            )
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def remarks(results: Results, failures: list[str]) -> list[str]:
@@ -92,6 +116,10 @@ def _cells(row: Row, of: Figures) -> tuple[str, ...]:
         _mib(of.cache_bytes),
         _mib(of.peak_bytes),
     )
+
+
+def _median(spread: Spread | None, form: str) -> str:
+    return NOT_MEASURED if spread is None else form.format(spread.median)
 
 
 def _spread(spread: Spread | None, form: str) -> str:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from comfy.model_patcher import ModelPatcher
 
 from ...progress import say
+from .memory import PeakBytes
 from .oracles import Core, without_attentions
 from .records import Oracle, Results, Row, RunRecord
 from .sampling import Task, timed_run
@@ -42,17 +43,22 @@ class Measurement:
     def warm_up(self) -> None:
         """Run without keeping the times, until nothing is done for the first time any more.
 
-        The libraries of a graphics card choose their kernels by shape, so there everything has to run; on the CPU it is
-        memory alone that has to be fetched, and a whole warm-up would take as long as a round.
+        The libraries of a graphics card choose their kernels by shape, and on the CPU memory has to be fetched. What a
+        run holds on the CPU is counted meanwhile, as that would slow a run that is timed.
         """
-        if self._task.device.type != "cuda":
-            timed_run(self._model, self._task, WARM_UP_STEPS)
-            return
         for row in self._alive():
             with _given_up_on_failure(row):
-                timed_run(self._patched[row.name], self._task, self._steps)
+                row.peak_bytes = self._warm_up_run(self._patched[row.name])
         for oracle in {row.oracle for row in self._results.rows if row.oracle is not None}:
             self._run_oracle(oracle, WARM_UP_STEPS)
+
+    def _warm_up_run(self, model: ModelPatcher) -> int | None:
+        if self._task.device.type == "cuda":
+            timed_run(model, self._task, self._steps)
+            return None
+        with PeakBytes() as counted:
+            timed_run(model, self._task, self._steps)
+        return counted.peak
 
     def run_round(self, title: str) -> None:
         """Run everything once, each row's oracle right after it."""

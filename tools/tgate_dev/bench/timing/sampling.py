@@ -90,7 +90,7 @@ def timed_run(patcher: ModelPatcher, task: Task, steps: int, cfg: float | None =
     add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, watcher.begin_call, watched.model_options, is_model_options=True)
     schedule = sigmas(patcher, steps)
     with _counting(watched.model.diffusion_model, watcher):
-        _reset_peak(task.device)
+        held_before = _reset_peak(task.device)
         wait_for(task.device)
         start, processor_start = time.perf_counter(), time.process_time()
         watcher.clock.mark()
@@ -99,7 +99,7 @@ def timed_run(patcher: ModelPatcher, task: Task, steps: int, cfg: float | None =
         seconds, processor_seconds = time.perf_counter() - start, time.process_time() - processor_start
     record = _record(watcher, seconds, bool(torch.isfinite(result).all()))
     if task.device.type == "cuda":
-        record.peak_bytes = torch.cuda.max_memory_allocated(task.device)
+        record.peak_bytes = torch.cuda.max_memory_allocated(task.device) - held_before
     else:
         record.processor_seconds = processor_seconds
         record.step_processor_seconds = watcher.clock.processor_seconds()
@@ -145,6 +145,9 @@ def _counting(network: nn.Module, watcher: _Watcher) -> Iterator[None]:
         hook.remove()
 
 
-def _reset_peak(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
+def _reset_peak(device: torch.device) -> int:
+    """Begin to watch a graphics card's memory; bytes that it holds now."""
+    if device.type != "cuda":
+        return 0
+    torch.cuda.reset_peak_memory_stats(device)
+    return torch.cuda.memory_allocated(device)
