@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import sys
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ comfy.options.args_parsing = False
 import comfy.cli_args  # noqa: E402
 
 comfy.cli_args.args.cpu = True
+# What it takes on most graphics cards. Its other one for the CPU asks for free memory in each call.
+comfy.cli_args.args.use_pytorch_cross_attention = True
 
 
 import torch  # noqa: E402
@@ -41,6 +44,12 @@ import utils.extra_config  # noqa: E402, F401
 
 # The models here are so small that a second thread costs more than it brings.
 torch.set_num_threads(1)
+
+
+def pytest_collection_finish() -> None:
+    """What imports left is looked through in no collection of garbage any more: that took longer than most tests."""
+    gc.collect()
+    gc.freeze()
 
 
 @dataclass(frozen=True)

@@ -94,6 +94,11 @@ class ModelPass:
         self._occurrences: Counter[CondKey] = Counter()
         self._lock = Lock()
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether its network calls have nothing to do beside what they do without T-GATE."""
+        return self.plan.is_idle and self._measurement is None
+
     def begin_call(self, branches: Sequence[int], uuids: Sequence[Hashable], x: Tensor) -> NetworkCall | None:
         """A network call of this pass; None where it has nothing to do, or cannot tell what it is given.
 
@@ -102,7 +107,7 @@ class ModelPass:
             uuids: the host's id of each.
             x: the noisy latents of the call, (conds * B, C, H, W): the whole latent, a cond's area of it, or a tile.
         """
-        if self.plan.is_idle and self._measurement is None:
+        if self.is_idle:
             return None
         parts = self._parts(branches, uuids, x)
         if parts is None:

@@ -15,7 +15,7 @@ import torch
 import variants
 from comfy.model_patcher import ModelPatcher, ModelPatcherDynamic
 from families import FAMILIES
-from operations import REST, device_reads, left_on, weight_use
+from operations import REST, device_reads, left_on, second_device, weight_use
 
 GUIDANCE = ["uncond", "cond", "cached_delta", "keep"]
 STEPS = 8
@@ -212,12 +212,7 @@ def test_two_devices_share_a_run(gated, guidance):
     """The host's own threads, one branch on each of two networks: each skips, captures and hands out for itself."""
     model = variants.one_level()
     expected = tiny.sample(gated(model, **SETTINGS, guidance=guidance))
-    if not hasattr(model, "deepclone_multigpu"):
-        pytest.skip("host has no multi-GPU clones")
-    model.cached_patcher_init = (variants.one_level, ())
-    second = model.deepclone_multigpu(new_load_device=torch.device("cpu", 0))  # to the host, another than "cpu"
-    second.is_multigpu_base_clone = True
-    model.set_additional_models("multigpu", [second])
+    second = second_device(model, variants.one_level)
     patched = gated(model, **SETTINGS, guidance=guidance)
     with weight_use(patched) as ours, weight_use(patched, second) as theirs:
         result = tiny.sample(patched)

@@ -9,6 +9,7 @@ import torch
 from comfy.patcher_extension import WrappersMP
 from families import FAMILIES
 from family_record import layer_use
+from operations import second_device
 from reference import relative_difference
 
 SETTINGS = {"gate": 4.0, "sp_interval": 2, "fi_interval": 2, "warm_up": 1}
@@ -40,12 +41,7 @@ def test_two_networks_at_once(family, gated, guidance):
     """The host's own threads, one branch on each of two networks."""
     model = family.make()
     expected = family.sample(gated(model, **SETTINGS, guidance=guidance))
-    if not hasattr(model, "deepclone_multigpu"):
-        pytest.skip("host has no multi-GPU clones")
-    model.cached_patcher_init = (family.make, ())
-    second = model.deepclone_multigpu(new_load_device=torch.device("cpu", 0))  # to the host, another than "cpu"
-    second.is_multigpu_base_clone = True
-    model.set_additional_models("multigpu", [second])
+    second = second_device(model, family.make)
     patched = gated(model, **SETTINGS, guidance=guidance)
     with ExitStack() as stack:
         uses = [stack.enter_context(layer_use(family, patched, counted)) for counted in (patched, second)]

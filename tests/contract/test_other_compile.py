@@ -7,10 +7,12 @@ from itertools import pairwise
 import pytest
 import tiny
 import torch
-from comfy.ldm.modules.attention import attention_pytorch
+import variants
 from families import FAMILIES
 from host_nodes import host_node
+from operations import second_device
 from record import recording
+from torch._dynamo.testing import CompileCounter
 from torch._dynamo.utils import counters
 
 # One attention block in the middle: tracing takes seconds a block.
@@ -88,6 +90,17 @@ def test_compiled_networks_without_attention_patches(gated, name, order):
     assert torch.equal(family.sample(beside(gated, model, order, gate=100.0)), compiled)
 
 
+def test_devices_that_share_a_run_leave_the_compiler_as_it_was(gated):
+    """Their threads are in gated calls at the same time, and what keeps those uncompiled holds for all threads."""
+    model = variants.one_level()
+    second_device(model, variants.one_level)
+    for _ in range(3):
+        tiny.sample(gated(model, gate=2.0, guidance="keep", sp_interval=2, fi_interval=2), steps=STEPS)
+    compiled = CompileCounter()
+    torch.compile(torch.nn.Linear(2, 2), backend=compiled)(torch.zeros(1, 2))
+    assert compiled.frame_count == 1
+
+
 def compiled_by_step(model, steps):
     """How many functions torch has looked at for compiling in each step of a run."""
     torch._dynamo.reset()
@@ -97,18 +110,11 @@ def compiled_by_step(model, steps):
     return [later - earlier for earlier, later in pairwise(marks)]
 
 
-def torch_attention(_func, *args, **kwargs):
-    """The host's usual one on the CPU asks for free memory, and is compiled again when the answer changes."""
-    return attention_pytorch(*args, **kwargs)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("order", ["ours first", "ours last"])
 def test_nothing_is_compiled_after_the_first_step(model, gated, order):
     """Not at the gate, not where captures are made or handed out, not in the full steps at the end; and off is off."""
     settings = {"gate": 3.0, "guidance": "uncond", "fi_interval": 2, "protect_last": 2}
-    model = model.clone()
-    model.model_options["transformer_options"]["optimized_attention_override"] = torch_attention
     first, *later = compiled_by_step(beside(gated, model, order, **settings), steps=7)
     assert first > 0
     assert later == [0] * 6

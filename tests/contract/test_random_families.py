@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from functools import partial
 
 import foreign_nodes
@@ -12,7 +11,7 @@ from comfy_extras.nodes_cfg import CFGNorm
 from comfy_extras.nodes_pag import PerturbedAttentionGuidance
 from families import FAMILIES
 from family_nodes import FAMILY_NODES, nodes_for
-from random_graphs import Node, check, graphs, searching
+from random_graphs import Node, check, graphs, models_of, searching
 
 KNOWN = [family for family in FAMILIES if family.is_available]
 OTHER_NODES: dict[str, Node] = {
@@ -29,14 +28,11 @@ DEPEND_ON_BATCH = {"ACE-Step 1.5"}
 
 @pytest.fixture(scope="module")
 def models():
-    made = {family.name: family.make() for family in KNOWN}
-    gc.collect()
-    gc.freeze()  # all that exists now is left out of the search for what an example leaves behind
-    yield made
-    gc.unfreeze()
+    with models_of(KNOWN) as made:
+        yield made
 
 
-@searching(examples=50)
+@searching(examples=30)
 @hypothesis.given(graph=graphs(KNOWN, [*OTHER_NODES, *FAMILY_NODES]))
 def test_random_graphs(models, gated, pack, graph):
     own = {name: partial(node, family=graph.family) for name, node in nodes_for(graph.family).items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import itertools
 import logging
 
@@ -18,7 +17,7 @@ from comfy_extras.nodes_pag import PerturbedAttentionGuidance
 from comfy_extras.nodes_sag import SelfAttentionGuidance
 from comfy_extras.nodes_tomesd import TomePatchModel
 from families import Family
-from random_graphs import Node, check, graphs, searching
+from random_graphs import DEEP_CACHE, Node, check, graphs, models_of, searching
 
 _PICTURE = {"latent": (4, 8, 8), "text_width": tiny.CONTEXT, "text_lengths": (8, 8, 9)}
 SIZES = ((8, 8), (8, 8), (8, 12), (16, 8))
@@ -42,18 +41,14 @@ OTHER_NODES: dict[str, Node] = {
 }
 # These make their result depend on the batch (one generator for all rows, statistics over rows) with or without T-GATE.
 DEPEND_ON_BATCH = {"ToMe", "SAG"}
-DEEP_CACHE = "DeepCache"
 
 _log = logging.getLogger(__name__)
 
 
 @pytest.fixture(scope="module")
 def models():
-    made = {family.name: family.make() for family in (ONE_LEVEL, TWO_LEVELS)}
-    gc.collect()
-    gc.freeze()  # all that exists now is left out of the search for what an example leaves behind
-    yield made
-    gc.unfreeze()
+    with models_of((ONE_LEVEL, TWO_LEVELS)) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +57,7 @@ def checked():
     return itertools.count(1)
 
 
-@searching(examples=300)
+@searching(examples=270)
 @hypothesis.given(graph=graphs([ONE_LEVEL, ONE_LEVEL, TWO_LEVELS], [*OTHER_NODES, DEEP_CACHE]))
 def test_random_graphs(models, gated, deep, pack, checked, graph):
     nodes = {**OTHER_NODES, DEEP_CACHE: deep}

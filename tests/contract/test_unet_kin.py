@@ -13,7 +13,7 @@ import variants
 from frozen_network import FrozenNetwork
 from reference import relative_difference
 
-ROUNDING = 1e-4
+ROUNDING = 3e-4
 SCHEDULE = {"gate": 5, "sp_interval": 2, "fi_interval": 2, "warm_up": 1}
 
 

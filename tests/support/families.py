@@ -103,6 +103,13 @@ def build_stable_audio(config: Any) -> comfy.model_patcher.ModelPatcher:
     return comfy.model_patcher.ModelPatcher(base, device, device)
 
 
+def build_ace_step(config: Any) -> comfy.model_patcher.ModelPatcher:
+    """With one layer of its encoder of lyrics, whose size the class fixes: six take most of a run's time."""
+    patcher = variants.build(config)
+    del patcher.model.diffusion_model.lyric_encoder.encoders[1:]
+    return patcher
+
+
 def _pooled(width: int) -> Callable[[int, int], dict[str, Any]]:
     return lambda seed, tokens: {"pooled_output": torch.randn(1, width, generator=torch.Generator().manual_seed(seed))}
 
@@ -296,6 +303,7 @@ FAMILIES = (
         (8, 16, 12),
         32,
         _lyrics,
+        build=build_ace_step,
         blocks="transformer_blocks",
         attentions=("attn", "cross_attn"),
     ),

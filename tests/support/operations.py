@@ -231,3 +231,19 @@ def device_reads(model: ModelPatcher, sample: Callable[..., Tensor] = tiny.sampl
     with ConversionCounter() as conversions, ReadCounter() as operations:
         sample(model, **options)
     return conversions.reads + operations.reads
+
+
+def second_device(model: ModelPatcher, make: Callable[[], ModelPatcher]) -> ModelPatcher:
+    """The model's second network, on what the host takes for another device: each branch has a thread of its own.
+
+    Args:
+        model: gets the second network.
+        make: makes the same model once more.
+    """
+    if not hasattr(model, "deepclone_multigpu"):
+        pytest.skip("host has no multi-GPU clones")
+    model.cached_patcher_init = (make, ())
+    second = model.deepclone_multigpu(new_load_device=torch.device("cpu", 0))  # to the host, another than "cpu"
+    second.is_multigpu_base_clone = True
+    model.set_additional_models("multigpu", [second])
+    return second

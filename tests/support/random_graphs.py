@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,7 @@ from hypothesis import strategies as st
 HUGE = 1e15
 # Random weights amplify rounding over the steps; a wrong capture shows as 1e-2 and more.
 ROUNDING = 2e-3
+DEEP_CACHE = "DeepCache"
 MEASURED = "measured"
 _SHARES = (0.0, 0.25, 0.5, 0.75)
 GATES = {
@@ -166,9 +168,26 @@ def same(one: torch.Tensor, other: torch.Tensor) -> bool:
     return one.detach().numpy().tobytes() == other.detach().numpy().tobytes()
 
 
-def held_captures(pack: Any) -> int:
+@contextmanager
+def models_of(families: Sequence[Family]) -> Iterator[dict[str, Any]]:
+    """The models by name; they, and all else that exists, are left out of the search for what an example leaves."""
+    made = {family.name: family.make() for family in families}
+    _set_aside()
+    yield made
+    gc.unfreeze()
+    _set_aside()
+
+
+def _set_aside() -> None:
     gc.collect()
-    return sum(type(item) is pack.core("cache").Capture for item in gc.get_objects())
+    gc.freeze()
+
+
+def held_captures(pack: Any) -> int:
+    """How many captures there are that nothing frees, of whatever run."""
+    gc.collect()
+    capture = pack.core("cache").Capture
+    return sum(type(item) is capture for item in gc.get_objects())
 
 
 def searching(examples: int) -> Any:
@@ -206,7 +225,7 @@ def check(
         hypothesis.reject()
     settings = dict(graph.settings)
     if settings["gate_unit"] == MEASURED:
-        settings["probe"] = probe_of(graph, before, plain, pack, nodes)
+        settings["probe"] = probe_of(graph, model, pack, nodes)
     patched = apply_all(nodes, gated(before, **settings), graph.behind)
     result = sample(patched, graph)
     if torch.isfinite(plain).all():
@@ -220,11 +239,12 @@ def check(
         check_batching(model, {patched: result, without: plain}, graph)
 
 
-def probe_of(graph: Graph, before: Any, plain: torch.Tensor, pack: Any, nodes: Mapping[str, Node]) -> Any:
-    """A measurement of this very graph, which leaves the result as it is."""
-    watched, probe = pack.nodes["TGATEProbe"].execute(model=before).args
-    watched = apply_all(nodes, watched, graph.behind)
-    assert same(sample(watched, graph), plain), "the probe changes the result"
+def probe_of(graph: Graph, model: Any, pack: Any, nodes: Mapping[str, Node]) -> Any:
+    """A measurement of this graph, but for DeepCache, beside which none is made; it leaves the result as it is."""
+    before, behind = ([name for name in names if name != DEEP_CACHE] for names in (graph.before, graph.behind))
+    watched, probe = pack.nodes["TGATEProbe"].execute(model=apply_all(nodes, model, before)).args
+    plain = apply_all(nodes, model, [*before, *behind])
+    assert same(sample(apply_all(nodes, watched, behind), graph), sample(plain, graph)), "the probe changes the result"
     assert probe.profile is not None, "nothing was measured"
     return probe
 

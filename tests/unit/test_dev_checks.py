@@ -36,7 +36,8 @@ FAULTS = {
     "ruff check": ("nodes/apply.py", "\n\ndef unused() -> None:\n    import os\n"),
     "ruff format": ("nodes/apply.py", "X  =  1\n"),
     "mypy": ("nodes/apply.py", "WRONG: str = VALUE\n"),
-    "pytest": ("tests/test_it.py", "\n\ndef test_fault() -> None:\n    raise AssertionError\n"),
+    "pytest contract": ("tests/contract/test_contract.py", "\n\ndef test_fault() -> None:\n    raise AssertionError\n"),
+    "pytest the rest": ("tests/test_it.py", "\n\ndef test_fault() -> None:\n    raise AssertionError\n"),
 }
 
 
@@ -75,9 +76,10 @@ def test_each_fault_is_found_by_its_check_and_all_checks_run(
     assert checks.run(ready, [], small_pack, [], verbose=False) == (0 if fault == "none" else 1)
     assert set(small_pack.rglob("*")) == before
     output = capfd.readouterr().out
-    summary = {line[:16].strip(): line.split()[-1] for line in output.splitlines()[-4:]}
+    summary = {line[:16].strip(): line.split()[-1] for line in output.splitlines()[-5:]}
     assert [check for check, outcome in summary.items() if outcome != "passed"] == [fault] * (fault != "none")
-    assert ("1 failed, 3 passed in" if fault == "pytest" else "3 passed in") in output
+    assert ("1 failed, 2 passed in" if fault == "pytest contract" else "2 passed in") in output
+    assert ("1 failed, 1 passed in" if fault == "pytest the rest" else "1 passed in") in output
     assert ("\nnodes/apply.py:4: error" in output) == (fault == "mypy")
 
 

@@ -22,14 +22,18 @@ if TYPE_CHECKING:
 Options = dict[str, Any]
 Patch = Callable[..., Any]
 Slot = Literal["attn1", "attn2"]  # the host's names for the two attentions of a block
-AttentionInputs = tuple[Tensor, Tensor, Tensor]
+AttentionInputs = tuple[Tensor, Tensor | None, Tensor | None]
 
 
 def _enter(slot: Slot, n: Tensor, context: Tensor, value: Tensor, extra_options: Options) -> AttentionInputs:
     """Before an attention: `n` is (B, tokens, channels), the input; `context` and `value` are what it attends to."""
     call: GatedCall | None = extra_options.get(CALL_KEY)
-    if call is not None:
-        call.enter(slot, n, context, extra_options)
+    if call is None:
+        return n, context, value
+    call.enter(slot, n, context, extra_options)
+    if slot == "attn1" and call.is_alone and context is n and value is n:
+        # As without any patch: otherwise the host would hold on to this input until the end of the block.
+        return n, None, None
     return n, context, value
 
 
@@ -70,7 +74,14 @@ _LEAVE: dict[Slot, Patch] = {"attn1": leave_attn1, "attn2": leave_attn2}
 class GatedCall:
     """A network call as the patches see it: the core's decisions, and this call's own copy of the replacements."""
 
-    def __init__(self, call: NetworkCall, replacements: Options) -> None:
+    def __init__(self, call: NetworkCall, replacements: Options, is_alone: bool) -> None:
+        """
+        Args:
+            call: decides.
+            replacements: the host's `patches_replace`, to be changed.
+            is_alone: whether no other node patches what goes into self-attention.
+        """
+        self.is_alone = is_alone
         self._call = call
         self._replacements = replacements
         self._set_aside: Options = {}
@@ -119,7 +130,8 @@ def arranged(transformer_options: Options, call: NetworkCall) -> Options:
     if not _has_own_patches(transformer_options):
         return transformer_options
     replacements = dict(transformer_options.get("patches_replace", {}))
-    gated = GatedCall(call, replacements)
+    is_alone = len(transformer_options["patches"]["attn1_patch"]) == 1
+    gated = GatedCall(call, replacements, is_alone)
     options = {**transformer_options, CALL_KEY: gated, "patches_replace": replacements}
     patches = options["patches"] = dict(transformer_options["patches"])
     for slot, enter in _ENTER.items():

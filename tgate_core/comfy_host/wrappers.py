@@ -100,7 +100,9 @@ def calc_cond_batch_wrapper(executor: WrapperExecutor, *args: Any, **kwargs: Any
         model_pass = run.begin_pass(plan, x_in)
         branches = [branch if plan.branch in (None, index) else None for index, branch in enumerate(conds)]
         pass_options = {**model_options, "transformer_options": {**options, PASS_KEY: model_pass}}
-        return executor(model, branches, x_in, timestep, pass_options, *rest, **kwargs), model_pass.has_lost_text
+        with nullcontext() if model_pass.is_idle else _uncompiled():
+            predictions = executor(model, branches, x_in, timestep, pass_options, *rest, **kwargs)
+        return predictions, model_pass.has_lost_text
 
     plan = run.plan(request, step)
     predictions, has_lost_text = run_pass(plan)
@@ -128,8 +130,7 @@ def apply_model_wrapper(executor: WrapperExecutor, *args: Any, **kwargs: Any) ->
         if call.deep is not None:
             network = executor.class_obj.diffusion_model
             control, options = arranged_in_depth(network, run.deep.branch, call.deep, control, options)
-        with _uncompiled():
-            return executor(*before, control, options, *args[6:], **kwargs)
+        return executor(*before, control, options, *args[6:], **kwargs)
 
 
 def _begin_call(transformer_options: Options, x: Tensor) -> NetworkCall | None:
@@ -148,7 +149,8 @@ def _uncompiled() -> AbstractContextManager[None]:
     """Runs what follows without torch's compiler.
 
     The host's compile node tells the compiler to disregard these options: it would replay what the first call of a
-    shape did in all later ones, whatever they were to reuse.
+    shape did in all later ones, whatever they were to reuse. That torch is told so holds for all threads: around a
+    network call, those of several devices would take each other's for what was there before, and leave it behind.
     """
     return torch.compiler.set_stance("force_eager") if _DYNAMO in sys.modules else nullcontext()
 

@@ -7,8 +7,8 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,8 +27,20 @@ NEWEST_HOST_ONLY = (
     # Attention's own products go by the name of layers' there, so that what is told has nothing to be compared with.
     "contract/test_costs.py",
 )
+# For the tests' folder, not for the repository root: before Python 3.11 `-m` puts the current folder first on the path,
+# where the pack's `nodes` would hide ComfyUI's nodes.py.
+PYTEST_OPTIONS = ("-c", "pytest.ini", "--rootdir", ".")
 # A test's name may well be a word that they are given.
 EXPRESSION_OPTIONS = ("-k", "-m")
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A check that ran apart: its exit code, all that it printed, and how long it took."""
+
+    code: int
+    output: str
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -81,9 +93,9 @@ def run(
 
     Args:
         environment: where everything is checked.
-        others: further hosts, on which the contract tests run meanwhile.
+        others: further hosts, on which the contract tests run.
         pack: the repository root.
-        pytest_arguments: what pytest is given besides.
+        pytest_arguments: what pytest is given; without any, all tests run, in two processes.
         verbose: whether commands are shown.
     """
     place = _workplace(environment, pack, verbose)
@@ -91,16 +103,36 @@ def run(
         "ruff check": lambda: place.call("-m", "ruff", "check", "."),
         "ruff format": lambda: place.call("-m", "ruff", "format", "--check", "."),
         "mypy": lambda: check_types(place),
-        "pytest": lambda: run_tests(place, pytest_arguments),
     }
+    contracts = {
+        f"contract {other.comfyui_version}": partial(_contract, _workplace(other, pack, verbose)) for other in others
+    }
+    tests, meanwhile = _tests(place, contracts, pytest_arguments)
     print(f"ComfyUI {environment.comfyui_version} at {environment.comfyui}", flush=True)
     with ThreadPoolExecutor(max_workers=1) as background:
-        contracts = [background.submit(_contract, _workplace(other, pack, verbose)) for other in others]
-        results = [_timed(name, check) for name, check in checks.items()]
-        for other, contract in zip(others, contracts, strict=True):
-            results.append(_timed(f"contract {other.comfyui_version}", partial(_report, contract)))
+        waiting = {name: background.submit(check) for name, check in meanwhile.items()}
+        results = [_timed(name, check) for name, check in (checks | tests).items()]
+        results += [_timed(name, partial(_show, check.result)) for name, check in waiting.items()]
     print("\n".join(["", *(line for line, _ in results)]), flush=True)
     return 0 if all(passed for _, passed in results) else 1
+
+
+def _tests(
+    place: Workplace, contracts: Mapping[str, Callable[[], Finished]], arguments: Sequence[str]
+) -> tuple[dict[str, Callable[[], int]], dict[str, Callable[[], Finished]]]:
+    """Runs of pytest by name: those that are seen one after the other, and those that go on meanwhile."""
+    if arguments:
+        return {"pytest": lambda: run_tests(place, arguments)}, dict(contracts)
+    seen: dict[str, Callable[[], int]] = {
+        "pytest contract": lambda: run_tests(place, [str(place.pack / "tests" / "contract")])
+    }
+    meanwhile: dict[str, Callable[[], Finished]] = {"pytest the rest": partial(_all_but_contract, place)}
+    for number, (name, contract) in enumerate(contracts.items()):
+        if number % 2:
+            meanwhile[name] = contract
+        else:
+            seen[name] = partial(_show, contract)
+    return seen, meanwhile
 
 
 def _workplace(environment: Environment, pack: Path, verbose: bool) -> Workplace:
@@ -113,20 +145,32 @@ def _workplace(environment: Environment, pack: Path, verbose: bool) -> Workplace
     return Workplace(environment, pack, {**environment.variables(), **own_caches}, verbose)
 
 
-def _contract(place: Workplace) -> subprocess.CompletedProcess[str]:
+def _contract(place: Workplace) -> Finished:
     """The contract tests on an older host."""
     tests = place.pack / "tests"
     ignored = [f"--ignore={tests / name}" for name in NEWEST_HOST_ONLY]
-    options = ["-c", "pytest.ini", "--rootdir", ".", "-q", "-m", "not slow", *ignored]
-    command = [str(place.environment.python), "-m", "pytest", *options, str(tests / "contract")]
-    return subprocess.run(command, cwd=tests, env=place.variables, check=False, capture_output=True, text=True)
+    return _pytest_apart(place, "-q", "-m", "not slow", *ignored, str(tests / "contract"))
 
 
-def _report(contract: Future[subprocess.CompletedProcess[str]]) -> int:
-    """Wait for a run in the background and show its output in one piece."""
-    done = contract.result()
-    print(done.stdout + done.stderr, flush=True)
-    return done.returncode
+def _all_but_contract(place: Workplace) -> Finished:
+    tests = place.pack / "tests"
+    return _pytest_apart(place, f"--ignore={tests / 'contract'}", str(tests))
+
+
+def _pytest_apart(place: Workplace, *arguments: str) -> Finished:
+    """pytest whose output is kept until it is shown in one piece."""
+    start = time.monotonic()
+    command = [str(place.environment.python), "-m", "pytest", *PYTEST_OPTIONS, *arguments]
+    done = subprocess.run(
+        command, cwd=place.pack / "tests", env=place.variables, check=False, capture_output=True, text=True
+    )
+    return Finished(done.returncode, done.stdout + done.stderr, time.monotonic() - start)
+
+
+def _show(check: Callable[[], Finished]) -> int:
+    done = check()
+    print(f"{done.output}\ntook {done.seconds:.0f} s", flush=True)
+    return done.code
 
 
 def _timed(name: str, check: Callable[[], int]) -> tuple[str, bool]:
@@ -167,10 +211,7 @@ def _copy_sources(pack: Path, folder: Path) -> None:
 def run_tests(place: Workplace, arguments: Sequence[str]) -> int:
     """pytest over the tests that the arguments name, or all."""
     tests = place.pack / "tests"
-    # In that folder and not in the repository root: before Python 3.11 `-m` puts the current folder first on the search
-    # path, where the pack's `nodes` would hide ComfyUI's nodes.py.
-    options = ["-c", "pytest.ini", "--rootdir", "."]
-    return place.call("-m", "pytest", *options, *absolute_paths(arguments, Path.cwd(), tests), folder=tests)
+    return place.call("-m", "pytest", *PYTEST_OPTIONS, *absolute_paths(arguments, Path.cwd(), tests), folder=tests)
 
 
 def absolute_paths(arguments: Sequence[str], folder: Path, tests: Path) -> list[str]:
