@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,12 @@ STAND_INS = {
     "CLIPTextEncode": "TGATETestRandomText",
     "CLIPTextEncodePixArtAlpha": "TGATETestRandomText",
     "SVD_img2vid_Conditioning": "TGATETestRandomPicture",
+    "WanImageToVideo": "TGATETestRandomVideoStart",
+    "Kandinsky5ImageToVideo": "TGATETestRandomVideoStart",
 }
-NEED_ENCODERS = ("clip", "clip_vision", "init_image", "vae")
-SAVING = ("SaveImage", "SaveAnimatedWEBP")
+NEED_ENCODERS = ("clip", "clip_vision", "init_image", "vae", "clip_vision_output", "start_image")
+SAVING = ("SaveImage", "SaveAnimatedWEBP", "PreviewAudio")
+DECODING = ("VAEDecode", "VAEDecodeAudio")
 
 pytestmark = pytest.mark.slow
 
@@ -44,14 +47,16 @@ class Family:
         loader_input: the input that names it.
         sizes: inputs to set wherever the workflow has them.
         latent: shape of what comes of it.
+        text: what the stand-in for its text encoder is told; nothing for models that read T5.
     """
 
     workflow: str
     make: Callable[[Path], None]
     folder: str
     loader_input: str
-    sizes: dict[str, int]
+    sizes: dict[str, float]
     latent: tuple[int, ...]
+    text: dict[str, int] = field(default_factory=dict)
 
 
 FAMILIES = [
@@ -98,6 +103,50 @@ FAMILIES = [
         {"width": 64, "height": 64, "length": 9},
         (1, 128, 2, 2, 2),
     ),
+    Family(
+        "wan_i2v",
+        model_files.wan_i2v,
+        "diffusion_models",
+        "unet_name",
+        {"width": 32, "height": 32, "length": 5},
+        (1, 16, 2, 4, 4),
+    ),
+    Family(
+        "sd21",
+        model_files.sd21,
+        "checkpoints",
+        "ckpt_name",
+        {"width": 64, "height": 64},
+        (1, 4, 8, 8),
+        {"text_width": 1024},
+    ),
+    Family(
+        "hunyuan_dit",
+        model_files.hunyuan_dit,
+        "checkpoints",
+        "ckpt_name",
+        {"width": 64, "height": 64},
+        (1, 4, 8, 8),
+        {"tokens": 77, "text_width": 1024, "mt5_tokens": 256},
+    ),
+    Family(
+        "kandinsky5",
+        model_files.kandinsky5,
+        "diffusion_models",
+        "unet_name",
+        {"width": 32, "height": 32, "length": 5},
+        (1, 16, 2, 4, 4),
+        {"text_width": 3584, "pooled_width": 768},
+    ),
+    Family(
+        "stable_audio",
+        model_files.stable_audio,
+        "checkpoints",
+        "ckpt_name",
+        {"seconds": 1.0},
+        (1, 64, 22),
+        {"text_width": 768},
+    ),
 ]
 
 
@@ -109,12 +158,14 @@ def prompt_of(family: Family, graph: dict[str, Any], model: str, object_info: di
         kind, inputs = node["class_type"], node["inputs"]
         if kind in SAVING:
             continue
-        if kind == "VAEDecode":
+        if kind in DECODING:
             kind, inputs = "SaveLatent", {"samples": inputs["samples"], "filename_prefix": family.workflow}
         if kind in STAND_INS:
             kind = STAND_INS[kind]
             inputs = {name: value for name, value in inputs.items() if name not in NEED_ENCODERS}
         known = {name: values.get(name, value) for name, value in inputs.items()}
+        if kind == STAND_INS["CLIPTextEncode"]:
+            known |= family.text
         prompt[node_id] = {"class_type": kind, "inputs": known}
     return prompt
 

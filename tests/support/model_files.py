@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import comfy.ops
@@ -10,6 +12,10 @@ import safetensors.torch
 import tiny
 import torch
 from comfy.cldm.cldm import ControlNet
+from comfy.ldm.audio.dit import AudioDiffusionTransformer
+from comfy.ldm.audio.embedders import NumberConditioner
+from comfy.ldm.hydit.models import HunYuanDiT
+from comfy.ldm.kandinsky5.model import Kandinsky5
 from comfy.ldm.lightricks.model import LTXVModel
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.ldm.pixart.pixartms import PixArtMS
@@ -103,12 +109,53 @@ def ltxv(path: Path) -> None:
     _save(path, IN_CHECKPOINT, LTXVModel(**sizes, **_common()))
 
 
+def wan_i2v(path: Path) -> None:
+    """Wan 2.1 picture to video, as small as the other."""
+    _save(path, "", WanModel(model_type="i2v", in_dim=36, dim=128, ffn_dim=128, num_heads=1, num_layers=2, **_common()))
+
+
+def sd21(path: Path) -> None:
+    """SD 2.1 of one level, without encoders, for CheckpointLoaderSimple."""
+    shape = {**SD15, "context_dim": 1024, "num_heads": -1, "num_head_channels": 64, "use_linear_in_transformer": True}
+    _save(path, IN_CHECKPOINT, UNetModel(**shape, **_common()))
+
+
+def hunyuan_dit(path: Path) -> None:
+    """HunyuanDiT of two blocks, without encoders, for CheckpointLoaderSimple."""
+    _save(path, IN_CHECKPOINT, HunYuanDiT(hidden_size=256, depth=2, **_common()))
+
+
+def kandinsky5(path: Path) -> None:
+    """Kandinsky 5 Lite of two blocks, for UNETLoader."""
+    sizes = {"model_dim": 128, "ff_dim": 128, "time_dim": 64, "num_text_blocks": 1, "num_visual_blocks": 2}
+    _save(path, "", Kandinsky5(**sizes, **_common()))
+
+
+def stable_audio(path: Path) -> None:
+    """Stable Audio of one block with its encoders of seconds, for CheckpointLoaderSimple."""
+    network = AudioDiffusionTransformer(embed_dim=768, depth=1, **_common())
+    for name, buffer in network.named_buffers():
+        if name.endswith("inv_freq"):  # made without values: they come with a checkpoint
+            buffer.copy_(torch.linspace(1.0, 0.01, len(buffer)))
+    seconds = NumberConditioner(768, min_val=0, max_val=512)
+    tiny.randomise(seconds, seed=3)
+    others = {
+        f"conditioner.conditioners.{name}.{key}": value
+        for name in ("seconds_start", "seconds_total")
+        for key, value in seconds.state_dict().items()
+    }
+    _save(path, "model.model.", network, others)
+
+
 def _common() -> dict[str, Any]:
     return {"dtype": torch.float32, "device": "cpu", "operations": comfy.ops.disable_weight_init}
 
 
-def _save(path: Path, prefix: str, network: torch.nn.Module) -> None:
+def _save(
+    path: Path, prefix: str, network: torch.nn.Module, others: Mapping[str, torch.Tensor] = MappingProxyType({})
+) -> None:
     tiny.randomise(network, seed=0)
     path.parent.mkdir(parents=True, exist_ok=True)
-    state = {prefix + name: value.half().contiguous() for name, value in network.state_dict().items()}
+    named = {prefix + name: value for name, value in network.state_dict().items()}
+    state = {name: value.half().clone() for name, value in (named | dict(others)).items()}
     safetensors.torch.save_file(state, path)
