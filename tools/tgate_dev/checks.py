@@ -24,10 +24,13 @@ NEWEST_HOST_ONLY = (
     "contract/test_random_graphs.py",
     "contract/test_random_families.py",
     "contract/test_deep_cache_beside.py",
+    "contract/test_deep_cache_gated.py",
+    "contract/test_families_beside.py",
     "contract/test_overhead.py",
     "contract/test_run_precision.py",
     "contract/test_run_shapes.py",
     "contract/test_run_sigmas.py",
+    "contract/test_unet_kin.py",
     # Attention's own products go by the name of layers' there, so that what is told has nothing to be compared with.
     "contract/test_costs.py",
 )

@@ -56,7 +56,8 @@ class Measurement:
         if self._task.device.type == "cuda":
             timed_run(model, self._task, self._steps)
             return None
-        with PeakBytes() as counted:
+        counted = PeakBytes()
+        with counted:
             timed_run(model, self._task, self._steps)
         return counted.peak
 
