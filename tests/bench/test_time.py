@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from tgate_dev.bench.timing.oracles import Nothing, attentions, without_attentio
 from tgate_dev.bench.timing.peers import PEER_NODES, GateAt, rows_of
 from tgate_dev.bench.timing.rows import OwnNodes, make_rows, percent_between
 from tgate_dev.bench.timing.sampling import Task, sigmas, timed_run
+from tgate_dev.bench.timing.turns import in_turns
 from tgate_dev.errors import UserError
 
 REPO = Path(__file__).resolve().parents[2]
@@ -41,9 +43,13 @@ NODE_CLASS_MAPPINGS = {"DeepCache": DeepCache}
 """
 
 
+def build() -> Any:
+    return models.build_random(models.TINY, CPU, torch.float32)
+
+
 @pytest.fixture(scope="module")
 def model() -> Any:
-    return models.build_random(models.TINY, CPU, torch.float32)
+    return build()
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +66,54 @@ def test_a_run_tells_its_steps_apart(model: Any, task: Task, gated: Any) -> None
     assert record.cache_bytes
     assert len(record.step_seconds) == STEPS
     assert sum(record.step_seconds) <= record.seconds
+
+
+def test_runs_in_turns_are_what_they_are_alone(task: Task, gated: Any) -> None:
+    """Plain and gated model in turns on networks of their own, and neither's time holds the other's steps."""
+    order: list[str] = []
+
+    def run(name: str, patcher: Any) -> Any:
+        def sample(between: Any) -> Any:
+            def step_ended() -> None:
+                order.append(name)
+                between()
+
+            return timed_run(patcher, task, 4, between=step_ended)
+
+        return sample
+
+    model = build()
+    patched = gated(models.twin(model), gate=2.0, guidance="uncond", self_attention=False)
+    started = time.perf_counter()
+    plain, ours = in_turns([run("plain", model), run("ours", patched)])
+    taken = time.perf_counter() - started
+    assert order == ["plain", "ours"] * 4
+    assert (plain.branches, ours.branches) == ([2.0] * 4, [2.0, 2.0, 1.0, 1.0])
+    assert (plain.reused, ours.reused) == (None, [[], [], ["attn2"], ["attn2"]])
+    assert plain.seconds + ours.seconds <= taken
+
+
+def test_a_run_that_fails_in_turns_does_not_hold_up_the_others(model: Any, task: Task) -> None:
+    ended: list[float] = []
+
+    def fail(_between: Any) -> Any:
+        raise TypeError("broken")
+
+    def sample(between: Any) -> Any:
+        ended.append(timed_run(model, task, 2, between=between).seconds)
+
+    with pytest.raises(TypeError, match="broken"):
+        in_turns([fail, sample])
+    assert ended
+
+
+def test_a_twin_shares_weights_and_no_layers() -> None:
+    model = build()
+    twin = models.twin(model)
+    theirs, ours = ({*map(id, patcher.model.modules())} for patcher in (model, twin))
+    assert len(theirs) == len(ours)
+    assert not theirs & ours
+    assert all(one is other for one, other in zip(model.model.parameters(), twin.model.parameters(), strict=True))
 
 
 def test_core_gates_at_the_same_step(model: Any, task: Task, pack: Any) -> None:

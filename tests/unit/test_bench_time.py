@@ -46,7 +46,9 @@ def gated_run(seconds: float = 6.0, gated_seconds: float = 1.0) -> RunRecord:
 
 
 def oracle_run(step: float) -> RunRecord:
-    return RunRecord(5.0, [7.0, step, step], [1.0] * 3, step_processor_seconds=[9.0, 4 * step, 4 * step])
+    """As many steps as the others; the first one's time holds more than the step."""
+    processor = [9.0, *[4 * step] * 4]
+    return RunRecord(5.0, [7.0, *[step] * 4], [1.0] * 5, step_processor_seconds=processor)
 
 
 def as_it_is(model: object) -> object:
@@ -122,11 +124,11 @@ class TestFigures:
         assert found.to_oracle == Spread(1.25, 1.0, 1.5)
         assert found.processor_to_oracle == Spread(0.625, 0.5, 0.75)
 
-    def test_the_peak_is_of_the_runs_or_was_counted_beside_them(self) -> None:
-        runs = [gated_run(), gated_run()]
-        runs[0].peak_bytes, runs[1].peak_bytes = 3, 2
-        assert figures(Row("gated", as_it_is, runs=runs), make_results()).peak_bytes == 3
-        assert figures(Row("gated", as_it_is, runs=[gated_run()], peak_bytes=4), make_results()).peak_bytes == 4
+    def test_what_ran_in_turns_with_a_row_goes_before_the_plain_row(self) -> None:
+        row = Row("gated", as_it_is, ONE_BRANCH, runs=[gated_run(6.0)], plain_runs=[plain_run(8.0)])
+        found = figures(row, make_results(row))
+        assert found.ratio == Spread(0.75, 0.75, 0.75)
+        assert found.processor_ratio == Spread(0.375, 0.375, 0.375)
 
     def test_a_row_that_was_given_up_keeps_its_rounds(self) -> None:
         row = Row("peer", as_it_is, is_foreign=True, failure="given up", runs=[plain_run(5.0)])

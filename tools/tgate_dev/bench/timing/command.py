@@ -40,9 +40,8 @@ def run(options: TimeOptions, nodes: Mapping[str, type[Any]]) -> int:
     name = options.model or ("standin" if device.type == "cpu" else "sd15")
     model = timed_model(name, options.pixels, device)
     dtype = options.dtype or ("fp32" if device.type == "cpu" else "fp16")
-    build = partial(build_random, model, device, DTYPES[dtype])
     with Stage(f"Making {name} with random weights"):
-        patcher = build()
+        patcher = build_random(model, device, DTYPES[dtype])
     own = OwnNodes(nodes)
     gate = own.gate(patcher, options.steps)
     rows, remarks = make_rows(own, gate)
@@ -65,7 +64,7 @@ def run(options: TimeOptions, nodes: Mapping[str, type[Any]]) -> int:
         random_conditioning(model, SEED + 2),
         CFG,
     )
-    _measure(partial(Measurement, build, patcher, task, results, pack_core(nodes)), results, options)
+    _measure(partial(Measurement, patcher, task, results, pack_core(nodes)), results, options)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Figures of a row from its raw runs: ratios are taken within a round, where both sides had the same machine."""
+"""Figures of a row from its raw runs: ratios are taken within a round, between runs that went on in turns."""
 
 from __future__ import annotations
 
@@ -60,31 +60,28 @@ def figures(row: Row, results: Results) -> Figures:
         row: one of `results.rows`.
         results: everything that was measured; its first row is the plain one.
     """
-    plain = results.rows[0].runs
+    plain = row.plain_runs or results.rows[0].runs
     oracle = row.oracle
+    beside_plain = list(zip(row.runs, plain, strict=False))
+    beside_oracle = list(zip(row.runs, row.oracle_runs, strict=False))
     return Figures(
         seconds=Spread.of(run.seconds for run in row.runs),
-        ratio=Spread.of(run.seconds / base.seconds for run, base in zip(row.runs, plain, strict=False)),
-        processor_ratio=Spread.of(_processor_ratio(run, base) for run, base in zip(row.runs, plain, strict=False)),
+        ratio=Spread.of(run.seconds / base.seconds for run, base in beside_plain),
+        processor_ratio=Spread.of(_processor_ratio(run, base) for run, base in beside_plain),
         gated_step=Spread.of(gated_step(run, oracle) for run in row.runs),
-        to_oracle=Spread.of(
-            _to_oracle(run, ideal, oracle) for run, ideal in zip(row.runs, row.oracle_runs, strict=False)
-        ),
-        processor_to_oracle=Spread.of(
-            _processor_to_oracle(run, ideal, oracle) for run, ideal in zip(row.runs, row.oracle_runs, strict=False)
-        ),
-        full_steps=Spread.of(
-            full_steps(run, base) for run, base in zip(row.runs, plain, strict=False) if oracle is not None
-        ),
+        to_oracle=Spread.of(_to_oracle(run, ideal, oracle) for run, ideal in beside_oracle),
+        processor_to_oracle=Spread.of(_processor_to_oracle(run, ideal, oracle) for run, ideal in beside_oracle),
+        full_steps=Spread.of(full_steps(run, base) for run, base in beside_plain if oracle is not None),
         branches=Spread.of(sum(run.branches) for run in row.runs),
         cache_bytes=_most(run.cache_bytes for run in row.runs),
-        peak_bytes=_most([row.peak_bytes, *(run.peak_bytes for run in row.runs)]),
+        peak_bytes=row.peak_bytes,
     )
 
 
 def gated_step(run: RunRecord, oracle: Oracle | None) -> float | None:
     """Median seconds of the steps that do what the oracle does; None where there are none."""
-    return _median_gated(run.step_seconds, run, oracle)
+    steps = run.steps_like(oracle) if oracle is not None else []
+    return median(run.step_seconds[step] for step in steps) if steps else None
 
 
 def full_steps(run: RunRecord, plain: RunRecord) -> float | None:
@@ -105,21 +102,21 @@ def _processor_ratio(run: RunRecord, plain: RunRecord) -> float | None:
 
 
 def _to_oracle(run: RunRecord, ideal: RunRecord, oracle: Oracle | None) -> float | None:
-    ours = gated_step(run, oracle)
-    # Its first step holds more than a step.
-    return None if ours is None else ours / median(ideal.step_seconds[1:])
+    return _median_ratio(run.step_seconds, ideal.step_seconds, run, oracle)
 
 
 def _processor_to_oracle(run: RunRecord, ideal: RunRecord, oracle: Oracle | None) -> float | None:
     if run.step_processor_seconds is None or ideal.step_processor_seconds is None:
         return None
-    ours = _median_gated(run.step_processor_seconds, run, oracle)
-    return None if ours is None else ours / median(ideal.step_processor_seconds[1:])
+    return _median_ratio(run.step_processor_seconds, ideal.step_processor_seconds, run, oracle)
 
 
-def _median_gated(seconds: Sequence[float], run: RunRecord, oracle: Oracle | None) -> float | None:
+def _median_ratio(
+    ours: Sequence[float], theirs: Sequence[float], run: RunRecord, oracle: Oracle | None
+) -> float | None:
+    """Of our gated steps to the oracle's of the same number, which came right after each."""
     steps = run.steps_like(oracle) if oracle is not None else []
-    return median(seconds[step] for step in steps) if steps else None
+    return median(ours[step] / theirs[step] for step in steps) if steps else None
 
 
 def _sum(seconds: Sequence[float], steps: Sequence[int]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from typing import Any
 
@@ -76,6 +77,18 @@ def build_random(model: FullSizeModel, device: torch.device, dtype: torch.dtype)
     _randomise(base.diffusion_model, device)
     base.to(device)
     return ModelPatcher(base, load_device=device, offload_device=device)
+
+
+def twin(patcher: ModelPatcher) -> ModelPatcher:
+    """The same weights in a network of its own: what is done to its layers does not show in the other.
+
+    Args:
+        patcher: a model that was not sampled yet: from then on it knows its patcher.
+    """
+    # The host's configuration cannot be copied, and is only read.
+    shared = (*patcher.model.parameters(), *patcher.model.buffers(), patcher.model.model_config)
+    model = copy.deepcopy(patcher.model, {id(item): item for item in shared})
+    return ModelPatcher(model, load_device=patcher.load_device, offload_device=patcher.offload_device)
 
 
 def random_conditioning(model: FullSizeModel, seed: int) -> list[list[Any]]:

@@ -33,14 +33,15 @@ class RunRecord:
     """One sampling run.
 
     Attributes:
-        seconds: of the whole call of the host's sampler.
+        seconds: from the call of the host's sampler to the end of its last step.
         step_seconds: of each step; what the host does before the first is part of that.
         branches: guidance branches that the network ran in each step.
         reused: in each step, the kinds of attention that T-GATE's schedule reuses; None without T-GATE.
-        processor_seconds: of all threads; None on a graphics card. Other programs on the machine hardly change it.
+        processor_seconds: of all threads; None on a graphics card.
         step_processor_seconds: the same of each step.
         cache_bytes: most bytes of captures held at once; None without T-GATE.
-        peak_bytes: most memory that a run took on a graphics card, beside what was there before; None on the CPU.
+        peak_bytes: most memory that it took on a graphics card, beside what was there before; None on the CPU, and in
+            turns with other runs.
         is_finite: whether the result has neither infinities nor NaN.
         notes: what T-GATE has to say about the run.
     """
@@ -86,9 +87,10 @@ class Row:
         oracle: what its gated steps are held against; None where nothing of that kind fits.
         is_foreign: whether it is another pack's: then it has a model of its own, and may fail.
         failure: why it was given up; None while it was not.
-        peak_bytes: the same as a run's, counted in a run of its own; None where runs tell it.
+        peak_bytes: most memory of a run, beside the weights, found in a run of its own.
         runs: one record a round.
-        oracle_runs: the oracle's, right after each.
+        plain_runs: the plain model's, step by step in turns with each; none for the plain row itself.
+        oracle_runs: the oracle's, likewise.
     """
 
     name: str
@@ -98,6 +100,7 @@ class Row:
     failure: str | None = None
     peak_bytes: int | None = None
     runs: list[RunRecord] = field(default_factory=list)
+    plain_runs: list[RunRecord] = field(default_factory=list)
     oracle_runs: list[RunRecord] = field(default_factory=list)
 
 

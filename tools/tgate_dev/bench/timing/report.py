@@ -25,10 +25,10 @@ COLUMNS = (
     "peak, MiB",
 )
 LEGEND = (
-    "Medians over the rounds (least–most); ratios are taken within a round. Processor seconds are those of all\n"
-    "threads, which other programs on the machine hardly change.\n"
-    "Gated step: one that reuses all that the row is about. Oracle: the same network with those attentions taken out,\n"
-    "run right afterwards: nothing can be faster, but for the machine's noise.\n"
+    "Medians over the rounds (least–most). Each row runs in turns with the plain model and with its oracle, a step of\n"
+    "each: ratios are between runs that had the same machine. Processor seconds are those of all threads.\n"
+    "Gated step: one that reuses all that the row is about; the median of its ratios to the oracle's step right\n"
+    "afterwards. Oracle: the same network with those attentions taken out: nothing can be faster, but for noise.\n"
     "Full steps: those that save nothing, captures included, against the same steps of the plain run; the first step,\n"
     "with the host's preparations, is left out. Branches: evaluations of the network in a run, one a guidance branch.\n"
     "Peak: most memory that a run holds at once, beside the weights; on the CPU counted in a run that is not timed."
@@ -90,6 +90,7 @@ def as_json(results: Results) -> str:
             "oracle": None if row.oracle is None else row.oracle.name,
             "figures": asdict(figures(row, results)),
             "runs": [asdict(run) for run in row.runs],
+            "plain_runs": [asdict(run) for run in row.plain_runs],
             "oracle_runs": [asdict(run) for run in row.oracle_runs],
         }
         for row in results.rows

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from ...meter.meter import RUN_KEY
 from .clock import StepClock, wait_for
 from .records import RunRecord
+from .turns import Between
 
 KEY = "tgate_dev_bench"
 SAMPLER = "euler"
@@ -47,8 +47,9 @@ class Task:
 class _Watcher:
     """Follows one run: when its steps end, how many branches the network is called with, and T-GATE's run."""
 
-    def __init__(self, task: Task, steps: int) -> None:
+    def __init__(self, task: Task, steps: int, between: Between | None) -> None:
         self.clock = StepClock(task.device)
+        self._between = between
         self.branches = [0.0] * steps
         self.tgate: Any = None
         self._batch = task.noise.shape[0]
@@ -58,6 +59,9 @@ class _Watcher:
         """The host's callback of a step."""
         self.clock.mark()
         self._step += 1
+        if self._between is not None:
+            self._between()
+        self.clock.mark()
 
     def begin_call(self, executor: Any, *args: Any, **kwargs: Any) -> Any:
         """The host's wrapper of a network call. Positional: x, t, c_concat, c_crossattn, control, options."""
@@ -75,7 +79,9 @@ def sigmas(patcher: ModelPatcher, steps: int) -> Tensor:
     return schedule
 
 
-def timed_run(patcher: ModelPatcher, task: Task, steps: int, cfg: float | None = None) -> RunRecord:
+def timed_run(
+    patcher: ModelPatcher, task: Task, steps: int, cfg: float | None = None, between: Between | None = None
+) -> RunRecord:
     """Sample once.
 
     Args:
@@ -83,8 +89,9 @@ def timed_run(patcher: ModelPatcher, task: Task, steps: int, cfg: float | None =
         task: what is sampled.
         steps: sampling steps.
         cfg: guidance scale, the task's when None; 1 leaves the second branch out.
+        between: called after each step; the time that it takes is not the run's.
     """
-    watcher = _Watcher(task, steps)
+    watcher = _Watcher(task, steps, between)
     watched = patcher.clone()
     # In the options, for on the patcher it would stand behind T-GATE's, which hides its run from calls it leaves alone.
     add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, watcher.begin_call, watched.model_options, is_model_options=True)
@@ -92,17 +99,12 @@ def timed_run(patcher: ModelPatcher, task: Task, steps: int, cfg: float | None =
     with _counting(watched.model.diffusion_model, watcher):
         held_before = _reset_peak(task.device)
         wait_for(task.device)
-        start, processor_start = time.perf_counter(), time.process_time()
         watcher.clock.mark()
         result = _sample(watched, task, schedule, task.cfg if cfg is None else cfg, watcher)
         wait_for(task.device)
-        seconds, processor_seconds = time.perf_counter() - start, time.process_time() - processor_start
-    record = _record(watcher, seconds, bool(torch.isfinite(result).all()))
-    if task.device.type == "cuda":
+    record = _record(watcher, bool(torch.isfinite(result).all()))
+    if task.device.type == "cuda" and between is None:
         record.peak_bytes = torch.cuda.max_memory_allocated(task.device) - held_before
-    else:
-        record.processor_seconds = processor_seconds
-        record.step_processor_seconds = watcher.clock.processor_seconds()
     return record
 
 
@@ -123,8 +125,11 @@ def _sample(patcher: ModelPatcher, task: Task, schedule: Tensor, cfg: float, wat
     return result
 
 
-def _record(watcher: _Watcher, seconds: float, is_finite: bool) -> RunRecord:
-    record = RunRecord(seconds, watcher.clock.seconds(), watcher.branches, is_finite=is_finite)
+def _record(watcher: _Watcher, is_finite: bool) -> RunRecord:
+    steps, processor = watcher.clock.seconds(), watcher.clock.processor_seconds()
+    record = RunRecord(sum(steps), steps, watcher.branches, is_finite=is_finite)
+    if processor is not None:
+        record.processor_seconds, record.step_processor_seconds = sum(processor), processor
     if watcher.tgate is not None:
         statistics, schedule = watcher.tgate.statistics, watcher.tgate.schedule
         record.reused = [
