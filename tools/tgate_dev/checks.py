@@ -23,12 +23,9 @@ PACKAGE_PARTS = ("nodes", "tgate_core")
 NEWEST_HOST_ONLY = (
     "contract/test_random_graphs.py",
     "contract/test_random_families.py",
-    "contract/test_conditioning_extras.py",
     "contract/test_deep_cache_beside.py",
     "contract/test_deep_cache_gated.py",
-    "contract/test_deep_cache_places.py",
     "contract/test_families_beside.py",
-    "contract/test_other_ranges.py",
     "contract/test_overhead.py",
     "contract/test_run_precision.py",
     "contract/test_run_shapes.py",
