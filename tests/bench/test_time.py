@@ -59,13 +59,16 @@ def task() -> Task:
 
 
 def test_a_run_tells_its_steps_apart(model: Any, task: Task, gated: Any) -> None:
+    started = time.perf_counter()
     record = timed_run(gated(model, gate=4.0, guidance="cached_delta", self_attention=False), task, STEPS)
+    taken = time.perf_counter() - started
     assert record.branches == [2.0] * 4 + [1.0] * 6
     assert record.reused == [[]] * 4 + [["attn2"]] * 6
     assert record.is_finite
     assert record.cache_bytes
     assert len(record.step_seconds) == STEPS
-    assert sum(record.step_seconds) <= record.seconds
+    assert min(record.step_seconds) > 0
+    assert record.seconds <= taken
 
 
 def test_runs_in_turns_are_what_they_are_alone(task: Task, gated: Any) -> None:

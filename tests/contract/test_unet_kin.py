@@ -13,18 +13,19 @@ import variants
 from frozen_network import FrozenNetwork
 from reference import relative_difference
 
-ROUNDING = 3e-4
+ROUNDING = 1e-4
 SCHEDULE = {"gate": 5, "sp_interval": 2, "fi_interval": 2, "warm_up": 1}
 
 
 @dataclass(frozen=True)
 class Kin:
-    """A model, what its node calls it, and what it is sampled with besides texts."""
+    """A model, what its node calls it, what it is sampled with besides texts, and what rounding makes of its result."""
 
     make: Any
     family: str
     inputs: dict[str, Any] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
+    rounding: float = ROUNDING
 
     def sample(self, model: Any, **options: Any) -> torch.Tensor:
         """One run of the host's KSampler."""
@@ -44,7 +45,7 @@ KINS = {
     "Segmind Vega": Kin(unet_kin.vega, "sdxl", POOLED),
     "KOALA": Kin(unet_kin.koala, "sdxl", POOLED),
     "Playground 2.5": Kin(unet_kin.playground, "playground-2.5", POOLED),
-    "AnimateDiff": Kin(unet_kin.animated, "sd15", {}, VIDEO),
+    "AnimateDiff": Kin(unet_kin.animated, "sd15", {}, VIDEO, rounding=3e-4),
     "Stable Video Diffusion": Kin(variants.svd, "svd", SVD, VIDEO),
 }
 
@@ -65,8 +66,8 @@ def test_a_run_is_what_the_schedule_says(kin, model, gated, guidance):
     with frozen.installed(model, unet_kin.pairs(model)) as reference:
         expected = kin.sample(reference)
     result = kin.sample(gated(model, **{**SCHEDULE, "gate": 5.0}, guidance=guidance))
-    assert relative_difference(result, expected) < ROUNDING
-    assert relative_difference(expected, kin.sample(model)) > 10 * ROUNDING
+    assert relative_difference(result, expected) < kin.rounding
+    assert relative_difference(expected, kin.sample(model)) > 10 * kin.rounding
 
 
 def test_off_is_bit_equal(kin, model, gated):
