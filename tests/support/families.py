@@ -96,9 +96,7 @@ def build_stable_audio(config: Any) -> comfy.model_patcher.ModelPatcher:
         config, seconds_start_embedder_weights=weights, seconds_total_embedder_weights=weights
     )
     tiny.randomise(base.requires_grad_(False).diffusion_model, 0)
-    for name, buffer in base.diffusion_model.named_buffers():
-        if name.endswith("inv_freq"):  # made without values: they come with a checkpoint
-            buffer.copy_(torch.linspace(1.0, 0.01, len(buffer)))
+    variants.give_frequencies(base.diffusion_model)
     device = torch.device("cpu")
     return comfy.model_patcher.ModelPatcher(base, device, device)
 

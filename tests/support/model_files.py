@@ -11,6 +11,7 @@ import comfy.ops
 import safetensors.torch
 import tiny
 import torch
+import variants
 from comfy.cldm.cldm import ControlNet
 from comfy.ldm.audio.dit import AudioDiffusionTransformer
 from comfy.ldm.audio.embedders import NumberConditioner
@@ -134,9 +135,7 @@ def kandinsky5(path: Path) -> None:
 def stable_audio(path: Path) -> None:
     """Stable Audio of one block with its encoders of seconds, for CheckpointLoaderSimple."""
     network = AudioDiffusionTransformer(embed_dim=768, depth=1, **_common())
-    for name, buffer in network.named_buffers():
-        if name.endswith("inv_freq"):  # made without values: they come with a checkpoint
-            buffer.copy_(torch.linspace(1.0, 0.01, len(buffer)))
+    variants.give_frequencies(network)
     seconds = NumberConditioner(768, min_val=0, max_val=512)
     tiny.randomise(seconds, seed=3)
     others = {

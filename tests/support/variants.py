@@ -30,6 +30,13 @@ def build(config: Any, seed: int = 0) -> comfy.model_patcher.ModelPatcher:
     return comfy.model_patcher.ModelPatcher(base, CPU, CPU)
 
 
+def give_frequencies(network: torch.nn.Module) -> None:
+    """Values for the frequencies of Stable Audio's positions, which come with a checkpoint."""
+    for name, buffer in network.named_buffers():
+        if name.endswith("inv_freq"):
+            buffer.copy_(torch.linspace(1.0, 0.01, len(buffer)))
+
+
 def one_level(config_class: Any = comfy.supported_models.SD15, seed: int = 0, **changes: Any) -> Any:
     """A model of one level with two transformer blocks: half the work of `tiny.sd15()`."""
     return build(config_class({**tiny.SD15_UNET, **ONE_LEVEL, **changes}), seed)
