@@ -101,6 +101,14 @@ def test_devices_that_share_a_run_leave_the_compiler_as_it_was(gated):
     assert compiled.frame_count == 1
 
 
+def test_beside_a_compiler_that_cannot_be_told_nothing_is_gated(gated, monkeypatch):
+    """torch before 2.6: what it compiled once would decide for every later call."""
+    model = variants.one_level()
+    plain = tiny.sample(model, steps=STEPS)
+    monkeypatch.delattr(torch.compiler, "set_stance")
+    assert torch.equal(tiny.sample(gated(model, gate=2.0, guidance="keep"), steps=STEPS), plain)
+
+
 def compiled_by_step(model, steps):
     """How many functions torch has looked at for compiling in each step of a run."""
     torch._dynamo.reset()

@@ -152,7 +152,9 @@ def _uncompiled() -> AbstractContextManager[None]:
     shape did in all later ones, whatever they were to reuse. That torch is told so holds for all threads: around a
     network call, those of several devices would take each other's for what was there before, and leave it behind.
     """
-    return torch.compiler.set_stance("force_eager") if _DYNAMO in sys.modules else nullcontext()
+    if _DYNAMO not in sys.modules or _is_compiler_in_the_way():
+        return nullcontext()
+    return torch.compiler.set_stance("force_eager")
 
 
 def _is_compiler_in_the_way() -> bool:
