@@ -19,9 +19,10 @@ from tgate_dev.bench.timing import models
 from tgate_dev.bench.timing.host_nodes import call_node, defaults, host_node
 from tgate_dev.bench.timing.oracles import Nothing, attentions, without_attentions
 from tgate_dev.bench.timing.peers import PEER_NODES, GateAt, rows_of
+from tgate_dev.bench.timing.records import Oracle, Results, Row
+from tgate_dev.bench.timing.rounds import Measurement
 from tgate_dev.bench.timing.rows import OwnNodes, make_rows, percent_between
 from tgate_dev.bench.timing.sampling import Task, sigmas, timed_run
-from tgate_dev.bench.timing.turns import in_turns
 from tgate_dev.errors import UserError
 
 REPO = Path(__file__).resolve().parents[2]
@@ -60,7 +61,9 @@ def task() -> Task:
 
 def test_a_run_tells_its_steps_apart(model: Any, task: Task, gated: Any) -> None:
     started = time.perf_counter()
-    record = timed_run(gated(model, gate=4.0, guidance="cached_delta", self_attention=False), task, STEPS)
+    record = timed_run(
+        gated(model, gate=4.0, guidance="cached_delta", self_attention=False), task, sigmas(model, STEPS)
+    )
     taken = time.perf_counter() - started
     assert record.branches == [2.0] * 4 + [1.0] * 6
     assert record.reused == [[]] * 4 + [["attn2"]] * 6
@@ -71,43 +74,41 @@ def test_a_run_tells_its_steps_apart(model: Any, task: Task, gated: Any) -> None
     assert record.seconds <= taken
 
 
-def test_runs_in_turns_are_what_they_are_alone(task: Task, gated: Any) -> None:
-    """Plain and gated model in turns on networks of their own, and neither's time holds the other's steps."""
-    order: list[str] = []
-
-    def run(name: str, patcher: Any) -> Any:
-        def sample(between: Any) -> Any:
-            def step_ended() -> None:
-                order.append(name)
-                between()
-
-            return timed_run(patcher, task, 4, between=step_ended)
-
-        return sample
-
+def test_others_run_between_the_steps_and_change_nothing(task: Task, gated: Any) -> None:
+    """A gated run with steps of the plain model in between, on networks that share weights; no time holds the other's."""
     model = build()
     patched = gated(models.twin(model), gate=2.0, guidance="uncond", self_attention=False)
+    schedule = sigmas(model, 4)
+    alone = timed_run(patched, task, schedule)
+    plain = {}
+
+    def after_step(step: int) -> None:
+        plain[step] = timed_run(model, task, schedule[step : step + 2])
+        assert plain[step].reused is None
+
     started = time.perf_counter()
-    plain, ours = in_turns([run("plain", model), run("ours", patched)])
+    ours = timed_run(patched, task, schedule, after_step=after_step)
     taken = time.perf_counter() - started
-    assert order == ["plain", "ours"] * 4
-    assert (plain.branches, ours.branches) == ([2.0] * 4, [2.0, 2.0, 1.0, 1.0])
-    assert (plain.reused, ours.reused) == (None, [[], [], ["attn2"], ["attn2"]])
-    assert plain.seconds + ours.seconds <= taken
+    assert [run.branches for run in plain.values()] == [[2.0]] * 4
+    assert ours.branches == alone.branches == [2.0, 2.0, 1.0, 1.0]
+    assert ours.reused == alone.reused == [[], [], ["attn2"], ["attn2"]]
+    assert ours.seconds + sum(run.seconds for run in plain.values()) <= taken
 
 
-def test_a_run_that_fails_in_turns_does_not_hold_up_the_others(model: Any, task: Task) -> None:
-    ended: list[float] = []
+@pytest.mark.parametrize("is_plain", [False, True], ids=["gated", "plain"])
+def test_a_round_holds_each_gated_step_against_the_oracle(is_plain: bool, task: Task, gated: Any, pack: Any) -> None:
+    def patch(model: Any) -> Any:
+        return model if is_plain else gated(model, gate=2.0, guidance="uncond", self_attention=False)
 
-    def fail(_between: Any) -> Any:
-        raise TypeError("broken")
-
-    def sample(between: Any) -> Any:
-        ended.append(timed_run(model, task, 2, between=between).seconds)
-
-    with pytest.raises(TypeError, match="broken"):
-        in_turns([fail, sample])
-    assert ended
+    row = Row("row", patch, None if is_plain else Oracle(frozenset({"attn2"}), branches=1))
+    measurement = Measurement(build(), task, Results({"steps": 4}, [], [row]), pack.core)
+    measurement.warm_up()
+    measurement.run_round("round")
+    (run,), (plain,), (ideal,) = row.runs, row.plain_steps, row.oracle_steps
+    assert [plain[step].branches for step in range(4)] == [[2.0]] * 4
+    assert {step: at_best.branches for step, at_best in ideal.items()} == ({} if is_plain else {2: [1.0], 3: [1.0]})
+    assert run.branches == ([2.0] * 4 if is_plain else [2.0, 2.0, 1.0, 1.0])
+    assert row.peak_bytes
 
 
 def test_a_twin_shares_weights_and_no_layers() -> None:
@@ -124,7 +125,7 @@ def test_core_gates_at_the_same_step(model: Any, task: Task, pack: Any) -> None:
     assert gate.step == 2
     node = host_node("CFGOverride")
     assert node is not None
-    record = timed_run(call_node(node, model, start_percent=gate.percent), task, STEPS)
+    record = timed_run(call_node(node, model, start_percent=gate.percent), task, sigmas(model, STEPS))
     assert record.branches == [2.0] * 2 + [1.0] * 8
 
 
@@ -152,7 +153,7 @@ def test_oracle_takes_attentions_out_and_puts_them_back(model: Any, task: Task, 
         names = [name for name, _ in network.named_modules()]
         assert any(name.endswith("attn1.to_q") for name in names)
         assert not any(name.endswith("attn2.to_q") for name in names)
-        assert timed_run(model, task, 2, cfg=1.0).branches == [1.0, 1.0]
+        assert timed_run(model, task, sigmas(model, 2), cfg=1.0).branches == [1.0, 1.0]
     assert [name for name, _ in network.named_modules()] == before
 
 

@@ -70,7 +70,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     measurements = bench.add_subparsers(dest="measurement", required=True)
     macs_help = "the published table, counted on full-size models without weights"
     measurements.add_parser("macs", parents=[common, host], help=macs_help)
-    time_help = "seconds of sampling runs in turns, T-GATE beside what else there is, on random weights"
+    time_help = "seconds of sampling runs, T-GATE beside what else there is, on random weights"
     timing.add_arguments(measurements.add_parser("time", parents=[common, host], help=time_help))
     support_help = "the table of supported models, counted on full-size models, printed and put into both READMEs"
     commands.add_parser("support", parents=[common], help=support_help)

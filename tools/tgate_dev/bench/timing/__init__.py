@@ -1,1 +1,1 @@
-"""Seconds of whole sampling runs, T-GATE beside what else there is, taken in turns in one process."""
+"""Seconds of whole sampling runs: T-GATE beside what else there is, step by step in one process."""

@@ -27,7 +27,7 @@ def save_chart(results: Results, path: Path) -> None:
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
-    measured = [(row, ratio) for row in results.rows if (ratio := figures(row, results).ratio) is not None]
+    measured = [(row, ratio) for row in results.rows if (ratio := figures(row).ratio) is not None]
     sheet = Figure(figsize=(WIDTH_INCHES, INCHES_AROUND + INCHES_A_ROW * len(measured)), layout="constrained")
     FigureCanvasAgg(sheet)
     axes = sheet.subplots()

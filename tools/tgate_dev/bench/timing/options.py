@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--pixels", type=_pixels, metavar="N", help="size of the picture; 256 on the CPU, else the model's usual one"
     )
     parser.add_argument("--steps", type=_steps, default=usual.steps, metavar="N", help="sampling steps")
-    parser.add_argument("--runs", type=_count, default=usual.runs, metavar="N", help="runs of each row, in turns")
+    parser.add_argument("--runs", type=_count, default=usual.runs, metavar="N", help="runs of each row, in rounds")
     parser.add_argument("--out", type=Path, default=usual.out, metavar="DIR", help="where JSON and chart go")
     parser.add_argument(
         "--peers", type=Path, nargs="+", default=usual.peers, metavar="DIR", help="other packs to measure beside"

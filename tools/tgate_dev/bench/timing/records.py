@@ -33,32 +33,38 @@ class RunRecord:
     """One sampling run.
 
     Attributes:
-        seconds: from the call of the host's sampler to the end of its last step.
-        step_seconds: of each step; what the host does before the first is part of that.
+        step_seconds: of all that each step asks of the model, guidance included.
         branches: guidance branches that the network ran in each step.
         reused: in each step, the kinds of attention that T-GATE's schedule reuses; None without T-GATE.
-        processor_seconds: of all threads; None on a graphics card.
-        step_processor_seconds: the same of each step.
+        step_processor_seconds: of all threads, of each step; None on a graphics card.
         cache_bytes: most bytes of captures held at once; None without T-GATE.
-        peak_bytes: most memory that it took on a graphics card, beside what was there before; None on the CPU, and in
-            turns with other runs.
+        peak_bytes: most memory that it took on a graphics card, beside what was there before; None on the CPU, and with
+            others in between its steps.
         is_finite: whether the result has neither infinities nor NaN.
         notes: what T-GATE has to say about the run.
     """
 
-    seconds: float
     step_seconds: list[float]
     branches: list[float]
     reused: list[list[str]] | None = None
-    processor_seconds: float | None = None
     step_processor_seconds: list[float] | None = None
     cache_bytes: int | None = None
     peak_bytes: int | None = None
     is_finite: bool = True
     notes: list[str] = field(default_factory=list)
 
+    @property
+    def seconds(self) -> float:
+        """Of all its steps."""
+        return sum(self.step_seconds)
+
+    @property
+    def processor_seconds(self) -> float | None:
+        """The same of the processor's."""
+        return None if self.step_processor_seconds is None else sum(self.step_processor_seconds)
+
     def steps_like(self, oracle: Oracle) -> list[int]:
-        """Steps that do what the oracle does; never the first, whose time holds more than the step."""
+        """Steps that do what the oracle does; never the first, in which memory is taken and kernels are chosen."""
         return [
             step
             for step in range(1, len(self.step_seconds))
@@ -77,6 +83,10 @@ class RunRecord:
         return None if self.reused is None else frozenset(self.reused[step])
 
 
+# Runs of a single step each, by the number that the step has in the whole run.
+Steps = dict[int, RunRecord]
+
+
 @dataclass
 class Row:
     """One way of sampling, and its runs.
@@ -89,8 +99,8 @@ class Row:
         failure: why it was given up; None while it was not.
         peak_bytes: most memory of a run, beside the weights, found in a run of its own.
         runs: one record a round.
-        plain_runs: the plain model's, step by step in turns with each; none for the plain row itself.
-        oracle_runs: the oracle's, likewise.
+        plain_steps: for each run, the plain model's same steps by number, each right after its own.
+        oracle_steps: the oracle's, likewise, for the steps that do the same.
     """
 
     name: str
@@ -100,8 +110,8 @@ class Row:
     failure: str | None = None
     peak_bytes: int | None = None
     runs: list[RunRecord] = field(default_factory=list)
-    plain_runs: list[RunRecord] = field(default_factory=list)
-    oracle_runs: list[RunRecord] = field(default_factory=list)
+    plain_steps: list[Steps] = field(default_factory=list)
+    oracle_steps: list[Steps] = field(default_factory=list)
 
 
 @dataclass

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from .figures import Figures, Spread, figures
-from .records import Results, Row
+from .records import Results, Row, Steps
 
 NOT_MEASURED = "-"
 MIB = 2**20
@@ -25,19 +25,20 @@ COLUMNS = (
     "peak, MiB",
 )
 LEGEND = (
-    "Medians over the rounds (least–most). Each row runs in turns with the plain model and with its oracle, a step of\n"
-    "each: ratios are between runs that had the same machine. Processor seconds are those of all threads.\n"
-    "Gated step: one that reuses all that the row is about; the median of its ratios to the oracle's step right\n"
-    "afterwards. Oracle: the same network with those attentions taken out: nothing can be faster, but for noise.\n"
-    "Full steps: those that save nothing, captures included, against the same steps of the plain run; the first step,\n"
-    "with the host's preparations, is left out. Branches: evaluations of the network in a run, one a guidance branch.\n"
+    "Medians over the rounds (least–most). After each step of a row, its oracle and the plain model do the same step:\n"
+    "ratios are between steps that had the same machine. The plain row is held against itself: what is not 1 there is\n"
+    "noise. Processor seconds are those of all threads.\n"
+    "Gated step: one that reuses all that the row is about; the median of its ratios to the oracle's before and after.\n"
+    "Oracle: the same network with those attentions taken out: nothing can be faster, but for noise.\n"
+    "Full steps: those that save nothing, captures included, against the same steps of the plain model, but for the\n"
+    "first. Branches: evaluations of the network in a run, one a guidance branch.\n"
     "Peak: most memory that a run holds at once, beside the weights; on the CPU counted in a run that is not timed."
 )
 
 
 def text_table(results: Results) -> str:
     """Title, table, legend and remarks."""
-    lines = [COLUMNS, *(_cells(row, figures(row, results)) for row in results.rows if row.runs)]
+    lines = [COLUMNS, *(_cells(row, figures(row)) for row in results.rows if row.runs)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     table = [
         "  ".join([name.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True))])
@@ -61,7 +62,7 @@ def markdown_table(results: Results) -> str:
     lines = [heading, ("---", *["---:"] * (len(heading) - 1))]
     for row in results.rows:
         if row.runs:
-            of = figures(row, results)
+            of = figures(row)
             ratios = (of.ratio, of.to_oracle, of.full_steps)
             memory = (_mib(of.cache_bytes), _mib(of.peak_bytes))
             lines.append(
@@ -88,10 +89,10 @@ def as_json(results: Results) -> str:
             "name": row.name,
             "failure": row.failure,
             "oracle": None if row.oracle is None else row.oracle.name,
-            "figures": asdict(figures(row, results)),
+            "figures": asdict(figures(row)),
             "runs": [asdict(run) for run in row.runs],
-            "plain_runs": [asdict(run) for run in row.plain_runs],
-            "oracle_runs": [asdict(run) for run in row.oracle_runs],
+            "plain_steps": [_seconds_by_step(steps) for steps in row.plain_steps],
+            "oracle_steps": [_seconds_by_step(steps) for steps in row.oracle_steps],
         }
         for row in results.rows
     ]
@@ -101,6 +102,13 @@ def as_json(results: Results) -> str:
         "rows": rows,
     }
     return json.dumps(whole, indent=1, ensure_ascii=False) + "\n"
+
+
+def _seconds_by_step(steps: Steps) -> dict[int, dict[str, float | None]]:
+    """A single step's numbers; of the other fields of a run, it tells nothing that the row's own does not."""
+    return {
+        number: {"seconds": run.seconds, "processor_seconds": run.processor_seconds} for number, run in steps.items()
+    }
 
 
 def _cells(row: Row, of: Figures) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The rows: what is sampled in turns with the plain model."""
+"""The rows: what is sampled beside the plain model."""
 
 from __future__ import annotations
 

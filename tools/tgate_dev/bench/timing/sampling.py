@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from ...meter.meter import RUN_KEY
 from .clock import StepClock, wait_for
 from .records import RunRecord
-from .turns import Between
 
 KEY = "tgate_dev_bench"
 SAMPLER = "euler"
@@ -45,23 +44,29 @@ class Task:
 
 
 class _Watcher:
-    """Follows one run: when its steps end, how many branches the network is called with, and T-GATE's run."""
+    """Follows one run: how long its steps take, how many branches the network is called with, and T-GATE's run."""
 
-    def __init__(self, task: Task, steps: int, between: Between | None) -> None:
+    def __init__(self, task: Task, steps: int, after_step: Callable[[int], None] | None) -> None:
         self.clock = StepClock(task.device)
-        self._between = between
+        self._after_step = after_step
         self.branches = [0.0] * steps
         self.tgate: Any = None
         self._batch = task.noise.shape[0]
         self._step = 0
 
+    def time_step(self, executor: Any, *args: Any, **kwargs: Any) -> Any:
+        """The host's wrapper of all that a step asks of the model, guidance included."""
+        self.clock.mark()
+        result = executor(*args, **kwargs)
+        self.clock.mark()
+        return result
+
     def end_step(self, *_: Any) -> None:
         """The host's callback of a step."""
-        self.clock.mark()
+        ended = self._step
         self._step += 1
-        if self._between is not None:
-            self._between()
-        self.clock.mark()
+        if self._after_step is not None:
+            self._after_step(ended)
 
     def begin_call(self, executor: Any, *args: Any, **kwargs: Any) -> Any:
         """The host's wrapper of a network call. Positional: x, t, c_concat, c_crossattn, control, options."""
@@ -80,30 +85,34 @@ def sigmas(patcher: ModelPatcher, steps: int) -> Tensor:
 
 
 def timed_run(
-    patcher: ModelPatcher, task: Task, steps: int, cfg: float | None = None, between: Between | None = None
+    patcher: ModelPatcher,
+    task: Task,
+    schedule: Tensor,
+    cfg: float | None = None,
+    after_step: Callable[[int], None] | None = None,
 ) -> RunRecord:
     """Sample once.
 
     Args:
         patcher: the model, as a sampler node gets it.
         task: what is sampled.
-        steps: sampling steps.
+        schedule: noise levels, one more than steps, see `sigmas`.
         cfg: guidance scale, the task's when None; 1 leaves the second branch out.
-        between: called after each step; the time that it takes is not the run's.
+        after_step: called with the number of each step once it has ended; the time that it takes is not the run's. It
+            may sample other networks.
     """
-    watcher = _Watcher(task, steps, between)
+    watcher = _Watcher(task, len(schedule) - 1, after_step)
     watched = patcher.clone()
     # In the options, for on the patcher it would stand behind T-GATE's, which hides its run from calls it leaves alone.
     add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, watcher.begin_call, watched.model_options, is_model_options=True)
-    schedule = sigmas(patcher, steps)
+    add_wrapper_with_key(WrappersMP.PREDICT_NOISE, KEY, watcher.time_step, watched.model_options, is_model_options=True)
     with _counting(watched.model.diffusion_model, watcher):
         held_before = _reset_peak(task.device)
         wait_for(task.device)
-        watcher.clock.mark()
         result = _sample(watched, task, schedule, task.cfg if cfg is None else cfg, watcher)
         wait_for(task.device)
     record = _record(watcher, bool(torch.isfinite(result).all()))
-    if task.device.type == "cuda" and between is None:
+    if task.device.type == "cuda" and after_step is None:
         record.peak_bytes = torch.cuda.max_memory_allocated(task.device) - held_before
     return record
 
@@ -126,10 +135,9 @@ def _sample(patcher: ModelPatcher, task: Task, schedule: Tensor, cfg: float, wat
 
 
 def _record(watcher: _Watcher, is_finite: bool) -> RunRecord:
-    steps, processor = watcher.clock.seconds(), watcher.clock.processor_seconds()
-    record = RunRecord(sum(steps), steps, watcher.branches, is_finite=is_finite)
-    if processor is not None:
-        record.processor_seconds, record.step_processor_seconds = sum(processor), processor
+    clock = watcher.clock
+    record = RunRecord(clock.seconds(), watcher.branches, is_finite=is_finite)
+    record.step_processor_seconds = clock.processor_seconds()
     if watcher.tgate is not None:
         statistics, schedule = watcher.tgate.statistics, watcher.tgate.schedule
         record.reused = [
