@@ -75,7 +75,7 @@ def test_a_run_tells_its_steps_apart(model: Any, task: Task, gated: Any) -> None
 
 
 def test_others_run_between_the_steps_and_change_nothing(task: Task, gated: Any) -> None:
-    """A gated run with steps of the plain model in between, on networks that share weights; no time holds the other's."""
+    """Steps of the plain model in those of a gated run, on networks that share weights; no time holds the other's."""
     model = build()
     patched = gated(models.twin(model), gate=2.0, guidance="uncond", self_attention=False)
     schedule = sigmas(model, 4)

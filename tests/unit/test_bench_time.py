@@ -241,7 +241,7 @@ class TestReport:
         gated = found["rows"][1]
         assert gated["oracle"] == "one branch, without cross-attention"
         assert gated["runs"][0]["step_seconds"] == [8.0, 2.0, 3.0, 1.0, 1.0]
-        assert gated["oracle_steps"][1] == dict.fromkeys("34", {"seconds": 1.2, "processor_seconds": 4.8})
+        assert gated["oracle_steps"][1] == {key: {"seconds": 1.2, "processor_seconds": 4.8} for key in "34"}
         assert [len(steps) for steps in gated["plain_steps"]] == [5, 5, 5]
         assert gated["figures"]["ratio"] == {"median": 0.76, "low": 0.75, "high": 0.8}
 

@@ -28,7 +28,7 @@ LEGEND = (
     "Medians over the rounds (least–most). After each step of a row, its oracle and the plain model do the same step:\n"
     "ratios are between steps that had the same machine. The plain row is held against itself: what is not 1 there is\n"
     "noise. Processor seconds are those of all threads.\n"
-    "Gated step: one that reuses all that the row is about; the median of its ratios to the oracle's before and after.\n"
+    "Gated step: one that reuses all that the row is about, and the median of its ratios to the oracle's around it.\n"
     "Oracle: the same network with those attentions taken out: nothing can be faster, but for noise.\n"
     "Full steps: those that save nothing, captures included, against the same steps of the plain model, but for the\n"
     "first. Branches: evaluations of the network in a run, one a guidance branch.\n"
