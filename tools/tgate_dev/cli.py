@@ -172,8 +172,9 @@ def _texts(options: argparse.Namespace) -> int:
 
 
 def _measuring(ready: environment.Environment, measurement: str) -> tuple[list[str], dict[str, str]]:
-    """Command and environment of a measurement, which runs in ComfyUI's Python."""
-    return [str(ready.python), "-m", f"{__package__}.bench", measurement], _variables(ready)
+    """Command and environment of a measurement, which runs in ComfyUI's Python and has the processor to itself."""
+    variables = {**_variables(ready), "OMP_WAIT_POLICY": "ACTIVE"}
+    return [str(ready.python), "-m", f"{__package__}.bench", measurement], variables
 
 
 def _variables(ready: environment.Environment) -> dict[str, str]:
