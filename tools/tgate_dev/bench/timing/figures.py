@@ -1,4 +1,4 @@
-"""Figures of a row from its raw runs: ratios are between steps that ran one right after the other."""
+"""Figures of a row from its raw runs: ratios are between steps that ran close to each other."""
 
 from __future__ import annotations
 

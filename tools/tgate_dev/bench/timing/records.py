@@ -99,7 +99,7 @@ class Row:
         failure: why it was given up; None while it was not.
         peak_bytes: most memory of a run, beside the weights, found in a run of its own.
         runs: one record a round.
-        plain_steps: for each run, the plain model's same steps by number, each right after its own.
+        plain_steps: for each run, the plain model's same steps by number; each ran before the row's next step.
         oracle_steps: the oracle's, likewise, for the steps that do the same.
     """
 
