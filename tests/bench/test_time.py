@@ -15,12 +15,11 @@ import torch
 from families import FAMILIES, Family
 
 from tgate_dev.bench.models import build_on_meta
-from tgate_dev.bench.timing import models
+from tgate_dev.bench.timing import models, rounds
 from tgate_dev.bench.timing.host_nodes import call_node, defaults, host_node
 from tgate_dev.bench.timing.oracles import Nothing, attentions, without_attentions
 from tgate_dev.bench.timing.peers import PEER_NODES, GateAt, rows_of
 from tgate_dev.bench.timing.records import Oracle, Results, Row
-from tgate_dev.bench.timing.rounds import Measurement
 from tgate_dev.bench.timing.rows import OwnNodes, make_rows, percent_between
 from tgate_dev.bench.timing.sampling import Task, sigmas, timed_run
 from tgate_dev.errors import UserError
@@ -101,7 +100,7 @@ def test_a_round_holds_each_gated_step_against_the_oracle(is_plain: bool, task: 
         return model if is_plain else gated(model, gate=2.0, guidance="uncond", self_attention=False)
 
     row = Row("row", patch, None if is_plain else Oracle(frozenset({"attn2"}), branches=1))
-    measurement = Measurement(build(), task, Results({"steps": 4}, [], [row]), pack.core)
+    measurement = rounds.Measurement(build(), task, Results({"steps": 4}, [], [row]), pack.core)
     measurement.warm_up()
     measurement.run_round("round")
     (run,), (plain,), (ideal,) = row.runs, row.plain_steps, row.oracle_steps
@@ -109,6 +108,25 @@ def test_a_round_holds_each_gated_step_against_the_oracle(is_plain: bool, task: 
     assert {step: at_best.branches for step, at_best in ideal.items()} == ({} if is_plain else {2: [1.0], 3: [1.0]})
     assert run.branches == ([2.0] * 4 if is_plain else [2.0, 2.0, 1.0, 1.0])
     assert row.peak_bytes
+
+
+def test_oracle_and_plain_model_change_places_at_each_step(
+    task: Task, gated: Any, pack: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise one of them would always come after the same network."""
+    single_steps = []
+
+    def spied_run(patcher: Any, task: Task, schedule: Any, cfg: float | None = None, **others: Any) -> Any:
+        if len(schedule) == 2:
+            single_steps.append("plain" if cfg is None else "oracle")
+        return timed_run(patcher, task, schedule, cfg, **others)
+
+    monkeypatch.setattr(rounds, "timed_run", spied_run)
+    row = Row("row", lambda model: gated(model, gate=2.0, guidance="uncond"), Oracle(frozenset({"attn2"}), branches=1))
+    measurement = rounds.Measurement(build(), task, Results({"steps": 4}, [], [row]), pack.core)
+    measurement.warm_up()
+    measurement.run_round("round")
+    assert single_steps == ["plain", "plain", "plain", "oracle", "oracle", "plain"]
 
 
 def test_a_twin_shares_weights_and_no_layers() -> None:
