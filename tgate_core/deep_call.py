@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -28,23 +29,39 @@ class DeepCall:
             now: the cache's time of use.
             rows: size of the batch, conds * B.
         """
+        self.keys = bank_keys
         self._cache = cache
-        self._keys = bank_keys
         self._now = now
         self._rows = rows
         self._banks = [cache.bank(key, now) if action is Action.REUSE else None for key in bank_keys]
-        self._visits = 0
         self._site = Site(DEEP_FEATURE, "output", 0, 0)
+        self._has_begun = False
+        self._is_other_run = False
         self._present: list[Capture | None] = []
         self._handout: Tensor | None = None
         self._expected: tuple[int, ...] = ()
-        self.is_shallow = False
+        self.is_shallow = self.has_handed_out = False
+        # Whether the network came here before in this call: which of the two runs what is kept belongs to is unknown.
+        self.has_run_again = False
+
+    @contextmanager
+    def other_run(self) -> Iterator[None]:
+        """While another node runs the network on something else within this call: all of it, on nothing kept."""
+        before = self._is_other_run, self.is_shallow
+        self._is_other_run, self.is_shallow = True, False
+        try:
+            yield
+        finally:
+            self._is_other_run, self.is_shallow = before
 
     def meet_skip(self, skip: Tensor) -> None:
         """The skip connection, (conds * B, C, H, W), that will be put beside the deep feature."""
-        # As with attentions, a network that is run several times in one call is told apart by order.
-        self._site = self._site._replace(nth=self._visits)
-        self._visits += 1
+        if self._is_other_run:
+            return
+        if self._has_begun:
+            self.has_run_again, self.is_shallow, self._expected, self._handout = True, False, (), None
+            return
+        self._has_begun = True
         self._expected = (self._rows, *skip.shape[2:])
         self._present = [None if bank is None else bank.captures.get(self._site) for bank in self._banks]
         first = self._present[0]
@@ -59,17 +76,20 @@ class DeepCall:
         Args:
             h: what comes out of the deep blocks; without channels in a shallow call.
         """
+        if self._is_other_run:
+            return h
         handout, self._handout = self._handout, None
         if handout is not None:
+            self.has_handed_out = True
             return handout.clone()
         # Where another node resizes within the network, or cuts the batch, no later call could tell that this fits.
         return self._capture(h) if (h.shape[0], *h.shape[2:]) == self._expected else h
 
     def _capture(self, h: Tensor) -> Tensor:
         """Keep the conds that have no feature; the others get theirs, as if they had been in a call of their own."""
-        chunks = h.chunk(len(self._keys))
+        chunks = h.chunk(len(self.keys))
         reused = [gather([capture], chunk) for capture, chunk in zip(self._present, chunks, strict=True)]
-        missing = [key if reuse is None else None for key, reuse in zip(self._keys, reused, strict=True)]
+        missing = [key if reuse is None else None for key, reuse in zip(self.keys, reused, strict=True)]
         self._cache.store(missing, self._site, h.clone(), self._now)
         if all(reuse is None for reuse in reused):
             return h

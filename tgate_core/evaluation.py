@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from .request import CondKey
+from .tiles import is_same
 
 
 @dataclass
@@ -15,13 +16,15 @@ class Evaluation:
     """One evaluation of the model by the sampler.
 
     Attributes:
-        shape: shape of the latent that is denoised, (B, C, ...).
+        latent: what is denoised, (B, C, ...).
+        shifts: how often the latent has moved in this run so far.
         step: step it belongs to, None until its first pass.
         ordinal: how many evaluations of that step came before.
         survivors: ids of the conds that ran where a branch was dropped; None where none was.
     """
 
-    shape: tuple[int, ...]
+    latent: Tensor
+    shifts: int = 0
     step: int | None = None
     ordinal: int = 0
     survivors: set[Hashable] | None = None
@@ -29,17 +32,18 @@ class Evaluation:
 
     def again(self) -> Evaluation:
         """The same evaluation, not yet begun."""
-        return Evaluation(self.shape, self.step, self.ordinal)
+        return Evaluation(self.latent, self.shifts, self.step, self.ordinal)
 
-    def admits(self, model: int, window: Hashable, shape: tuple[int, ...]) -> bool:
-        """Whether a pass is the main one of its model and window; further ones are other nodes' auxiliary passes.
+    def admits(self, model: int, window: Hashable, x: Tensor) -> bool:
+        """Whether a pass over `x` (B, C, ...) is the main one of its model and window.
 
-        A pass over another shape, outside of context windows, is a tile cut out by another node: its place within the
-        latent is unknown, so it counts as auxiliary too.
+        Further ones are other nodes' auxiliary passes. So is one over anything but the latent, outside of context
+        windows: a tile, or frames in another order, whose place within the latent is unknown.
         """
-        is_first = (model, window) not in self._passes
+        if (model, window) in self._passes or not (window is not None or is_same(x, self.latent)):
+            return False
         self._passes.add((model, window))
-        return is_first and (window is not None or shape == self.shape)
+        return True
 
 
 @dataclass

@@ -16,7 +16,7 @@ from .network_call import NetworkCall
 from .probe import Measurement
 from .request import BankKey, CondKey, FeatureOwner, PassRequest
 from .schedule import CROSS_ATTENTION, Action, AttentionKind
-from .tiles import find_tile
+from .tiles import find_tile, is_same
 
 # Offset at which a cond's n-th network call of a pass was found last, by (cond, n).
 TileMemory = dict[tuple[CondKey, int], tuple[int, ...]]
@@ -74,6 +74,7 @@ class ModelPass:
         latent: Tensor,
         tiles: TileMemory,
         measurement: Measurement | None = None,
+        is_as_cut: bool = True,
     ) -> None:
         """
         Args:
@@ -83,14 +84,21 @@ class ModelPass:
             latent: what is denoised, (B, C, H, W) or more dimensions.
             tiles: where tiles were found in earlier passes of the run.
             measurement: told of each attention's output; None where nothing is measured.
+            is_as_cut: whether its network calls are given what the host cuts out of the latent for sure.
         """
         self.plan = plan
         self.has_lost_text = False
+        # Whether captures went to a network call of which it turned out later that they may belong to another run of
+        # the network.
+        self.is_void = False
+        # Whether the network ran in each of its calls; else another node put a guess in its place.
+        self.has_run = True
         self._cache = cache
         self._now = now
         self._latent = latent
         self._tiles = tiles
         self._measurement = measurement
+        self._is_as_cut = is_as_cut
         self._occurrences: Counter[CondKey] = Counter()
         self._lock = Lock()
 
@@ -99,26 +107,40 @@ class ModelPass:
         """Whether its network calls have nothing to do beside what they do without T-GATE."""
         return self.plan.is_idle and self._measurement is None
 
-    def begin_call(self, branches: Sequence[int], uuids: Sequence[Hashable], x: Tensor) -> NetworkCall | None:
+    def begin_call(
+        self, branches: Sequence[int], uuids: Sequence[Hashable], x: Tensor, is_from_host: bool = True, visits: int = 1
+    ) -> NetworkCall | None:
         """A network call of this pass; None where it has nothing to do, or cannot tell what it is given.
 
         Args:
             branches: guidance branch of each cond in the batch, in order.
             uuids: the host's id of each.
             x: the noisy latents of the call, (conds * B, C, H, W): the whole latent, a cond's area of it, or a tile.
+            is_from_host: whether no other node stands between the host and the call; else the values tell what it is.
+            visits: how often the network comes to attentions of the same names when it runs once.
         """
         if self.is_idle:
             return None
-        parts = self._parts(branches, uuids, x)
+        parts = self._parts(branches, uuids, x, is_from_host and self._is_as_cut)
         if parts is None:
             self.step_aside()
             return None
         keys = [self._bank_key(cond, part) for cond, part in parts]
         on_lost_text = self.step_aside if self.plan.is_anchored else None
         plan, observer = self.plan, self._observer(parts)
-        call = NetworkCall(self._cache, keys, plan.actions, self._now, on_lost_text, plan.site_actions, observer)
+        call = NetworkCall(
+            self._cache, keys, plan.actions, self._now, on_lost_text, plan.site_actions, observer, visits
+        )
         call.deep = self._deep_call(parts, x)
         return call
+
+    def end_call(self, call: NetworkCall) -> bool:
+        """A network call is over; returns whether it ran the network once, as it must for captures to have a place."""
+        if not call.has_run_again:
+            return True
+        call.forget()
+        self.is_void = self.is_void or call.has_handed_out
+        return False
 
     def _observer(self, parts: Sequence[tuple[CondKey, Hashable]]) -> Callable[[Site, Tensor], None] | None:
         """Who is told of the outputs of a call with these conds."""
@@ -145,23 +167,23 @@ class ModelPass:
         return DeepCall(self._cache, keys, depth.action, self._now, x.shape[0])
 
     def _parts(
-        self, branches: Sequence[int], uuids: Sequence[Hashable], x: Tensor
+        self, branches: Sequence[int], uuids: Sequence[Hashable], x: Tensor, is_as_cut: bool
     ) -> list[tuple[CondKey, Hashable]] | None:
         """Each cond in a call, and which part of it that is; None where that cannot be told."""
         conds = [CondKey(branch, uuid) for branch, uuid in zip(branches, uuids, strict=False)]
         if not conds or len(branches) != len(uuids) or x.shape[0] != len(conds) * self._latent.shape[0]:
             return None
-        parts = [self._part(cond, x, index, len(conds)) for index, cond in enumerate(conds)]
+        parts = [self._part(cond, x.chunk(len(conds))[index], is_as_cut) for index, cond in enumerate(conds)]
         return None if None in parts else list(zip(conds, parts, strict=True))
 
-    def _part(self, cond: CondKey, x: Tensor, index: int, count: int) -> Hashable | None:
-        """Which part of its cond chunk `index` of the `count` of a call is; None where that cannot be told."""
+    def _part(self, cond: CondKey, chunk: Tensor, is_as_cut: bool) -> Hashable | None:
+        """Which part of its cond a chunk (B, C, ...) of a call is; None where that cannot be told."""
         with self._lock:
             occurrence = self._occurrences[cond]
             self._occurrences[cond] += 1
-        if tuple(x.shape[2:]) in self.plan.request.shapes.get(cond, ()):
+        is_expected = tuple(chunk.shape[2:]) in self.plan.request.shapes.get(cond, ())
+        if is_expected and (is_as_cut or is_same(chunk, self._latent)):
             return occurrence
-        chunk = x.chunk(count)[index]
         guess = self._tiles.get((cond, occurrence))
         offset = find_tile(chunk, self._latent.to(chunk.device), guess)
         if offset is not None:

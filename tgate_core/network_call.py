@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor
@@ -30,6 +31,7 @@ class NetworkCall:
         on_lost_text: Callable[[], None] | None = None,
         site_actions: Mapping[str, Action] | None = None,
         observer: Callable[[Site, Tensor], None] | None = None,
+        visits: int = 1,
     ) -> None:
         """
         Args:
@@ -42,6 +44,7 @@ class NetworkCall:
                 then see the wrong text, so it is reported and not captured.
             site_actions: for some cross-attentions, by `Site.name`, what to do instead.
             observer: told what each attention gives to the residual, (conds * B, tokens, channels).
+            visits: how often the network comes to attentions of the same names when it runs once.
         """
         self._cache = cache
         self._keys = bank_keys
@@ -51,6 +54,9 @@ class NetworkCall:
         self._on_lost_text = on_lost_text
         self._site_actions = site_actions or {}
         self._observer = observer
+        self._most_visits = visits
+        self._is_other_run = False
+        self._is_overrun = False
         self._is_captured = False
         # How often the network came to attentions of the same names, by the first of them.
         self._visits: dict[Site, int] = {}
@@ -69,6 +75,35 @@ class NetworkCall:
         return self._handout is not None
 
     @property
+    def has_handed_out(self) -> bool:
+        """Whether any capture was reused so far."""
+        return self.skipped.total() > 0 or (self.deep is not None and self.deep.has_handed_out)
+
+    @property
+    def has_run_again(self) -> bool:
+        """Whether the network came to a place more often than it does when it runs once.
+
+        Then another node runs it again, on what nobody says: which of its runs a capture belongs to is unknown.
+        """
+        return self._is_overrun or (self.deep is not None and self.deep.has_run_again)
+
+    @contextmanager
+    def other_run(self) -> Iterator[None]:
+        """While another node runs the network on something else within this call: that is computed as usual."""
+        before, self._is_other_run = self._is_other_run, True
+        try:
+            with nullcontext() if self.deep is None else self.deep.other_run():
+                yield
+        finally:
+            self._is_other_run = before
+
+    def forget(self) -> None:
+        """Give up everything that is captured for the conds of this call."""
+        for key in (*self._keys, *(self.deep.keys if self.deep is not None else ())):
+            if key is not None:
+                self._cache.drop(key)
+
+    @property
     def is_shallow(self) -> bool:
         """Whether the deep blocks are left out."""
         return self.deep is not None and self.deep.is_shallow
@@ -83,11 +118,17 @@ class NetworkCall:
             tokens: input of the attention, (conds * B, tokens, channels).
         """
         self._handout = self._site = None
+        if self._is_other_run or self.has_run_again:
+            return False
         action = self._actions[kind]
         has_own_action = bool(self._site_actions) and kind == CROSS_ATTENTION
         if action is Action.COMPUTE and self._observer is None and not has_own_action:
             return False
-        site = self._site = self._next_site(kind, block, block_index)
+        site = self._next_site(kind, block, block_index)
+        self._is_overrun = site.nth >= self._most_visits
+        if self._is_overrun:
+            return False
+        self._site = site
         if has_own_action:
             action = self._site_actions.get(site.name, action)
         self._is_captured = action is not Action.COMPUTE

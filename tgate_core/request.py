@@ -6,6 +6,8 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from torch import Tensor
+
 COND = 0
 UNCOND = 1
 
@@ -28,12 +30,24 @@ class Place(NamedTuple):
         window: identity of the context window, None without windows.
         evaluation: ordinal of the sampler's evaluation within its step (second-order samplers have several).
         conds: None where all conds are told apart by `CondKey`; else what tells this set of conds from others.
+        latent: identity of what is denoised, see `latent_key`.
     """
 
     model: int
     window: Hashable
     evaluation: int
     conds: Hashable
+    latent: Hashable = None
+
+
+def latent_key(latent: Tensor, shifts: int) -> Hashable:
+    """Identity of a latent within a run: samplers may resize it, drop rows of its batch, or shift it.
+
+    Args:
+        latent: what is denoised, (B, C, H, W) or more dimensions.
+        shifts: how often it was seen to have moved, see `is_in_place`.
+    """
+    return (tuple(latent.shape), latent.dtype, latent.device, shifts)
 
 
 @dataclass(frozen=True)

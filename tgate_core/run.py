@@ -31,6 +31,7 @@ from .schedule import (
 from .statistics import RunStatistics
 from .steps import StepTracker
 from .tally import CallShape
+from .tiles import is_in_place
 
 # Adaptive samplers evaluate a step dozens of times; captures for each would only fill memory.
 MAX_EVALUATIONS_PER_STEP = 4
@@ -38,6 +39,8 @@ MAX_EVALUATIONS_PER_STEP = 4
 PATIENCE = 2
 # A pass whose captures did not fit is repeated with guidance; twice in a row, and guidance stays.
 MAX_LOST_TEXT = 2
+MOVED = "the sampler moves the latent between steps, so what was captured before is elsewhere and is not reused"
+RUN_TWICE = "another node runs the network more than once in a call, so which run a capture belongs to is unknown"
 
 
 class Run:
@@ -53,6 +56,7 @@ class Run:
         deep_cache: DeepCacheConfig | None = None,
         site_gates: Mapping[str, int] | None = None,
         is_measured: bool = False,
+        is_watched: bool = False,
     ) -> None:
         """
         Args:
@@ -64,6 +68,8 @@ class Run:
             deep_cache: the settings of DeepCache, None where it is not on the model.
             site_gates: gate steps of single cross-attentions, by `Site.name`; those not named have the run's.
             is_measured: whether a probe is on the model; it measures runs that are left as they are, and no others.
+            is_watched: whether the sampler is one that may move the latent, so that each evaluation is compared with
+                the one before.
         """
         self.config = config
         self.latent_shape = tuple(latent_shape)
@@ -78,7 +84,12 @@ class Run:
         self.evaluation: Evaluation | None = None
         # Arguments of one network call of each shape without their values: from them its cost is counted later.
         self.call_templates: dict[CallShape, Any] = {}
+        # By model: how often its network comes to attentions of the same names when it runs once.
+        self.visits: dict[int, int] = {}
         self.measurement = Measurement(self.tracker.sigmas, keep) if is_measured and self.saves_nothing else None
+        self._is_watched = is_watched
+        self._last_latent: Tensor | None = None
+        self._shifts = 0
         self._baselines: dict[Place, Baseline] = {}
         self._evaluations_at_step: Counter[int] = Counter()
         self._auxiliary_uuids: set[Hashable] = set()
@@ -105,7 +116,16 @@ class Run:
         self.statistics.peak_cache_bytes = self.cache.peak_bytes
         self.cache.clear()
         self._baselines.clear()
-        self.evaluation = self.measurement = None
+        self.evaluation = self.measurement = self._last_latent = None
+
+    def begin_evaluation(self, latent: Tensor) -> Evaluation:
+        """The sampler asks for a prediction for `latent`, (B, C, ...)."""
+        if self._is_watched:
+            last, self._last_latent = self._last_latent, latent.detach().clone()
+            if last is not None and last.shape == latent.shape and not is_in_place(latent, last):
+                self._shifts += 1
+                self.statistics.note(MOVED)
+        return Evaluation(latent, self._shifts)
 
     def note_auxiliary(self, evaluation: Evaluation, uuids: Iterable[Hashable]) -> bool:
         """Another node evaluates some conds on its own; it is left alone, but guidance has to respect it.
@@ -186,8 +206,14 @@ class Run:
         captured = None if is_merged(guidance) else surviving_branch(guidance)
         return PassPlan(request, actions, captured_branch=captured, sets_baseline=True)
 
-    def begin_pass(self, plan: PassPlan, latent: Tensor) -> ModelPass:
-        """A pass that is about to run on `latent`, (B, C, H, W) or more dimensions."""
+    def begin_pass(self, plan: PassPlan, latent: Tensor, is_as_cut: bool = True) -> ModelPass:
+        """A pass that is about to run on `latent`, (B, C, H, W) or more dimensions.
+
+        Args:
+            plan: what it does.
+            latent: what is denoised.
+            is_as_cut: whether its network calls are given what the host cuts out of the latent for sure.
+        """
         if plan.branch is None:
             self.statistics.tallies[plan.step].full_passes += plan.request.is_guided
         else:
@@ -197,23 +223,35 @@ class Run:
                 self.evaluation.survivors = survivors | (self.evaluation.survivors or set())
         is_first = plan.request.place.evaluation == 0
         measurement = self.measurement if is_first else None  # else a change within a step would count as one
-        return ModelPass(plan, self.cache, self._clock, latent, self._tiles, measurement)
+        return ModelPass(plan, self.cache, self._clock, latent, self._tiles, measurement, is_as_cut)
+
+    def plan_in_full(self, request: PassRequest, step: int) -> PassPlan:
+        """The pass with all branches, in which nothing is reused: stands in for one that turned out to be void."""
+        return PassPlan(request, dict.fromkeys(ATTENTION_KINDS, Action.COMPUTE), sets_baseline=True, step=step)
+
+    def note_void(self, plan: PassPlan) -> None:
+        """A pass reused captures in a network call that may have been about something else; it will be repeated."""
+        if plan.branch is not None:
+            self.statistics.take_back_dropped(plan.step)
 
     def note_lost_text(self, plan: PassPlan) -> None:
         """A pass on merged captures met cross-attention without one: it is void and will be repeated."""
         self.statistics.take_back_dropped(plan.step)
         self._lost_text_at[plan.request.place] += 1
 
-    def finish_pass(self, plan: PassPlan, predictions: list[Tensor], sigma: float) -> list[Tensor]:
+    def finish_pass(
+        self, plan: PassPlan, predictions: list[Tensor], sigma: float, has_run: bool = True
+    ) -> list[Tensor]:
         """Predictions as the guidance formula is to see them.
 
         Args:
             plan: the pass that ran.
             predictions: denoised prediction of each branch, (B, C, ...); those that did not run are meaningless.
             sigma: noise level of the pass.
+            has_run: whether the network made them; from another node's guesses no difference is taken.
         """
         if plan.branch is None:
-            if plan.sets_baseline and plan.request.is_guided:
+            if plan.sets_baseline and plan.request.is_guided and has_run:
                 self._set_baseline(plan.request, predictions, sigma)
             return predictions
         baseline, survivor = self._baselines.get(plan.request.place), predictions[plan.branch]

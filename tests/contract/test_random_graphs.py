@@ -7,10 +7,12 @@ import logging
 
 import foreign_nodes
 import hypothesis
+import moving
 import pytest
 import tiny
 import variants
 from comfy_extras.nodes_cfg import CFGNorm
+from comfy_extras.nodes_easycache import EasyCacheNode, LazyCacheNode
 from comfy_extras.nodes_freelunch import FreeU_V2
 from comfy_extras.nodes_hypertile import HyperTile
 from comfy_extras.nodes_pag import PerturbedAttentionGuidance
@@ -38,6 +40,9 @@ OTHER_NODES: dict[str, Node] = {
     "post-cfg function": foreign_nodes.post_cfg_function,
     "calc_cond_batch function": foreign_nodes.calc_cond_batch_function,
     "injection": foreign_nodes.forward_injection,
+    "EasyCache": lambda model: EasyCacheNode.execute(model, 0.2, 0.1, 0.95, False)[0],
+    "LazyCache": lambda model: LazyCacheNode.execute(model, 0.2, 0.1, 0.95, False)[0],
+    **moving.NODES,
 }
 # These make their result depend on the batch (one generator for all rows, statistics over rows) with or without T-GATE.
 DEPEND_ON_BATCH = {"ToMe", "SAG"}
@@ -58,7 +63,7 @@ def checked():
 
 
 @searching(examples=270)
-@hypothesis.given(graph=graphs([ONE_LEVEL, ONE_LEVEL, TWO_LEVELS], [*OTHER_NODES, DEEP_CACHE]))
+@hypothesis.given(graph=graphs([ONE_LEVEL, ONE_LEVEL, TWO_LEVELS], [*OTHER_NODES, DEEP_CACHE], moving.SAMPLERS))
 def test_random_graphs(models, gated, deep, pack, checked, graph):
     nodes = {**OTHER_NODES, DEEP_CACHE: deep}
     check(graph, models[graph.family.name], gated, pack, nodes, DEPEND_ON_BATCH)

@@ -16,6 +16,7 @@ from typing import Any
 import comfy.model_management
 import comfy.samplers
 import hypothesis
+import moving
 import tiny
 import torch
 from families import Family
@@ -80,8 +81,10 @@ class Graph:
     def inputs(self) -> dict[str, Any]:
         """Arguments of `tiny.sample`."""
         place = self.size[-2:] if len(self.size) > 1 else (1, *self.size)
+        sampler = self.run["sampler"]
         return {
             **self.run,
+            "sampler": moving.SAMPLERS.get(sampler, sampler),
             "latent": self.family.empty_latent(self.batch, self.size),
             "positive": [item for cond in self.positive for item in cond.build(self.family, *place)],
             "negative": [item for cond in self.negative for item in cond.build(self.family, *place)],
@@ -123,15 +126,17 @@ def gate_settings(draw: Any) -> dict[str, Any]:
 
 
 @st.composite
-def graphs(draw: Any, families: Sequence[Family], nodes: Sequence[str]) -> Graph:
-    """A whole graph, of one of the models and some of the other nodes."""
+def graphs(draw: Any, families: Sequence[Family], nodes: Sequence[str], samplers: Sequence[str] = ()) -> Graph:
+    """A whole graph, of one of the models and some of the other nodes; `samplers` are those of `moving`."""
     family = draw(st.sampled_from(families))
     kinds = [*WHOLE_KINDS, *(PICTURE_KINDS if len(family.latent) > 2 else ())]
     steps = draw(st.integers(2, 7))
+    # Those of the host twice: they are what most graphs have.
+    sampler_names = [comfy.samplers.SAMPLER_NAMES] * 2 + ([sorted(samplers)] if samplers else [])
     run = {
         "steps": steps,
         "cfg": draw(st.sampled_from([1.0, 3.0, 7.0])),
-        "sampler": draw(st.sampled_from(comfy.samplers.SAMPLER_NAMES)),
+        "sampler": draw(st.one_of(*(st.sampled_from(names) for names in sampler_names))),
         "scheduler": draw(st.sampled_from(comfy.samplers.SCHEDULER_NAMES)),
         "denoise": draw(st.sampled_from([1.0, 1.0, 0.5])),
     }

@@ -4,6 +4,7 @@ The attentions of step i give 10 * i + 4 for cond and 10 * i + 2 for uncond, so 
 """
 
 from dataclasses import dataclass, field, replace
+from itertools import product
 
 import torch
 
@@ -15,6 +16,7 @@ from tgate_core.schedule import ATTENTION_KINDS, CROSS_ATTENTION
 from tgate_core.storage import CaptureStorage
 
 LATENT = (1, 4, 8, 8)
+ZEROS = torch.zeros(LATENT)
 STEPS = 6
 SIGMAS = tuple(float(STEPS - step) for step in range(STEPS + 1))  # 6, 5, … 0
 C, U = CondKey(COND, "c"), CondKey(UNCOND, "u")
@@ -61,7 +63,7 @@ class Driver:
 
     def evaluate(self, step, request=PAIR, sigma=None):
         sigma = SIGMAS[step] if sigma is None else sigma
-        evaluation = Evaluation(LATENT)
+        evaluation = Evaluation(ZEROS)
         assert self.run.locate(evaluation, sigma) == step
         request = replace(request, place=request.place._replace(evaluation=evaluation.ordinal))
         plan = self.run.plan(request, step)
@@ -75,7 +77,7 @@ class Driver:
         return Seen(plan, given, predictions, skipped, has_lost_text)
 
     def _pass(self, plan, step):
-        latent = torch.zeros(LATENT)
+        latent = ZEROS
         model_pass = self.run.begin_pass(plan, latent)
         conds = [
             cond
@@ -88,18 +90,18 @@ class Driver:
         for group in [conds] if is_batch else [[cond] for cond in conds]:
             x = latent.repeat(len(group), 1, 1, 1)
             call = model_pass.begin_call([c.branch for c in group], [c.uuid for c in group], x)
-            for kind in ATTENTION_KINDS * self.sites:
-                output = self._attend(call, kind, group, step)
+            for site, kind in product(range(self.sites), ATTENTION_KINDS):
+                output = self._attend(call, kind, site, group, step)
                 for cond, tokens in zip(group, output.chunk(len(group)), strict=True):
                     given[kind][cond] = tokens[0, 0, 0].item()
             skipped += 0 if call is None else call.skipped.total()
         return given, skipped, model_pass.has_lost_text
 
-    def _attend(self, call, kind, group, step):
+    def _attend(self, call, kind, site, group, step):
         output = torch.cat([torch.full((1, self.rows.get(cond, 2), 3), value_of(step, cond)) for cond in group])
         if call is None:
             return output
-        is_skipped = call.enter(kind, ("middle", 0), 0, output)
+        is_skipped = call.enter(kind, ("middle", 0), site, output)
         return call.leave(kind, torch.full_like(output, float("nan")) if is_skipped else output)
 
 

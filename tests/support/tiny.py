@@ -7,6 +7,7 @@ from typing import Any
 
 import comfy.model_base
 import comfy.model_patcher
+import comfy.sample
 import comfy.samplers
 import comfy.supported_models
 import torch
@@ -77,7 +78,7 @@ def sample(
     *,
     steps: int = 8,
     cfg: float = 5.0,
-    sampler: str = "euler",
+    sampler: Any = "euler",
     scheduler: str = "normal",
     positive: list[Any] | None = None,
     negative: list[Any] | None = None,
@@ -86,9 +87,20 @@ def sample(
     drawn: torch.Tensor | None = None,
     **options: Any,
 ) -> torch.Tensor:
-    """One run of the host's KSampler from `latent` and seeded noise, or `drawn`; returns the latent (B, C, …)."""
+    """One run of the host's KSampler from `latent` and seeded noise, or `drawn`; returns the latent (B, C, …).
+
+    `sampler` is one of the host's by its name, or a SAMPLER of another pack.
+    """
     start = torch.zeros_like(noise(seed) if drawn is None else drawn) if latent is None else latent
-    runner = comfy.samplers.KSampler(model, steps, torch.device("cpu"), sampler, scheduler, options.pop("denoise", 1.0))
+    name, device = (sampler if isinstance(sampler, str) else "euler"), torch.device("cpu")
+    runner = comfy.samplers.KSampler(model, steps, device, name, scheduler, options.pop("denoise", 1.0))
+    if not isinstance(sampler, str):
+        sigmas = runner.sigmas[: options.pop("last_step", steps) + 1]
+        drawn = noise_of(seed, start.shape) if drawn is None else drawn
+        cond, uncond = positive or text(1), negative or text(2)
+        return comfy.sample.sample_custom(
+            model, drawn, cfg, sampler, sigmas, cond, uncond, start, disable_pbar=True, seed=seed, **options
+        )
     return runner.sample(
         noise_of(seed, start.shape) if drawn is None else drawn,
         text(1) if positive is None else positive,

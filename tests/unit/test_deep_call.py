@@ -101,15 +101,33 @@ def test_what_cannot_be_told_to_fit_is_not_kept(cache, h, rows):
     assert cache.nbytes == 0
 
 
-def test_a_network_run_twice_in_a_call_has_two_features(cache):
-    def twice(action, *given):
-        call = DeepCall(cache, KEYS, action, 0, 2)
-        for h in given:
-            call.meet_skip(SKIP)
-            yield values(call.meet_feature(h))
+def test_a_network_run_twice_in_a_call_is_run_in_full_from_then_on(cache):
+    run(cache, Action.CAPTURE, feature(1, 2))
+    call = DeepCall(cache, KEYS, Action.REUSE, 0, 2)
+    given = []
+    for h in (feature(8, 8), feature(9, 9)):
+        call.meet_skip(SKIP)
+        given.append((call.is_shallow, values(call.meet_feature(h))))
+    assert given == [(True, [1, 2]), (False, [9, 9])]
+    assert call.has_run_again
+    assert call.has_handed_out
 
-    assert list(twice(Action.CAPTURE, feature(1, 2), feature(3, 4))) == [[1, 2], [3, 4]]
-    assert list(twice(Action.REUSE, feature(8, 8), feature(9, 9))) == [[1, 2], [3, 4]]
+
+def test_another_run_within_a_call_is_run_in_full(cache):
+    call = DeepCall(cache, KEYS, Action.CAPTURE, 0, 2)
+    with call.other_run():
+        call.meet_skip(SKIP)
+        call.meet_feature(feature(7, 7))
+    call.meet_skip(SKIP)
+    call.meet_feature(feature(1, 2))
+    call = DeepCall(cache, KEYS, Action.REUSE, 0, 2)
+    call.meet_skip(SKIP)
+    with call.other_run():
+        assert not call.is_shallow
+        assert values(call.meet_feature(feature(7, 7))) == [7, 7]
+    assert call.is_shallow
+    assert values(call.meet_feature(feature(7, 7))) == [1, 2]
+    assert not call.has_run_again
 
 
 LATENT = torch.zeros(1, 4, 8, 8)

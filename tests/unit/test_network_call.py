@@ -32,8 +32,8 @@ def new_cache():
     return CaptureCache(lambda tensor: tensor)
 
 
-def call_on(cache, *keys, cross=COMPUTE, self_=COMPUTE, now=0, on_lost_text=None):
-    return NetworkCall(cache, keys, {"attn1": self_, "attn2": cross}, now, on_lost_text)
+def call_on(cache, *keys, cross=COMPUTE, self_=COMPUTE, now=0, on_lost_text=None, visits=1):
+    return NetworkCall(cache, keys, {"attn1": self_, "attn2": cross}, now, on_lost_text, visits=visits)
 
 
 def attend(call, kind, output, block=BLOCK, index=0):
@@ -113,14 +113,38 @@ class TestProtocol:
 
     def test_modules_that_share_a_name_are_told_apart_by_their_order(self):
         cache = new_cache()
-        call = call_on(cache, A, cross=CAPTURE)
+        call = call_on(cache, A, cross=CAPTURE, visits=3)
         for value in (1, 2, 3):
             attend(call, "attn2", tokens(value))
-        call = call_on(cache, A, cross=REUSE)
+        call = call_on(cache, A, cross=REUSE, visits=3)
         results = [attend(call, "attn2", tokens(0))[0] for _ in range(3)]
         assert [result[0, 0, 0].item() for result in results] == [1, 2, 3]
         assert call.skipped.total() == 3
+        assert not call.has_run_again
         assert not attend(call, "attn2", tokens(4))[1]
+        assert call.has_run_again
+
+    def test_a_network_that_runs_again_leaves_no_captures(self):
+        cache = new_cache()
+        call = call_on(cache, A, cross=CAPTURE)
+        for value in (1, 2):
+            attend(call, "attn2", tokens(value))
+        assert call.has_run_again
+        assert not call.has_handed_out
+        call.forget()
+        assert cache.nbytes == 0
+
+    def test_another_run_within_a_call_is_computed_as_usual(self):
+        cache = new_cache()
+        call = call_on(cache, A, cross=CAPTURE)
+        with call.other_run():
+            assert attend(call, "attn2", tokens(7))[0][0, 0, 0] == 7
+        attend(call, "attn2", tokens(1))
+        call = call_on(cache, A, cross=REUSE)
+        with call.other_run():
+            assert not attend(call, "attn2", tokens(7))[1]
+        assert attend(call, "attn2", tokens(7))[0][0, 0, 0] == 1
+        assert not call.has_run_again
 
     def test_a_cond_that_is_not_kept_is_computed_along(self):
         cache = new_cache()

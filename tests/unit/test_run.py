@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+import torch
 from run_driver import (
     BEFORE_GATE_3,
     COND_ALONE,
@@ -10,6 +11,7 @@ from run_driver import (
     LATENT,
     PAIR,
     STEPS,
+    ZEROS,
     C,
     Driver,
     U,
@@ -186,31 +188,38 @@ class TestStepsThatNeverCome:
 
 class TestEvaluations:
     def test_the_first_pass_of_a_model_and_window_is_the_main_one(self):
-        evaluation = Evaluation(LATENT)
-        assert evaluation.admits(1, None, LATENT)
-        assert not evaluation.admits(1, None, LATENT)
-        assert evaluation.admits(2, None, LATENT)
-        assert evaluation.admits(1, "window", LATENT)
-        assert not evaluation.admits(1, "window", LATENT)
+        evaluation = Evaluation(ZEROS)
+        assert evaluation.admits(1, None, ZEROS)
+        assert not evaluation.admits(1, None, ZEROS)
+        assert evaluation.admits(2, None, ZEROS)
+        assert evaluation.admits(1, "window", ZEROS)
+        assert not evaluation.admits(1, "window", ZEROS)
 
     def test_another_shape_is_a_tile_but_within_windows(self):
-        tile = (1, 4, 4, 4)
-        assert not Evaluation(LATENT).admits(1, None, tile)
-        assert Evaluation(LATENT).admits(1, "window", tile)
+        tile = torch.zeros(1, 4, 4, 4)
+        assert not Evaluation(ZEROS).admits(1, None, tile)
+        assert Evaluation(ZEROS).admits(1, "window", tile)
 
-    def test_a_tile_takes_the_place_of_the_main_pass(self):
-        evaluation = Evaluation(LATENT)
-        assert not evaluation.admits(1, None, (1, 4, 4, 4))
-        assert not evaluation.admits(1, None, LATENT)
+    def test_other_values_are_another_place(self):
+        latent = torch.arange(256.0).reshape(LATENT)
+        assert not Evaluation(latent).admits(1, None, latent.roll(1, -1))
+        assert not Evaluation(latent).admits(1, None, latent.half())
+        assert Evaluation(latent).admits(1, None, latent.clone())
+
+    def test_a_tile_leaves_the_main_pass_to_come(self):
+        evaluation = Evaluation(ZEROS)
+        assert not evaluation.admits(1, None, torch.zeros(1, 4, 4, 4))
+        assert evaluation.admits(1, None, ZEROS)
+        assert not evaluation.admits(1, None, ZEROS)
 
     def test_evaluations_of_a_step_are_counted_and_keep_their_step(self):
         run = start(cross_only())
-        evaluations = [Evaluation(LATENT) for _ in range(4)]
+        evaluations = [Evaluation(ZEROS) for _ in range(4)]
         steps = [run.locate(e, s) for e, s in zip(evaluations, (6.0, 5.0, 5.5, 5.0), strict=True)]
         assert steps == [0, 1, 0, 1]
         assert [evaluation.ordinal for evaluation in evaluations] == [0, 0, 1, 1]
         assert run.locate(evaluations[0], 5.0) == 0  # a further pass of the same evaluation
-        assert run.locate(Evaluation(LATENT), 6.0) == 0
+        assert run.locate(Evaluation(ZEROS), 6.0) == 0
         assert evaluations[0].ordinal == 0
 
     def test_second_order_evaluations_keep_their_captures_apart(self):

@@ -39,7 +39,11 @@ def pass_request(conds: Sequence[Sequence[Cond] | None], sigma: float, place: Pl
 def window_key(transformer_options: dict[str, Any]) -> Hashable:
     """Identity of the context window that is being evaluated, None without windows. The object is new every step."""
     window = transformer_options.get("context_window")
-    return None if window is None else (tuple(window.index_list), window.dim)
+    if window is not None:
+        return (tuple(window.index_list), window.dim)
+    # AnimateDiff-Evolved tells other nodes by these names which frames, a batch to the network, its window has.
+    frames = transformer_options.get("ad_params", {}).get("sub_idxs")
+    return None if frames is None else (tuple(frames), 0)
 
 
 def _is_active(cond: Cond, sigma: float) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from comfy.ldm.modules.attention import BasicTransformerBlock
+from comfy.ldm.modules.attention import BasicTransformerBlock, SpatialVideoTransformer
 from torch import nn
 
 from ..architectures import UNET, Architecture, architecture_of, attention_sites
@@ -67,6 +67,14 @@ def network_signature(diffusion_model: nn.Module) -> str:
         if isinstance(layer, nn.Linear)
     ]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:SIGNATURE_LENGTH]
+
+
+def visits_per_run(diffusion_model: nn.Module) -> int:
+    """How often a network comes to attentions of the same names when it runs once.
+
+    The host gives a UNet's spatial and temporal transformers of a block the same names.
+    """
+    return 2 if any(isinstance(module, SpatialVideoTransformer) for module in diffusion_model.modules()) else 1
 
 
 def transformer_blocks(unet: nn.Module) -> list[BasicTransformerBlock]:

@@ -33,6 +33,7 @@ class StandInForward:
     def _compute(self, current: CallAtHand | None, args: Any, kwargs: Any) -> Any:
         """The attention as it would be without T-GATE."""
         if current is not None:
+            current.has_run = True
             current.run.statistics.attention_computed += 1
         if self.replaced is not None:
             return self.replaced(*args, **kwargs)
@@ -47,6 +48,7 @@ class PatchedForward(StandInForward):
         """Attention output, (B, tokens, channels); the input itself where a capture takes the output's place."""
         current = call_at_hand(self._model)
         if current is not None and current.call is not None and current.call.is_handing_out:
+            current.has_run = True
             return args[0]
         return self._compute(current, args, kwargs)
 
@@ -71,9 +73,10 @@ class GatedForward(StandInForward):
         """Whatever the attention returns; with a capture in place of its tokens where there is one to reuse."""
         current = call_at_hand(self._model)
         call, kind = None if current is None else current.call, self._rule.kind
-        if call is None:
+        if current is None or call is None:
             return self._compute(current, args, kwargs)
         x = self._inward(args[0] if args else kwargs[self._input_name])
+        current.has_run = True
         if call.enter(kind, self._name, 0, x):
             return pack(self._outward(call.leave(kind, x)), self._rule)
         result = self._compute(current, args, kwargs)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..network_call import NetworkCall
 from ..schedule import CROSS_ATTENTION, SELF_ATTENTION, AttentionKind
-from .keys import CALL_KEY, OWN_KEYS
+from .keys import CALL_KEY, INPUT_KEY, OWN_KEYS
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -127,6 +127,7 @@ def arranged(transformer_options: Options, call: NetworkCall) -> Options:
     As they are where T-GATE put no patches on the model: in other networks than UNets the same names of patches stand
     for other things.
     """
+    transformer_options = {key: value for key, value in transformer_options.items() if key != INPUT_KEY}
     if not _has_own_patches(transformer_options):
         return transformer_options
     replacements = dict(transformer_options.get("patches_replace", {}))

@@ -16,11 +16,15 @@ from ..run import Run
 from ..steps import resolve_gate_step
 from ..storage import CaptureStorage
 from .families import network_signature
-from .keys import DEEP_CACHE_KEY, MEASURED_KEY, PROBE_KEY, SETTINGS_KEY
+from .keys import DEEP_CACHE_KEY, MEASURED_KEY, PROBE_KEY, SETTINGS_KEY, STEP_CACHE_KEY
 from .memory import is_memory_short
 
 NO_GUIDANCE = "no guidance to drop: this run has one branch alone (cfg 1)"
 NOT_MEASURED = "the probe measured nothing: it measures runs that TGATE and DeepCache leave as they are"
+STEP_CACHE = (
+    "{name} is on the same model: its guesses are no baseline for T-GATE, and it hardly skips a step once a branch is "
+    "dropped; use one of the two"
+)
 NOT_SETTLED = "cross-attention never settled as the gate asks, so the gate lies beyond the run; raise gate"
 NOTHING_MEASURED = (
     "TGATE: gate_unit is 'measured', but the probe holds no measurement yet; take the probe from TGATE Convergence "
@@ -30,11 +34,12 @@ NOTHING_MEASURED = (
 _NO_GATE = GateConfig(cross_attention=False, self_attention=False, guidance="keep")
 
 
-def start_run(guider: Any, sigmas: torch.Tensor, latent_shape: torch.Size) -> Run | None:
+def start_run(guider: Any, sampler: Any, sigmas: torch.Tensor, latent_shape: torch.Size) -> Run | None:
     """State of a run that is about to begin; None for one without a single step.
 
     Args:
         guider: the host's guider, which holds the model with the settings, and cfg.
+        sampler: the host's SAMPLER.
         sigmas: the run's noise levels, (N + 1,).
         latent_shape: shape of what is denoised, (B, C, H, W) or more dimensions.
     """
@@ -54,6 +59,7 @@ def start_run(guider: Any, sigmas: torch.Tensor, latent_shape: torch.Size) -> Ru
         deep_cache=options.get(DEEP_CACHE_KEY),
         site_gates=gate.site_gates,
         is_measured=probe is not None,
+        is_watched=not _is_of_host(sampler),
     )
     if run.schedule.has_gate and config.guidance != "keep" and not _has_guidance(guider):
         run.statistics.note(NO_GUIDANCE)
@@ -61,7 +67,17 @@ def start_run(guider: Any, sigmas: torch.Tensor, latent_shape: torch.Size) -> Ru
         run.statistics.note(NOT_MEASURED)
     if gate.has_not_settled:
         run.statistics.note(NOT_SETTLED)
+    step_cache = options.get(STEP_CACHE_KEY)
+    if step_cache is not None and not run.is_plain:
+        run.statistics.note(STEP_CACHE.format(name=getattr(step_cache, "name", "EasyCache")))
     return run
+
+
+def _is_of_host(sampler: Any) -> bool:
+    """Whether a sampler is one of ComfyUI's own, none of which moves the latent between its calls of the model."""
+    function = getattr(sampler, "sampler_function", sampler)
+    module = getattr(function, "__module__", None) or type(function).__module__
+    return module.partition(".")[0] in ("comfy", "comfy_extras")
 
 
 def deliver_measurement(guider: Any, run: Run) -> None:

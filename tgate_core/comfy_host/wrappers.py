@@ -13,16 +13,17 @@ import torch
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
-from ..evaluation import Evaluation
 from ..model_pass import ModelPass, PassPlan
 from ..network_call import NetworkCall
-from ..request import Place
-from ..run import Run
+from ..request import Place, latent_key
+from ..run import RUN_TWICE, Run
 from .at_hand import CallAtHand, at_hand
 from .bare import bare
 from .conds import pass_request, window_key
 from .deep_blocks import arranged_in_depth
-from .keys import PASS_KEY, RUN_KEY
+from .families import visits_per_run
+from .keys import COMPILE_KEY, PASS_KEY, RUN_KEY
+from .network_runs import has_network_run, is_cut_by_host, is_from_host, surrounding
 from .patches import Options, arranged, without_own
 from .reporting import counted, reported
 from .runs import deliver_measurement, start_run
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from comfy.patcher_extension import WrapperExecutor
 
 _DYNAMO = "torch._dynamo"
-# Under which the host's compile node adds its wrapper.
-COMPILE_KEY = "torch.compile"
 
 
 class RepeatEvaluation(BaseException):
@@ -44,9 +43,9 @@ class RepeatEvaluation(BaseException):
 
 def outer_sample_wrapper(executor: WrapperExecutor, *args: Any, **kwargs: Any) -> Any:
     """A sampling run. Positional: noise, latent_image, sampler, sigmas (N + 1 values), …; class_obj is the guider."""
-    guider, sigmas = executor.class_obj, args[3]
+    guider, sampler, sigmas = executor.class_obj, args[2], args[3]
     options = guider.model_options["transformer_options"]
-    run = start_run(guider, sigmas, args[0].shape)
+    run = start_run(guider, sampler, sigmas, args[0].shape)
     with reported(guider, run) as outcome:
         if run is None or run.is_plain:
             with bare(guider):
@@ -67,7 +66,7 @@ def predict_noise_wrapper(executor: WrapperExecutor, *args: Any, **kwargs: Any) 
     run: Run | None = args[2].get("transformer_options", {}).get(RUN_KEY)
     if run is None:
         return executor(*args, **kwargs)
-    outer_evaluation, evaluation = run.evaluation, Evaluation(tuple(args[0].shape))
+    outer_evaluation, evaluation = run.evaluation, run.begin_evaluation(args[0])
     try:
         run.evaluation = evaluation
         with suppress(RepeatEvaluation):
@@ -87,31 +86,38 @@ def calc_cond_batch_wrapper(executor: WrapperExecutor, *args: Any, **kwargs: Any
     if run is None or evaluation is None:
         return executor(*args, **kwargs)
     window = window_key(options)
-    if not evaluation.admits(id(model), window, tuple(x_in.shape)):
+    if not evaluation.admits(id(model), window, x_in):
         if run.note_auxiliary(evaluation, (cond["uuid"] for branch in conds for cond in branch or ())):
             raise RepeatEvaluation
         return executor(*args, **kwargs)
     sigma = float(timestep.flatten()[0])  # the one read of the device in a pass
     step = run.locate(evaluation, sigma)
-    place = Place(id(model), window, evaluation.ordinal, None)
+    place = Place(id(model), window, evaluation.ordinal, None, latent_key(x_in, evaluation.shifts))
     request = pass_request(conds, sigma, place, tuple(x_in.shape[2:]))
 
-    def run_pass(plan: PassPlan) -> tuple[list[Tensor], bool]:
-        model_pass = run.begin_pass(plan, x_in)
+    is_as_cut = is_cut_by_host(model_options)
+
+    def run_pass(plan: PassPlan) -> tuple[list[Tensor], ModelPass]:
+        model_pass = run.begin_pass(plan, x_in, is_as_cut)
         branches = [branch if plan.branch in (None, index) else None for index, branch in enumerate(conds)]
-        pass_options = {**model_options, "transformer_options": {**options, PASS_KEY: model_pass}}
+        pass_options = {**model_options, "transformer_options": surrounding({**options, PASS_KEY: model_pass})}
         with nullcontext() if model_pass.is_idle else _uncompiled():
             predictions = executor(model, branches, x_in, timestep, pass_options, *rest, **kwargs)
-        return predictions, model_pass.has_lost_text
+        return predictions, model_pass
 
     plan = run.plan(request, step)
-    predictions, has_lost_text = run_pass(plan)
-    if has_lost_text:
+    predictions, model_pass = run_pass(plan)
+    if model_pass.is_void:
+        run.note_void(plan)
+        plan = run.plan_in_full(request, step)
+        predictions, model_pass = run_pass(plan)
+    elif model_pass.has_lost_text:
         run.note_lost_text(plan)
         plan = run.plan_guided(request, step)
-        predictions, _ = run_pass(plan)
-    run.measure(plan, x_in, predictions)
-    return run.finish_pass(plan, predictions, sigma)
+        predictions, model_pass = run_pass(plan)
+    if model_pass.has_run:
+        run.measure(plan, x_in, predictions)
+    return run.finish_pass(plan, predictions, sigma, model_pass.has_run)
 
 
 def apply_model_wrapper(executor: WrapperExecutor, *args: Any, **kwargs: Any) -> Tensor:
@@ -120,29 +126,38 @@ def apply_model_wrapper(executor: WrapperExecutor, *args: Any, **kwargs: Any) ->
     run: Run | None = transformer_options.get(RUN_KEY)
     if run is None:
         return executor(*args, **kwargs)
-    call = _begin_call(transformer_options, args[0])
-    with at_hand(CallAtHand(executor.class_obj, run, call)), counted(run, call, args, kwargs):
-        if call is None:
-            return executor(*before, control, without_own(transformer_options), *args[6:], **kwargs)
-        if COMPILE_KEY in transformer_options.get("wrappers", {}).get(WrappersMP.APPLY_MODEL, {}):
-            run.statistics.note("torch.compile: calls that capture or reuse attention run uncompiled")
-        options = arranged(transformer_options, call)
-        if call.deep is not None:
-            network = executor.class_obj.diffusion_model
-            control, options = arranged_in_depth(network, run.deep.branch, call.deep, control, options)
-        return executor(*before, control, options, *args[6:], **kwargs)
-
-
-def _begin_call(transformer_options: Options, x: Tensor) -> NetworkCall | None:
-    """This network call of the pass at hand; None outside of passes, and where there is nothing to do."""
+    network = executor.class_obj.diffusion_model
     model_pass: ModelPass | None = transformer_options.get(PASS_KEY)
-    if model_pass is None:
-        return None
+    call = None if model_pass is None else _begin_call(run, model_pass, network, transformer_options, args[0])
+    current = CallAtHand(executor.class_obj, run, call)
+    with at_hand(current), counted(run, call, args, kwargs):
+        if call is None:
+            result = executor(*before, control, without_own(transformer_options), *args[6:], **kwargs)
+        else:
+            if COMPILE_KEY in transformer_options.get("wrappers", {}).get(WrappersMP.APPLY_MODEL, {}):
+                run.statistics.note("torch.compile: calls that capture or reuse attention run uncompiled")
+            options = arranged(transformer_options, call)
+            if call.deep is not None:
+                control, options = arranged_in_depth(network, run.deep.branch, call.deep, control, options)
+            result = executor(*before, control, options, *args[6:], **kwargs)
+    if model_pass is not None:
+        model_pass.has_run = model_pass.has_run and has_network_run(current, transformer_options)
+        if call is not None and not model_pass.end_call(call):
+            run.statistics.note(RUN_TWICE)
+    return result
+
+
+def _begin_call(
+    run: Run, model_pass: ModelPass, network: Any, transformer_options: Options, x: Tensor
+) -> NetworkCall | None:
+    """This network call of the pass at hand; None where there is nothing to do."""
     if _is_compiler_in_the_way():
         model_pass.step_aside()
         return None
+    if id(network) not in run.visits:
+        run.visits[id(network)] = visits_per_run(network)
     branches, uuids = transformer_options.get("cond_or_uncond", ()), transformer_options.get("uuids", ())
-    return model_pass.begin_call(branches, uuids, x)
+    return model_pass.begin_call(branches, uuids, x, is_from_host(x, transformer_options), run.visits[id(network)])
 
 
 def _uncompiled() -> AbstractContextManager[None]:
