@@ -173,16 +173,20 @@ class ModelPass:
         conds = [CondKey(branch, uuid) for branch, uuid in zip(branches, uuids, strict=False)]
         if not conds or len(branches) != len(uuids) or x.shape[0] != len(conds) * self._latent.shape[0]:
             return None
-        parts = [self._part(cond, x.chunk(len(conds))[index], is_as_cut) for index, cond in enumerate(conds)]
+        parts = [self._part(cond, x, (index, len(conds)), is_as_cut) for index, cond in enumerate(conds)]
         return None if None in parts else list(zip(conds, parts, strict=True))
 
-    def _part(self, cond: CondKey, chunk: Tensor, is_as_cut: bool) -> Hashable | None:
-        """Which part of its cond a chunk (B, C, ...) of a call is; None where that cannot be told."""
+    def _part(self, cond: CondKey, x: Tensor, chunk_of: tuple[int, int], is_as_cut: bool) -> Hashable | None:
+        """Which part of its cond one chunk of a call is, by its index and their number; None where it cannot be told."""
         with self._lock:
             occurrence = self._occurrences[cond]
             self._occurrences[cond] += 1
-        is_expected = tuple(chunk.shape[2:]) in self.plan.request.shapes.get(cond, ())
-        if is_expected and (is_as_cut or is_same(chunk, self._latent)):
+        is_expected = tuple(x.shape[2:]) in self.plan.request.shapes.get(cond, ())
+        if is_expected and is_as_cut:
+            return occurrence
+        index, count = chunk_of
+        chunk = x.chunk(count)[index]
+        if is_expected and is_same(chunk, self._latent):
             return occurrence
         guess = self._tiles.get((cond, occurrence))
         offset = find_tile(chunk, self._latent.to(chunk.device), guess)
