@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 from comfy_api.latest import io
 
-from ..tgate_core.comfy_host.install import apply_config
-from ..tgate_core.config import CACHE_DEVICES, GATE_UNITS, GUIDANCE_MODES, MAX_GATE, GateConfig
+from ..tgate_core.engine.storage import CACHE_DEVICES
+from ..tgate_core.gate.config import GATE_UNITS, GUIDANCE_MODES, MAX_GATE, GateConfig
+from ..tgate_core.gate.guidance import MODES
+from ..tgate_core.host.install import apply_config
 from .apply import CATEGORY
 from .probe import ProbeType
 from .remarks import announcer, output
@@ -15,8 +17,9 @@ from .remarks import announcer, output
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
-    from ..tgate_core.config import CacheDevice, GateUnit, Guidance
-    from ..tgate_core.probe import Probe
+    from ..tgate_core.engine.storage import CacheDevice
+    from ..tgate_core.gate.config import GateUnit
+    from ..tgate_core.probe.profile import Probe
 
 MAX_STEPS = 10000
 MAX_MIB = 1048576
@@ -76,6 +79,7 @@ def _schedule_inputs() -> list[io.Input]:
 
 
 def _scope_inputs() -> list[io.Input]:
+    modes = ". ".join(f"{mode.name}: {mode.summary}" for mode in MODES.values())
     return [
         io.Boolean.Input(
             "cross_attention",
@@ -91,12 +95,7 @@ def _scope_inputs() -> list[io.Input]:
             "guidance",
             options=list(GUIDANCE_MODES),
             default="uncond",
-            tooltip=(
-                "After the gate. uncond: as published, one pass without the prompt. cond: one pass with it. "
-                "cond_mean: the same, on attention averaged over both (as published for Stable Video Diffusion). "
-                "cached_delta: one pass with it, guided by the last difference; closest to the plain picture at the "
-                "same cost. keep: both passes as usual, slower."
-            ),
+            tooltip=f"After the gate. {modes}.",
         ),
         io.Int.Input(
             "protect_last",
@@ -168,7 +167,7 @@ class TGATEApplyAdvanced(io.ComfyNode):
         warm_up: int = 2,
         cross_attention: bool = True,
         self_attention: bool = True,
-        guidance: Guidance = "uncond",
+        guidance: str = "uncond",
         protect_last: int = 0,
         cache_device: CacheDevice = "auto",
         cache_limit_mb: int = 0,

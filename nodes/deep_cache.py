@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from comfy_api.latest import io
 
-from ..tgate_core.comfy_host.install import apply_deep_cache
-from ..tgate_core.deep_cache import DeepCacheConfig
+from ..tgate_core.deepcache.schedule import DeepCacheConfig
+from ..tgate_core.host.install import apply_deep_cache
 from .apply import CATEGORY
 from .apply_advanced import MAX_STEPS
 from .remarks import output

@@ -7,7 +7,7 @@ from typing import Any
 from aiohttp import web
 from server import PromptServer
 
-from ..tgate_core.preview import preview
+from ..tgate_core.report.preview import preview
 
 SCHEDULE_PATH = "/tgate/schedule"
 BAD_REQUEST = 400

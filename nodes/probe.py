@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io
 
-from ..tgate_core.comfy_host.install import apply_probe
-from ..tgate_core.pictures.convergence_picture import draw_convergence
-from ..tgate_core.probe import Probe
+from ..tgate_core.host.install import apply_probe
+from ..tgate_core.probe.profile import Probe
+from ..tgate_core.report.pictures.convergence_picture import draw_convergence
 from .apply import CATEGORY
 from .pictures import as_image
 from .remarks import output
@@ -16,7 +16,7 @@ from .remarks import output
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
-    from ..tgate_core.convergence import ConvergenceProfile
+    from ..tgate_core.probe.profile import ConvergenceProfile
 
 ProbeType = io.Custom("TGATE_PROBE")
 DEFAULT_TOLERANCE = 10.0

@@ -8,8 +8,8 @@ from typing import Any
 import folder_paths
 from comfy_api.latest import io
 
-from ..tgate_core.probe import Probe
-from ..tgate_core.probe_file import SUFFIX, load_profile, save_profile
+from ..tgate_core.probe.file import SUFFIX, load_profile, save_profile
+from ..tgate_core.probe.profile import Probe
 from .apply import CATEGORY
 from .probe import ProbeType, measured
 

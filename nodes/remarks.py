@@ -10,8 +10,9 @@ from comfy_api.latest import io
 from comfy_execution.utils import get_executing_context
 from server import PromptServer
 
-from ..tgate_core.comfy_host.install import Applied
-from ..tgate_core.record import RunRecord
+from ..tgate_core.host.install import Applied
+from ..tgate_core.report.record import RunRecord
+from ..tgate_core.report.text import summary_text
 from .queued import workflow_id
 
 # Sent to the editor when a run is over.
@@ -60,9 +61,9 @@ def run_as_json(record: RunRecord) -> dict[str, Any]:
     return {
         "family": record.family,
         "steps": [cell.as_json() for cell in record.cells],
-        "gate_step": record.statistics.gate_step,
-        "summary": record.summary(),
-        "notes": list(record.statistics.notes),
+        "gate_step": record.gate_step,
+        "summary": summary_text(record),
+        "notes": list(record.counts.notes),
         "seconds": round(record.seconds, 3),
         "was_interrupted": record.was_interrupted,
     }

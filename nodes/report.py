@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io
 
-from ..tgate_core.account import account
-from ..tgate_core.comfy_host.costs import UncountableError, count_run
-from ..tgate_core.comfy_host.install import records_of, why_not
-from ..tgate_core.pictures.timeline_picture import draw_timeline
-from ..tgate_core.record import RunRecord
+from ..tgate_core.host.install import records_of, why_not
+from ..tgate_core.host.macs import UncountableError, count_run
+from ..tgate_core.report.pictures.timeline_picture import draw_timeline
+from ..tgate_core.report.record import RunRecord
+from ..tgate_core.report.text import report_text
 from .apply import CATEGORY
 from .pictures import as_image
 
@@ -71,8 +71,8 @@ class TGATEReport(io.ComfyNode):
 
 def _lines(model: ModelPatcher, record: RunRecord) -> list[str]:
     if record.is_plain:
-        return account(record, None)
+        return report_text(record, None)
     try:
-        return account(record, count_run(model, record))
+        return report_text(record, count_run(model, record))
     except UncountableError as error:
-        return account(record, None, str(error))
+        return report_text(record, None, str(error))

@@ -60,7 +60,7 @@ class Pack:
     nodes: dict[str, type[Any]]
 
     def core(self, name: str) -> ModuleType:
-        """A module of the pack's core as the running nodes use it, e.g. `core("run")`."""
+        """A module of the pack's core as the running nodes use it, e.g. `core("engine.run")`."""
         return sys.modules[f"{self.module.__name__}.tgate_core.{name}"]
 
 
@@ -90,7 +90,7 @@ def gated(pack: Pack) -> Any:
 def deep(pack: Pack) -> Any:
     """Put DeepCache on a model through the node: `deep(model, cache_interval=3, …)`."""
 
-    if not pack.core("comfy_host.deep_blocks").can_leave_out_layers():
+    if not pack.core("host.unet_blocks").can_leave_out_layers():
         pytest.skip("this version of the host cannot leave out layers")
 
     def apply(model: Any, **settings: Any) -> Any:

@@ -22,8 +22,8 @@ def told(pack):
     """MACs of the last run of a model, made and without T-GATE."""
 
     def count(patched):
-        record = pack.core("comfy_host.install").records_of(patched).last
-        return pack.core("comfy_host.costs").count_run(patched, record)
+        record = pack.core("host.install").records_of(patched).last
+        return pack.core("host.macs").count_run(patched, record)
 
     return count
 
@@ -88,5 +88,5 @@ def test_a_model_that_shapes_alone_cannot_run_is_an_error_that_says_so(gated, to
     patched = gated(tiny.sd15())
     tiny.sample(patched)
     patched.model.diffusion_model.out.append(Nosy())
-    with pytest.raises(pack.core("comfy_host.costs").UncountableError, match="DataDependent"):
+    with pytest.raises(pack.core("host.macs").UncountableError, match="DataDependent"):
         told(patched)

@@ -229,7 +229,7 @@ def test_networks_that_are_no_unets_are_passed_on(deep, caplog):
 
 
 def test_a_host_that_cannot_leave_out_layers(model, pack, caplog):
-    if pack.core("comfy_host.deep_blocks").can_leave_out_layers():
+    if pack.core("host.unet_blocks").can_leave_out_layers():
         pytest.skip("this version of the host can")
     with caplog.at_level("INFO"):
         patched = pack.nodes["TGATEDeepCache"].execute(model=model).args[0]

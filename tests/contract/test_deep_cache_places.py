@@ -201,7 +201,7 @@ def run_statistics(patched, **options):
     observed = patched.clone()
     observed.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, "look", look)
     tiny.sample(observed, **options)
-    return seen[0].statistics
+    return seen[0].counts
 
 
 @pytest.mark.parametrize("batch", [1, 3])
@@ -212,7 +212,7 @@ def test_what_is_kept_is_one_feature_a_cond(model, deep, batch):
     assert run_statistics(deep(model), drawn=drawn).peak_cache_bytes == 2 * feature
     statistics = run_statistics(deep(model, cache_interval=2), drawn=drawn, cfg=1.0)
     assert statistics.peak_cache_bytes == feature
-    assert (statistics.model_calls, statistics.shallow_calls) == (8, 4)
+    assert (statistics.network_calls, statistics.shallow_calls) == (8, 4)
 
 
 @pytest.mark.parametrize("branch", range(5))
@@ -226,7 +226,7 @@ def test_what_is_kept_is_foreseen(pack, deep, name, branch):
     positive, negative = (tiny.text(seed, pooled_output=torch.ones(1, 1280)) for seed in (1, 2))
     patched = deep(model, cache_branch_id=branch)
     peak = run_statistics(patched, drawn=drawn, steps=2, positive=positive, negative=negative).peak_cache_bytes
-    foreseen = pack.core("comfy_host.deep_blocks").feature_size(model.model.diffusion_model, branch, 10, 7)
+    foreseen = pack.core("host.unet_blocks").feature_size(model.model.diffusion_model, branch, 10, 7)
     assert peak == 2 * 2 * foreseen * 4
 
 

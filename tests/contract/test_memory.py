@@ -27,7 +27,7 @@ def statistics_of(patched, **options):
     observed = patched.clone()
     observed.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, "look", look)
     result = tiny.sample(observed, **options)
-    return seen[0].statistics, result
+    return seen[0].counts, result
 
 
 def branch_bytes(height=8, width=8):

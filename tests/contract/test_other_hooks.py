@@ -107,7 +107,7 @@ AUXILIARY = {node.name: node.apply for node in AUXILIARY_NODES} | {"SLG simple":
 @pytest.mark.parametrize("name", AUXILIARY)
 def test_auxiliary_passes_neither_read_nor_write_captures(model, gated, pack, monkeypatch, name, guidance):
     """The first call of each step is the main one; in any other, nobody may ask the capture cache for anything."""
-    cache_class = pack.core("cache").CaptureCache
+    cache_class = pack.core("engine.cache").CaptureCache
     asked: list[tuple[int, str]] = []
 
     def spy_on(method):

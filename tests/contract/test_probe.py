@@ -117,8 +117,8 @@ def test_a_gated_run_is_not_measured(model, gated, probed, pack):
     patched, probe = probed(gated(model))
     tiny.sample(patched)
     assert probe.profile is None
-    record = pack.core("comfy_host.install").records_of(patched).last
-    assert any("measures runs" in note for note in record.statistics.notes)
+    record = pack.core("host.install").records_of(patched).last
+    assert any("measures runs" in note for note in record.counts.notes)
 
 
 def test_an_empty_probe_is_an_error_that_says_what_to_do(model, gated, probed, plot):
@@ -208,8 +208,8 @@ def test_what_never_settles_is_left_as_it_is(model, gated, probed, pack):
     tiny.sample(patched)
     measured = gated(model, gate=10.0, gate_unit="measured", probe=settling(probe, [99] * SITES))
     assert torch.equal(tiny.sample(measured), tiny.sample(model))
-    record = pack.core("comfy_host.install").records_of(measured).last
-    assert any("never settled" in note for note in record.statistics.notes)
+    record = pack.core("host.install").records_of(measured).last
+    assert any("never settled" in note for note in record.counts.notes)
 
 
 def test_settled_blocks_change_little_of_the_picture(model, gated, probed):

@@ -19,7 +19,7 @@ def model():
 
 @pytest.fixture
 def records(pack):
-    return pack.core("comfy_host.install").records_of
+    return pack.core("host.install").records_of
 
 
 def column(record, name):
@@ -37,9 +37,9 @@ def test_the_record_says_what_ran(model, gated, records, guidance):
     assert column(record, "cross_reused") == [1 - computed / EACH_KIND for computed in computed_cross]
     assert column(record, "guided") == [batch == 2 for batch in seen.batches]
     assert column(record, "phase") == ["planning"] * 5 + ["fidelity"] * 2 + ["protected"]
-    statistics = record.statistics
-    assert statistics.attention_computed == sum(computed_self) + sum(computed_cross)
-    assert statistics.attention_skipped == 2 * EACH_KIND * STEPS - statistics.attention_computed
+    statistics = record.counts
+    assert statistics.attentions_computed == sum(computed_self) + sum(computed_cross)
+    assert statistics.attentions_reused == 2 * EACH_KIND * STEPS - statistics.attentions_computed
     assert not record.was_interrupted
     assert record.seconds > 0
 
@@ -106,8 +106,8 @@ def test_an_interrupted_run_is_told(model, gated, records):
 
 def test_the_listener_hears_of_each_run(model, pack):
     heard = []
-    config = pack.core("config").GateConfig(gate=4.0)
-    patched = pack.core("comfy_host.install").apply_config(model, config, heard.append).model
+    config = pack.core("gate.config").GateConfig(gate=4.0)
+    patched = pack.core("host.install").apply_config(model, config, heard.append).model
     tiny.sample(patched)
     tiny.sample(patched.clone(), steps=5)
     assert [len(record.cells) for record in heard] == [STEPS, 5]

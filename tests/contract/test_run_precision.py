@@ -75,7 +75,7 @@ def test_out_of_memory_in_the_model_leaves_nothing(gated, pack, fails_at, unload
 
     def run_out(*_):
         if len(steps_done) == fails_at:
-            capture = pack.core("cache").Capture
+            capture = pack.core("engine.cache").Capture
             held.extend(weakref.ref(item.base) for item in gc.get_objects() if type(item) is capture)
             raise torch.OutOfMemoryError("out of memory, on purpose")
 

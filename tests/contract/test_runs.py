@@ -25,7 +25,7 @@ class ModelError(Exception):
 
 def captured_tensors(pack):
     """Weak references to all tensors that T-GATE holds at this moment."""
-    capture = pack.core("cache").Capture
+    capture = pack.core("engine.cache").Capture
     return [weakref.ref(item.base) for item in gc.get_objects() if type(item) is capture]
 
 

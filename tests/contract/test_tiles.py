@@ -113,7 +113,7 @@ def test_tiles_in_one_batch_are_computed_in_full(model, gated):
 
 
 def test_flat_latents_do_not_pretend_to_show_their_place(pack):
-    find_tile = pack.core("tiles").find_tile
+    find_tile = pack.core("engine.location").find_tile
     flat = torch.zeros(1, 4, 8, 8)
     assert find_tile(flat[..., :4], flat) is None
     textured = tiny.noise(1)

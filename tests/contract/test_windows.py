@@ -234,4 +234,4 @@ def test_room_is_asked_for_the_captures_of_all_windows(stills, gated, monkeypatc
     patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, "look", look)
     without = least_memory_asked_for(alone, drawn, monkeypatch)
     room = least_memory_asked_for(patched, drawn, monkeypatch) - without
-    assert room == pytest.approx(runs[0].statistics.peak_cache_bytes, rel=1e-3)
+    assert room == pytest.approx(runs[0].counts.peak_cache_bytes, rel=1e-3)

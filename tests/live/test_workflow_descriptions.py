@@ -65,7 +65,7 @@ def test_files_are_what_the_descriptions_make(object_info: dict[str, Any]) -> No
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_note_says_where_the_presets_gate(name: str, object_info: dict[str, Any], pack: Any) -> None:
-    presets = pack.core("presets")
+    presets = pack.core("gate.presets")
     graph = stored(name)
     steps, is_guided = run_of(to_prompt(graph, object_info))
     family = FAMILIES[name] if FAMILIES[name] != "few-step" else "pixart"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from families import FAMILIES
 
-from tgate_core.architectures import ARCHITECTURES, UNET, architecture_of
+from tgate_core.host.architectures import ARCHITECTURES, UNET, architecture_of
 from tgate_dev.bench.support import HEADING, gated_attentions, support_line
 from tgate_dev.bench.usual import USUAL_RUNS
 from tgate_dev.readme import section

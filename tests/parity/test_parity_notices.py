@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,35 +20,35 @@ def shift_gate(by: int) -> Break:
     """A gate `by` steps off."""
 
     def apply(monkeypatch: pytest.MonkeyPatch, pack: Any) -> None:
-        build = pack.core("run").build_schedule
+        build = pack.core("gate.technique").build_schedule
 
         def wrong(config: Any, steps: int, gate_step: int, *rest: Any) -> Any:
             return build(config, steps, gate_step + by, *rest)
 
-        monkeypatch.setattr(pack.core("run"), "build_schedule", wrong)
+        monkeypatch.setattr(pack.core("gate.technique"), "build_schedule", wrong)
 
     return apply
 
 
 def run_the_other_branch_after_the_gate(monkeypatch: pytest.MonkeyPatch, pack: Any) -> None:
     """Cond in the place of uncond (or the reverse), on the same merged captures."""
-    run, request = pack.core("run"), pack.core("request")
-    other = {request.COND: request.UNCOND, request.UNCOND: request.COND}
-    right = run.surviving_branch
-    monkeypatch.setattr(run, "surviving_branch", lambda guidance: other[right(guidance)])
+    identity, modes = pack.core("engine.identity"), pack.core("gate.guidance").MODES
+    other = {identity.COND: identity.UNCOND, identity.UNCOND: identity.COND, None: None}
+    for name, mode in modes.items():
+        monkeypatch.setitem(modes, name, replace(mode, branch=other[mode.branch]))
 
 
 def anchor_on(choose: Callable[[Any, Any], Any]) -> Break:
     """Something else than the mean of the two branches' captures, chosen of uncond and cond."""
 
     def apply(monkeypatch: pytest.MonkeyPatch, pack: Any) -> None:
-        monkeypatch.setattr(pack.core("cache"), "average", choose)
+        monkeypatch.setattr(pack.core("engine.cache"), "average", choose)
 
     return apply
 
 
 def count_planning_interval_from_warm_up(monkeypatch: pytest.MonkeyPatch, pack: Any) -> None:
-    schedule = pack.core("schedule")
+    schedule = pack.core("gate.schedule")
     right = schedule.self_attention_action
 
     def wrong(step: int, config: Any, gate_step: int) -> Any:
@@ -60,7 +61,7 @@ def count_planning_interval_from_warm_up(monkeypatch: pytest.MonkeyPatch, pack: 
 
 
 def count_fidelity_interval_from_gate(monkeypatch: pytest.MonkeyPatch, pack: Any) -> None:
-    schedule = pack.core("schedule")
+    schedule = pack.core("gate.schedule")
     right = schedule.self_attention_action
 
     def wrong(step: int, config: Any, gate_step: int) -> Any:

@@ -106,5 +106,5 @@ def held_bytes(sample: Sample, model: ModelPatcher, **options: Any) -> Held:
     with torch.no_grad(), watch:
         sample(observed, callback=end_step, **options)
     held.peak = watch.peak
-    held.peak_captures = 0 if runs[0] is None else runs[0].statistics.peak_cache_bytes
+    held.peak_captures = 0 if runs[0] is None else runs[0].counts.peak_cache_bytes
     return held

@@ -191,7 +191,7 @@ def _set_aside() -> None:
 def held_captures(pack: Any) -> int:
     """How many captures there are that nothing frees, of whatever run."""
     gc.collect()
-    capture = pack.core("cache").Capture
+    capture = pack.core("engine.cache").Capture
     return sum(type(item) is capture for item in gc.get_objects())
 
 

@@ -8,12 +8,15 @@ from itertools import product
 
 import torch
 
-from tgate_core.config import GateConfig
-from tgate_core.model_pass import PassPlan
-from tgate_core.request import COND, UNCOND, CondKey, PassRequest, Place
-from tgate_core.run import Evaluation, Run
-from tgate_core.schedule import ATTENTION_KINDS, CROSS_ATTENTION
-from tgate_core.storage import CaptureStorage
+from tgate_core.engine.actions import ATTENTION_KINDS, CROSS_ATTENTION
+from tgate_core.engine.cache import CaptureCache
+from tgate_core.engine.counts import RunCounts
+from tgate_core.engine.identity import COND, UNCOND, CondBatch, CondKey, ModelEvaluation, Place
+from tgate_core.engine.run import Run
+from tgate_core.engine.storage import CacheSettings, CaptureStorage
+from tgate_core.engine.technique import BatchPlan, FinishedBatch, RunContext
+from tgate_core.gate.config import GateConfig
+from tgate_core.gate.technique import GateRun
 
 LATENT = (1, 4, 8, 8)
 ZEROS = torch.zeros(LATENT)
@@ -22,16 +25,45 @@ SIGMAS = tuple(float(STEPS - step) for step in range(STEPS + 1))  # 6, 5, … 0
 C, U = CondKey(COND, "c"), CondKey(UNCOND, "u")
 HERE = Place(model=1, window=None, evaluation=0, conds=None)
 WHOLE = frozenset({LATENT[2:]})
-PAIR = PassRequest(HERE, ((C,), (U,)), {C: WHOLE, U: WHOLE})
-COND_ALONE = PassRequest(HERE, ((C,), None), {C: WHOLE})
+PAIR = CondBatch(HERE, ((C,), (U,)), {C: WHOLE, U: WHOLE})
+COND_ALONE = CondBatch(HERE, ((C,), None), {C: WHOLE})
 
 
 def cross_only(guidance="uncond", **settings):
     return GateConfig(guidance=guidance, self_attention=False, **settings)
 
 
-def start(config, gate_step=3, sigmas=SIGMAS):
-    return Run(config, sigmas, gate_step, CaptureStorage("model", lambda device: False))
+@dataclass(frozen=True)
+class GateAt:
+    """A gate whose step is known."""
+
+    config: GateConfig
+    gate_step: int
+
+    @property
+    def cache_settings(self):
+        return CacheSettings(self.config.cache_device, self.config.cache_limit_mb)
+
+    def begin(self, context):
+        return GateRun(self.config, context, self.gate_step)
+
+
+def start(config, gate_step=3, sigmas=SIGMAS, store=None, others=()):
+    """A run with the gate at a step, and other techniques behind it."""
+    gate, store = GateAt(config, gate_step), store or CaptureStorage("model", lambda device: False)
+    cache = CaptureCache(store, config.cache_limit_mb * 2**20)
+    context = RunContext(tuple(sigmas), True, cache, RunCounts(), store, gate.cache_settings)
+    return Run(context, [gate, *others])
+
+
+def plan_guided(run, batch, step):
+    """The plan that stands in for one that missed the anchor's captures."""
+    return run._refined(BatchPlan(batch, step, is_repeated=True))
+
+
+def finish(run, plan, predictions, sigma, has_run=True):
+    """What the guidance formula sees of a pass that ran."""
+    return run.finish(FinishedBatch(plan, ZEROS, sigma, has_run), predictions)
 
 
 def value_of(step, cond):
@@ -42,10 +74,10 @@ def value_of(step, cond):
 class Seen:
     """What one evaluation did: its plan, what each attention gave by kind and cond, and the predictions."""
 
-    plan: PassPlan
+    plan: BatchPlan
     given: dict[str, dict[CondKey, float]]
     predictions: list[torch.Tensor]
-    skipped: int
+    reused: int
     repeated: bool
 
 
@@ -63,46 +95,44 @@ class Driver:
 
     def evaluate(self, step, request=PAIR, sigma=None):
         sigma = SIGMAS[step] if sigma is None else sigma
-        evaluation = Evaluation(ZEROS)
+        evaluation = ModelEvaluation(ZEROS)
         assert self.run.locate(evaluation, sigma) == step
         request = replace(request, place=request.place._replace(evaluation=evaluation.ordinal))
         plan = self.run.plan(request, step)
-        given, skipped, has_lost_text = self._pass(plan, step)
-        if has_lost_text:
-            self.run.note_lost_text(plan)
-            plan = self.run.plan_guided(request, step)
-            given, skipped, _ = self._pass(plan, step)
+        given, reused, done = self._pass(plan, step)
+        repeated = self.run.plan_again(plan, done)
+        if repeated is not None:
+            plan = repeated
+            given, reused, _ = self._pass(plan, step)
         predictions = [torch.full(LATENT, 100.0 * (branch + 1) + step) for branch in range(len(request.branches))]
-        predictions = self.run.finish_pass(plan, predictions, sigma)
-        return Seen(plan, given, predictions, skipped, has_lost_text)
+        predictions = finish(self.run, plan, predictions, sigma)
+        return Seen(plan, given, predictions, reused, repeated is not None)
 
     def _pass(self, plan, step):
         latent = ZEROS
-        model_pass = self.run.begin_pass(plan, latent)
+        batch_pass = self.run.begin_pass(plan, latent)
         conds = [
             cond
-            for branch in range(len(plan.request.branches))
+            for branch in range(len(plan.batch.branches))
             if plan.branch in (None, branch)
-            for cond in plan.request.conds(branch)
+            for cond in plan.batch.conds(branch)
         ]
         is_batch = self.in_one_call and not self.rows
-        given, skipped = {kind: {} for kind in ATTENTION_KINDS}, 0
+        given, reused = {kind: {} for kind in ATTENTION_KINDS}, 0
         for group in [conds] if is_batch else [[cond] for cond in conds]:
             x = latent.repeat(len(group), 1, 1, 1)
-            call = model_pass.begin_call([c.branch for c in group], [c.uuid for c in group], x)
+            call = batch_pass.begin_call([c.branch for c in group], [c.uuid for c in group], x)
             for site, kind in product(range(self.sites), ATTENTION_KINDS):
                 output = self._attend(call, kind, site, group, step)
                 for cond, tokens in zip(group, output.chunk(len(group)), strict=True):
                     given[kind][cond] = tokens[0, 0, 0].item()
-            skipped += 0 if call is None else call.skipped.total()
-        return given, skipped, model_pass.has_lost_text
+            reused += call.reused.total()
+        return given, reused, batch_pass
 
     def _attend(self, call, kind, site, group, step):
         output = torch.cat([torch.full((1, self.rows.get(cond, 2), 3), value_of(step, cond)) for cond in group])
-        if call is None:
-            return output
-        is_skipped = call.enter(kind, ("middle", 0), site, output)
-        return call.leave(kind, torch.full_like(output, float("nan")) if is_skipped else output)
+        reused = call.reuse(kind, ("middle", 0), site, output)
+        return call.capture(kind, output) if reused is None else reused
 
 
 def cross_given(driver, steps=range(STEPS), request=PAIR):

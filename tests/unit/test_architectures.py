@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from tgate_core.architectures import (
+from tgate_core.host.architectures import (
     ARCHITECTURES,
     COSMOS,
     HUNYUAN_DIT,

@@ -3,8 +3,8 @@ import weakref
 import pytest
 import torch
 
-from tgate_core.cache import Capture, CaptureCache, Site, average, gather
-from tgate_core.request import BankKey, CondKey, Place
+from tgate_core.engine.cache import Capture, CaptureCache, Site, average, gather
+from tgate_core.engine.identity import BankKey, CondKey, Place
 
 CPU = torch.device("cpu")
 SITE = Site("attn2", ("input", 1), 0, 0)

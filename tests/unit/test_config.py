@@ -3,7 +3,8 @@ import math
 
 import pytest
 
-from tgate_core.config import CACHE_DEVICES, GATE_UNITS, GUIDANCE_MODES, GateConfig
+from tgate_core.engine.storage import CACHE_DEVICES
+from tgate_core.gate.config import GATE_UNITS, GUIDANCE_MODES, GateConfig
 
 
 def test_the_defaults_are_the_published_settings_of_sdxl():

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from tgate_core.convergence import ConvergenceProfile, mean_of, settled_from
+from tgate_core.probe.profile import ConvergenceProfile, mean_of, settled_from
 
 NAN = math.nan
 

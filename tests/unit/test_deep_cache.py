@@ -3,10 +3,13 @@
 from itertools import product
 
 import pytest
+from run_driver import start
 
-from tgate_core.config import GateConfig
-from tgate_core.deep_cache import DeepCacheConfig, branch_count, build_deep_schedule, split_blocks
-from tgate_core.schedule import Action, build_schedule
+from tgate_core.deepcache.schedule import DeepCacheConfig, branch_count, split_blocks
+from tgate_core.deepcache.technique import DeepCache, DeepCacheRun
+from tgate_core.engine.actions import Action
+from tgate_core.gate.config import GateConfig
+from tgate_core.gate.schedule import build_schedule
 
 LETTERS = {Action.COMPUTE: ".", Action.CAPTURE: "+", Action.REUSE: "="}
 STEPS = 12
@@ -14,7 +17,9 @@ DOWN = tuple(float(STEPS - step) for step in range(STEPS + 1))
 
 
 def lay_out(config=None, sigmas=DOWN, gate_step=STEPS, protect_last=0):
-    return build_deep_schedule(config or DeepCacheConfig(), sigmas, gate_step, protect_last)
+    """The schedule of a run that has a gate as well."""
+    gate = GateConfig(protect_last=protect_last, cache_limit_mb=0)
+    return start(gate, gate_step, sigmas, others=[DeepCache(config or DeepCacheConfig())]).find(DeepCacheRun).schedule
 
 
 def letters(schedule):
@@ -78,7 +83,7 @@ def test_a_gate_beyond_the_run_protects_nothing():
 
 def test_what_was_kept_is_wanted_until_the_next_full_step():
     schedule = lay_out(DeepCacheConfig(end=0.5))
-    assert schedule.wanted == (False, True, True, False, True, True, *[False] * 6)
+    assert schedule.live == (False, True, True, False, True, True, *[False] * 6)
     assert [depth.cycle for depth in schedule.steps] == [0, 0, 0, 3, 3, 3, *range(6, 12)]
 
 

@@ -3,12 +3,14 @@
 import pytest
 import torch
 
-from tgate_core.cache import CaptureCache
-from tgate_core.deep_cache import Depth
-from tgate_core.deep_call import DeepCall
-from tgate_core.model_pass import ModelPass, PassPlan
-from tgate_core.request import COND, UNCOND, BankKey, CondKey, FeatureOwner, PassRequest, Place
-from tgate_core.schedule import ATTENTION_KINDS, Action
+from tgate_core.deepcache.schedule import DeepCacheConfig
+from tgate_core.deepcache.technique import DeepCacheRun, DeepCall
+from tgate_core.engine.actions import Action
+from tgate_core.engine.batch_pass import CondBatchPass
+from tgate_core.engine.cache import CaptureCache
+from tgate_core.engine.counts import RunCounts
+from tgate_core.engine.identity import COND, UNCOND, BankKey, CondBatch, CondKey, FeatureOwner, Place
+from tgate_core.engine.technique import BatchPlan, Depth, RunContext
 
 HERE = Place(model=1, window=None, evaluation=0, conds=None)
 C, U = CondKey(COND, "c"), CondKey(UNCOND, "u")
@@ -110,7 +112,7 @@ def test_a_network_run_twice_in_a_call_is_run_in_full_from_then_on(cache):
         given.append((call.is_shallow, values(call.meet_feature(h))))
     assert given == [(True, [1, 2]), (False, [9, 9])]
     assert call.has_run_again
-    assert call.has_handed_out
+    assert call.has_reused
 
 
 def test_another_run_within_a_call_is_run_in_full(cache):
@@ -131,14 +133,15 @@ def test_another_run_within_a_call_is_run_in_full(cache):
 
 
 LATENT = torch.zeros(1, 4, 8, 8)
-PAIR = PassRequest(HERE, ((C,), (U,)), dict.fromkeys((C, U), frozenset({(8, 8)})))
-IDLE = dict.fromkeys(ATTENTION_KINDS, Action.COMPUTE)
+PAIR = CondBatch(HERE, ((C,), (U,)), dict.fromkeys((C, U), frozenset({(8, 8)})))
 
 
-def begin(cache, action, cycle=0, x=LATENT, plan=PAIR):
-    model_pass = ModelPass(PassPlan(plan, IDLE, depth=Depth(action, cycle)), cache, 0, LATENT, {})
-    call = model_pass.begin_call([COND], ["c"], x)
-    return None if call is None else call.deep
+def begin(cache, action, cycle=0, x=LATENT, batch=PAIR):
+    """The deep part of a network call; None where it has none."""
+    context = RunContext((1.0, 0.0), True, cache, RunCounts(), lambda tensor: tensor)
+    deep = DeepCacheRun(DeepCacheConfig(), context)
+    plan = BatchPlan(batch, depth=Depth(action, cycle))
+    return CondBatchPass(plan, cache, 0, LATENT, {}, [deep]).begin_call([COND], ["c"], x).depth
 
 
 def keep(cache, **where):
@@ -161,10 +164,10 @@ def test_a_feature_belongs_to_its_cycle_and_place(cache):
     keep(cache)
     assert is_reused(cache)
     assert not is_reused(cache, cycle=3)
-    elsewhere = PassRequest(HERE._replace(evaluation=1), PAIR.branches, PAIR.shapes)
-    assert not is_reused(cache, plan=elsewhere)
-    window = PassRequest(HERE._replace(window=((0, 1), 0)), PAIR.branches, PAIR.shapes)
-    assert not is_reused(cache, plan=window)
+    elsewhere = CondBatch(HERE._replace(evaluation=1), PAIR.branches, PAIR.shapes)
+    assert not is_reused(cache, batch=elsewhere)
+    window = CondBatch(HERE._replace(window=((0, 1), 0)), PAIR.branches, PAIR.shapes)
+    assert not is_reused(cache, batch=window)
 
 
 def test_a_feature_belongs_to_what_went_in(cache):

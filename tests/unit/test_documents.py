@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tgate_core.presets import PRESETS, PresetConfig, PresetName
+from tgate_core.gate.presets import PRESETS, PresetConfig, PresetName
 from tgate_dev.bench.published import PUBLISHED_ROWS
 from tgate_dev.chinese import chinese_table
 from tgate_dev.readme import section

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tgate_core.guidance import noise_space_difference, uncond_from_difference
+from tgate_core.gate.guidance import noise_space_difference, uncond_from_difference
 
 SHAPE = (2, 4, 8, 8)
 

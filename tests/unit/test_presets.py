@@ -2,7 +2,7 @@ import itertools
 
 import pytest
 
-from tgate_core.presets import FEW_STEP, GENERIC, PRESETS, ROWS, PresetConfig, Row
+from tgate_core.gate.presets import FEW_STEP, GENERIC, PRESETS, ROWS, PresetConfig, PresetRow
 
 
 def resolved(family, preset, steps, has_guidance=True):
@@ -126,14 +126,14 @@ def test_self_attention_is_left_alone_where_no_interval_reuses_it(family, preset
 
 
 def test_an_interval_of_either_phase_gates_self_attention():
-    assert not Row(steps=25, gate=5).gates_self_attention
-    assert Row(steps=25, gate=5, sp_interval=2).gates_self_attention
-    assert Row(steps=25, gate=5, fi_interval=2).gates_self_attention
+    assert not PresetRow(steps=25, gate=5).gates_self_attention
+    assert PresetRow(steps=25, gate=5, sp_interval=2).gates_self_attention
+    assert PresetRow(steps=25, gate=5, fi_interval=2).gates_self_attention
 
 
 def test_both_intervals_of_a_row_scale():
-    assert Row(steps=10, gate=4, sp_interval=5, fi_interval=3, warm_up=2).scaled(20) == Row(20, 8, 10, 6, 4)
-    assert Row(steps=10, gate=4, sp_interval=5, fi_interval=3, warm_up=2).scaled(2) == Row(2, 1, 2, 2, 0)
+    assert PresetRow(steps=10, gate=4, sp_interval=5, fi_interval=3, warm_up=2).scaled(20) == PresetRow(20, 8, 10, 6, 4)
+    assert PresetRow(steps=10, gate=4, sp_interval=5, fi_interval=3, warm_up=2).scaled(2) == PresetRow(2, 1, 2, 2, 0)
 
 
 def test_the_default_preset_is_balanced():

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from tgate_core.config import GateConfig
-from tgate_core.presets import PRESETS, ROWS, PresetConfig
-from tgate_core.preview import Sampling, preview
-from tgate_core.schedule import build_schedule
-from tgate_core.timeline import planned_cells
+from tgate_core.gate.config import GateConfig
+from tgate_core.gate.presets import PRESETS, ROWS, PresetConfig
+from tgate_core.gate.schedule import build_schedule
+from tgate_core.report.preview import Sampling, preview
+from tgate_core.report.timeline import planned_cells
 
 
 def ask(node: str = "TGATEApplyAdvanced", **values: Any) -> dict[str, Any]:

@@ -20,10 +20,10 @@ from run_driver import (
     start,
 )
 
-from tgate_core.config import GateConfig
-from tgate_core.request import COND, UNCOND
-from tgate_core.run import MAX_EVALUATIONS_PER_STEP, Evaluation
-from tgate_core.schedule import CROSS_ATTENTION, SELF_ATTENTION, Action
+from tgate_core.engine.actions import CROSS_ATTENTION, SELF_ATTENTION, Action
+from tgate_core.engine.identity import COND, UNCOND, ModelEvaluation
+from tgate_core.engine.run import MAX_EVALUATIONS_PER_STEP
+from tgate_core.gate.config import GateConfig
 
 
 @pytest.mark.parametrize("in_one_call", [True, False])
@@ -43,7 +43,7 @@ def test_from_the_gate_on_the_remaining_branch_gets_the_captures_of_the_step_bef
 
 
 @pytest.mark.parametrize(
-    ("guidance", "branch", "is_anchored"),
+    ("guidance", "branch", "uses_merged"),
     [
         ("uncond", UNCOND, True),
         ("cond", COND, False),
@@ -52,13 +52,13 @@ def test_from_the_gate_on_the_remaining_branch_gets_the_captures_of_the_step_bef
         ("keep", None, False),
     ],
 )
-def test_each_mode_runs_its_branch_after_the_gate(guidance, branch, is_anchored):
+def test_each_mode_runs_its_branch_after_the_gate(guidance, branch, uses_merged):
     driver = Driver(start(cross_only(guidance)))
     plans = [driver.evaluate(step).plan for step in range(STEPS)]
     assert [plan.branch for plan in plans] == [None] * 3 + [branch] * 3
-    assert [plan.is_anchored for plan in plans] == [False] * 3 + [is_anchored] * 3
-    assert driver.run.statistics.branches_dropped == (0 if guidance == "keep" else 3)
-    assert driver.run.statistics.notes == []
+    assert [plan.uses_merged_captures for plan in plans] == [False] * 3 + [uses_merged] * 3
+    assert driver.run.counts.cond_only_passes == (0 if guidance == "keep" else 3)
+    assert driver.run.counts.notes == []
 
 
 @pytest.mark.parametrize(
@@ -82,8 +82,8 @@ def test_the_guidance_formula_sees(guidance, after):
 def test_without_guidance_the_cond_branch_reuses_its_own_captures(guidance):
     driver = Driver(start(cross_only(guidance)))
     assert cross_given(driver, request=COND_ALONE) == [{"c": v} for v in (4.0, 14.0, 24.0, 24.0, 24.0, 24.0)]
-    assert driver.run.statistics.branches_dropped == 0
-    assert driver.run.statistics.notes == []
+    assert driver.run.counts.cond_only_passes == 0
+    assert driver.run.counts.notes == []
 
 
 @pytest.mark.parametrize("in_one_call", [True, False])
@@ -151,7 +151,7 @@ class TestPlain:
         driver = Driver(start(cross_only("uncond", protect_last=2)))
         given = cross_given(driver)
         assert given[3:] == [{"u": 23.0}, {"c": 44.0, "u": 42.0}, {"c": 54.0, "u": 52.0}]
-        assert driver.run.statistics.branches_dropped == 1
+        assert driver.run.counts.cond_only_passes == 1
 
     @pytest.mark.parametrize("cross_attention", [True, False])
     def test_protected_steps_capture_nothing_and_drop_nothing(self, cross_attention):
@@ -188,38 +188,38 @@ class TestStepsThatNeverCome:
 
 class TestEvaluations:
     def test_the_first_pass_of_a_model_and_window_is_the_main_one(self):
-        evaluation = Evaluation(ZEROS)
-        assert evaluation.admits(1, None, ZEROS)
-        assert not evaluation.admits(1, None, ZEROS)
-        assert evaluation.admits(2, None, ZEROS)
-        assert evaluation.admits(1, "window", ZEROS)
-        assert not evaluation.admits(1, "window", ZEROS)
+        evaluation = ModelEvaluation(ZEROS)
+        assert evaluation.claim_main_pass(1, None, ZEROS)
+        assert not evaluation.claim_main_pass(1, None, ZEROS)
+        assert evaluation.claim_main_pass(2, None, ZEROS)
+        assert evaluation.claim_main_pass(1, "window", ZEROS)
+        assert not evaluation.claim_main_pass(1, "window", ZEROS)
 
     def test_another_shape_is_a_tile_but_within_windows(self):
         tile = torch.zeros(1, 4, 4, 4)
-        assert not Evaluation(ZEROS).admits(1, None, tile)
-        assert Evaluation(ZEROS).admits(1, "window", tile)
+        assert not ModelEvaluation(ZEROS).claim_main_pass(1, None, tile)
+        assert ModelEvaluation(ZEROS).claim_main_pass(1, "window", tile)
 
     def test_other_values_are_another_place(self):
         latent = torch.arange(256.0).reshape(LATENT)
-        assert not Evaluation(latent).admits(1, None, latent.roll(1, -1))
-        assert not Evaluation(latent).admits(1, None, latent.half())
-        assert Evaluation(latent).admits(1, None, latent.clone())
+        assert not ModelEvaluation(latent).claim_main_pass(1, None, latent.roll(1, -1))
+        assert not ModelEvaluation(latent).claim_main_pass(1, None, latent.half())
+        assert ModelEvaluation(latent).claim_main_pass(1, None, latent.clone())
 
     def test_a_tile_leaves_the_main_pass_to_come(self):
-        evaluation = Evaluation(ZEROS)
-        assert not evaluation.admits(1, None, torch.zeros(1, 4, 4, 4))
-        assert evaluation.admits(1, None, ZEROS)
-        assert not evaluation.admits(1, None, ZEROS)
+        evaluation = ModelEvaluation(ZEROS)
+        assert not evaluation.claim_main_pass(1, None, torch.zeros(1, 4, 4, 4))
+        assert evaluation.claim_main_pass(1, None, ZEROS)
+        assert not evaluation.claim_main_pass(1, None, ZEROS)
 
     def test_evaluations_of_a_step_are_counted_and_keep_their_step(self):
         run = start(cross_only())
-        evaluations = [Evaluation(ZEROS) for _ in range(4)]
+        evaluations = [ModelEvaluation(ZEROS) for _ in range(4)]
         steps = [run.locate(e, s) for e, s in zip(evaluations, (6.0, 5.0, 5.5, 5.0), strict=True)]
         assert steps == [0, 1, 0, 1]
         assert [evaluation.ordinal for evaluation in evaluations] == [0, 0, 1, 1]
         assert run.locate(evaluations[0], 5.0) == 0  # a further pass of the same evaluation
-        assert run.locate(Evaluation(ZEROS), 6.0) == 0
+        assert run.locate(ModelEvaluation(ZEROS), 6.0) == 0
         assert evaluations[0].ordinal == 0
 
     def test_second_order_evaluations_keep_their_captures_apart(self):

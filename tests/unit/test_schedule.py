@@ -4,16 +4,9 @@ from itertools import product
 
 import pytest
 
-from tgate_core.config import GateConfig
-from tgate_core.schedule import (
-    CROSS_ATTENTION,
-    SELF_ATTENTION,
-    Action,
-    Phase,
-    build_schedule,
-    cross_attention_action,
-    self_attention_action,
-)
+from tgate_core.engine.actions import CROSS_ATTENTION, SELF_ATTENTION, Action
+from tgate_core.gate.config import GateConfig
+from tgate_core.gate.schedule import Phase, build_schedule, cross_attention_action, self_attention_action
 
 COMPUTE, CAPTURE, REUSE = Action.COMPUTE, Action.CAPTURE, Action.REUSE
 LETTERS = {".": COMPUTE, "+": CAPTURE, "=": REUSE}
@@ -98,14 +91,14 @@ def test_no_capture_is_made_that_nothing_reuses(steps):
 
 
 @pytest.mark.parametrize("steps", [1, 2, 4, 7, 12])
-def test_a_capture_is_wanted_until_its_last_reuse_and_not_longer(steps):
+def test_a_capture_is_live_until_its_last_reuse_and_not_longer(steps):
     for m, sp, fi, warm in settings(steps):
         schedule = build_schedule(GateConfig(sp_interval=sp, fi_interval=fi, warm_up=warm), steps, m)
         for kind, actions in ((CROSS_ATTENTION, cross_of(schedule)), (SELF_ATTENTION, self_of(schedule))):
             expected = tuple(
                 any(actions[j] is REUSE and CAPTURE not in actions[i:j] for j in range(i, steps)) for i in range(steps)
             )
-            assert schedule.wanted[kind] == expected, (kind, m, sp, fi, warm)
+            assert schedule.live[kind] == expected, (kind, m, sp, fi, warm)
 
 
 @pytest.mark.parametrize(

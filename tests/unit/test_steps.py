@@ -5,8 +5,9 @@ import random
 import pytest
 import torch
 
-from tgate_core.config import GateConfig
-from tgate_core.steps import StepTracker, resolve_gate_step, round_half_up, step_from_sigma, step_tolerance
+from tgate_core.engine.steps import StepTracker, round_half_up, step_from_sigma, step_tolerance
+from tgate_core.gate.config import GateConfig
+from tgate_core.gate.schedule import resolve_gate_step
 
 S = (14.6, 9.0, 6.0, 4.0, 2.5, 1.5, 0.8, 0.3, 0.0)
 LAST = 7

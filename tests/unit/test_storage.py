@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tgate_core.storage import CHECK_EVERY_BYTES, CaptureStorage
+from tgate_core.engine.storage import CHECK_EVERY_BYTES, CaptureStorage
 
 CPU = torch.device("cpu")
 MIB = 2**20

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tgate_core.config import GateConfig
-from tgate_core.schedule import build_schedule
-from tgate_core.timeline import planned_cells
+from tgate_core.gate.config import GateConfig
+from tgate_core.gate.schedule import build_schedule
+from tgate_core.report.timeline import planned_cells
 
 
 def cells(config: GateConfig, steps: int, gate_step: int, is_guided: bool = True) -> list[dict[str, object]]:

@@ -34,19 +34,19 @@ def gated_attentions(run: UsualRun, nodes: Mapping[str, Any]) -> str:
     """How many self- and cross-attentions the pack finds in the network."""
     core = pack_core(nodes)
     network = build_on_meta(run.model).model.diffusion_model
-    known = core("architectures").architecture_of(network)
+    known = core("host.architectures").architecture_of(network)
     if known.hold == "patches":  # there the host says which is which: one of each kind a block
-        blocks = len(core("comfy_host.families").attention_modules(network)) // 2
+        blocks = len(core("host.networks").attention_modules(network)) // 2
         return f"{blocks} + {blocks}"
-    kinds = [site.rule.kind for site in core("architectures").attention_sites(network, known)]
+    kinds = [site.rule.kind for site in core("host.architectures").attention_sites(network, known)]
     return f"{kinds.count('attn1')} + {kinds.count('attn2')}"
 
 
 def is_experimental(run: UsualRun, nodes: Mapping[str, Any]) -> bool:
     """Whether nobody has published settings for the model."""
     core = pack_core(nodes)
-    family = core("comfy_host.families").family_of(build_on_meta(run.model))
-    return bool(core("presets").PresetConfig(family).is_experimental)
+    family = core("host.networks").family_of(build_on_meta(run.model))
+    return bool(core("gate.presets").PresetConfig(family).is_experimental)
 
 
 def _savings(plain: Macs, gated: Macs) -> tuple[str, str, str]:

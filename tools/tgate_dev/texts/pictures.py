@@ -58,25 +58,27 @@ def draw_all(nodes: Mapping[str, Any], folder: Path) -> list[Path]:
 def _schedule(nodes: Mapping[str, Any]) -> Image.Image:
     """The balanced preset on SDXL, as laid out."""
     core = pack_core(nodes)
-    config = core("presets").PresetConfig("sdxl", "balanced").resolve(STEPS, has_guidance=True)
-    schedule = core("schedule").build_schedule(config, STEPS, int(config.gate))
-    return _timeline(core, core("timeline").planned_cells(config, schedule, True), "SDXL, 25 steps, preset balanced")
+    config = core("gate.presets").PresetConfig("sdxl", "balanced").resolve(STEPS, has_guidance=True)
+    schedule = core("gate.schedule").build_schedule(config, STEPS, int(config.gate))
+    return _timeline(
+        core, core("report.timeline").planned_cells(config, schedule, True), "SDXL, 25 steps, preset balanced"
+    )
 
 
 def _deep_cache(nodes: Mapping[str, Any]) -> Image.Image:
     """DeepCache and T-GATE as laid out."""
     core = pack_core(nodes)
-    config = core("config").GateConfig(gate=DEEP_CACHE_GATE, sp_interval=1, warm_up=0, self_attention=False)
+    config = core("gate.config").GateConfig(gate=DEEP_CACHE_GATE, sp_interval=1, warm_up=0, self_attention=False)
     falling = range(STEPS, -1, -1)  # noise levels; all that counts here is that they fall
-    deep_config = core("deep_cache").DeepCacheConfig(DEEP_CACHE_INTERVAL)
-    deep = core("deep_cache").build_deep_schedule(deep_config, falling, DEEP_CACHE_GATE, protect_last=0)
-    schedule = core("schedule").build_schedule(config, STEPS, DEEP_CACHE_GATE, deep.shallow)
-    cells = core("timeline").planned_cells(config, schedule, True, deep.shallow)
+    deep_config = core("deepcache.schedule").DeepCacheConfig(DEEP_CACHE_INTERVAL)
+    deep = core("deepcache.schedule").build_deep_schedule(deep_config, falling, DEEP_CACHE_GATE, protect_last=0)
+    schedule = core("gate.schedule").build_schedule(config, STEPS, DEEP_CACHE_GATE, deep.shallow)
+    cells = core("report.timeline").planned_cells(config, schedule, True, deep.shallow)
     return _timeline(core, cells, "SDXL, 25 steps, DeepCache with interval 3 and T-GATE at gate 13")
 
 
 def _timeline(core: Any, cells: Any, title: str) -> Image.Image:
-    picture: Image.Image = core("pictures.timeline_picture").draw_timeline(cells, title, ())
+    picture: Image.Image = core("report.pictures.timeline_picture").draw_timeline(cells, title, ())
     return picture
 
 

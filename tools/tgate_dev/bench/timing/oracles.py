@@ -59,12 +59,12 @@ def attentions(network: nn.Module, core: Core) -> list[Attention]:
         network: the host's diffusion model.
         core: gets a module of the pack's core, see `pack_core`.
     """
-    architectures = core("architectures")
+    architectures = core("host.architectures")
     known = architectures.architecture_of(network)
     if known is None:
         return []
     if known is architectures.UNET:
-        gated = set(core("comfy_host.families").attention_modules(network))
+        gated = set(core("host.networks").attention_modules(network))
         # The host's UNets call both kinds as the pack does.
         return [
             Attention(name.rpartition(".")[2], name, module, Nothing())

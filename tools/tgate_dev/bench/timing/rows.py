@@ -43,8 +43,8 @@ class OwnNodes:
     def gate(self, model: ModelPatcher, steps: int) -> GateAt:
         """Where the preset gates this model, in a run with guidance."""
         core = pack_core(self.classes)
-        family = core("comfy_host.families").family_of(model)
-        step = core("presets").PresetConfig(family, PRESET_OF_THE_GATE).resolve(steps, True).gate
+        family = core("host.networks").family_of(model)
+        step = core("gate.presets").PresetConfig(family, PRESET_OF_THE_GATE).resolve(steps, True).gate
         schedule = sigmas(model, steps).tolist()
         percent_to_sigma = model.get_model_object("model_sampling").percent_to_sigma
         return GateAt(step, percent_between(percent_to_sigma, schedule[step - 1], schedule[step]), steps)

@@ -1,0 +1,92 @@
+"""What a user asks for: the frozen settings of one TGATE Apply node."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from ..engine.storage import CACHE_DEVICES, CacheDevice
+from .guidance import MODES
+
+GateUnit = Literal["step", "fraction of steps", "percent of schedule", "measured"]
+GATE_UNITS: tuple[GateUnit, ...] = get_args(GateUnit)
+GUIDANCE_MODES = tuple(MODES)
+
+MAX_GATE = 10000.0
+MAX_PERCENT = 100.0
+
+
+@dataclass(frozen=True)
+class GateConfig:
+    """Settings of T-GATE; the names follow the published package (`tgate` 1.0.0).
+
+    Attributes:
+        gate: first step of the fidelity phase, in `gate_unit`.
+        gate_unit: "step" of this run, "fraction of steps" of this run (0 to 1), "percent of schedule" (0 to 1), or
+            "measured": where a probe saw attention settle, `gate` being the most change a step, in percent.
+        sp_interval: planning phase: self-attention is computed every N steps, reused in between.
+        fi_interval: fidelity phase: the same.
+        warm_up: self-attention is always computed before this step.
+        cross_attention: whether cross-attention is gated.
+        self_attention: whether self-attention is gated.
+        guidance: what remains of classifier-free guidance from the gate step on.
+        protect_last: the last so many steps run in full.
+        cache_device: where captures live.
+        cache_limit_mb: most MiB of captures held at once, 0 for no limit; what would not fit is computed instead.
+
+    Raises:
+        ValueError: a value is out of range; the message names the input and says what to change.
+    """
+
+    gate: float = 10.0
+    gate_unit: GateUnit = "step"
+    sp_interval: int = 5
+    fi_interval: int = 1
+    warm_up: int = 2
+    cross_attention: bool = True
+    self_attention: bool = True
+    guidance: str = "uncond"
+    protect_last: int = 0
+    cache_device: CacheDevice = "auto"
+    cache_limit_mb: int = 0
+
+    def __post_init__(self) -> None:
+        _check_choice("gate_unit", self.gate_unit, GATE_UNITS)
+        _check_choice("guidance", self.guidance, GUIDANCE_MODES)
+        _check_choice("cache_device", self.cache_device, CACHE_DEVICES)
+        _check_gate(self.gate, self.gate_unit)
+        _check_at_least("sp_interval", self.sp_interval, 1, "use 1 to compute self-attention on every planning step")
+        _check_at_least("fi_interval", self.fi_interval, 1, "use 1 to compute self-attention on every later step")
+        _check_at_least("warm_up", self.warm_up, 0, "use 0 for no warm-up")
+        _check_at_least("protect_last", self.protect_last, 0, "use 0 to protect no step")
+        _check_at_least("cache_limit_mb", self.cache_limit_mb, 0, "use 0 for no limit")
+
+    @property
+    def gates_nothing(self) -> bool:
+        """True when neither an attention nor guidance is left to save."""
+        return self.guidance == "keep" and not (self.cross_attention or self.self_attention)
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"TGATE: {name} is {value!r}; choose one of: {', '.join(choices)}.")
+
+
+def _check_at_least(name: str, value: int, least: int, remedy: str) -> None:
+    if value < least:
+        raise ValueError(f"TGATE: {name} is {value}, but must be {least} or more; {remedy}.")
+
+
+def _check_gate(gate: float, unit: GateUnit) -> None:
+    if math.isnan(gate) or not 0.0 <= gate <= MAX_GATE:
+        raise ValueError(f"TGATE: gate is {gate}; set it between 0 and {MAX_GATE:.0f}.")
+    if unit == "measured":
+        if gate > MAX_PERCENT:
+            raise ValueError(f"TGATE: gate is {gate}, but in 'measured' it is percent of change; use 0 to 100.")
+        return
+    if unit != "step" and gate > 1.0:
+        raise ValueError(
+            f"TGATE: gate is {gate}, but in '{unit}' it must be between 0 and 1 (0.4 = after 40 %); "
+            "lower it or set gate_unit to 'step'."
+        )

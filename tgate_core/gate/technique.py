@@ -1,0 +1,302 @@
+"""T-GATE in one sampling run: when to capture, when to reuse, and when one branch stands for both."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from torch import Tensor
+
+from ..engine.actions import ATTENTION_KINDS, CROSS_ATTENTION, Action, AttentionKind, CaptureKind
+from ..engine.identity import COND, UNCOND, BankKey, CondBatch, CondKey, Place
+from ..engine.storage import CacheSettings
+from ..engine.technique import BatchPlan, FinishedBatch, Layout, NetworkSizes, RunContext, TechniqueRun
+from .config import GateConfig
+from .guidance import MODES, GuidanceMode, effective_mode, noise_space_difference
+from .presets import PresetConfig
+from .schedule import Phase, Schedule, StepPlan, build_schedule, resolve_gate_step
+
+# A pass whose captures did not fit is repeated with guidance; twice in a row, and guidance stays.
+MAX_ANCHOR_MISSES = 2
+CACHE_FULL = "guidance kept: cache_limit_mb leaves no room for the captures that replace it"
+NOT_MERGED = "guidance kept: the captures of cond and uncond do not fit together"
+NO_GUIDANCE = "no guidance to drop: this run has one branch alone (cfg 1)"
+NOT_SETTLED = "cross-attention never settled as the gate asks, so the gate lies beyond the run; raise gate"
+NOTHING_MEASURED = (
+    "TGATE: gate_unit is 'measured', but the probe holds no measurement yet; take the probe from TGATE Convergence "
+    "Plot, which waits for the run that measures, or load one with TGATE Load Probe."
+)
+
+
+class SettledAttention(Protocol):
+    """A measurement of when attention settles, see `ConvergenceProfile`."""
+
+    @property
+    def network(self) -> str:
+        """Class of the network."""
+
+    @property
+    def signature(self) -> str:
+        """What tells networks of that class apart."""
+
+    def gate_step(self, tolerance: float) -> int:
+        """First step from which cross-attention, on average, changes by no more than `tolerance` percent a step."""
+
+    def site_gate_steps(self, tolerance: float) -> dict[str, int]:
+        """The same for each cross-attention on its own."""
+
+    def step_in(self, sigmas: Sequence[float], step: int) -> int:
+        """The step of another run that corresponds to `step` of the measured one."""
+
+
+class MeasuredBy(Protocol):
+    """A probe; `profile` is None until it holds a measurement."""
+
+    @property
+    def profile(self) -> SettledAttention | None:
+        """The measurement."""
+
+
+@dataclass(frozen=True)
+class Gate:
+    """T-GATE as a node has set it up.
+
+    Attributes:
+        settings: explicit ones, or a preset that becomes explicit when a run starts.
+        probe: holds the measurement that the gate follows; None where none is connected.
+    """
+
+    settings: GateConfig | PresetConfig
+    probe: MeasuredBy | None = None
+
+    @property
+    def cache_settings(self) -> CacheSettings:
+        """Where captures are to live."""
+        if isinstance(self.settings, PresetConfig):
+            return CacheSettings()
+        return CacheSettings(self.settings.cache_device, self.settings.cache_limit_mb)
+
+    def begin(self, context: RunContext) -> GateRun:
+        """State for one run.
+
+        Raises:
+            ValueError: the gate is to be as measured, and nothing was measured, or another model was.
+        """
+        config = self.settings
+        if isinstance(config, PresetConfig):
+            config = config.resolve(context.steps, has_guidance=context.has_guidance)
+        if config.gate_unit != "measured":
+            run = GateRun(config, context, resolve_gate_step(config, context.sigmas, context.percent_to_sigma))
+        else:
+            run = self._begin_measured(config, context)
+        if run.schedule.has_gate and run.mode.drops_a_branch and not context.has_guidance:
+            context.counts.note(NO_GUIDANCE)
+        return run
+
+    def _begin_measured(self, config: GateConfig, context: RunContext) -> GateRun:
+        profile = None if self.probe is None else self.probe.profile
+        if profile is None:
+            raise ValueError(NOTHING_MEASURED)
+        if profile.signature != context.signature():
+            raise ValueError(
+                f"TGATE: the probe was measured on another model ({profile.network}, this is {context.network}); "
+                "measure this one with TGATE Probe, or choose another gate_unit."
+            )
+        step = profile.step_in(context.sigmas, profile.gate_step(config.gate))
+        sites = profile.site_gate_steps(config.gate)
+        run = GateRun(
+            config, context, step, {site: profile.step_in(context.sigmas, gate) for site, gate in sites.items()}
+        )
+        if step >= context.steps:
+            context.counts.note(NOT_SETTLED)
+        return run
+
+
+@dataclass
+class Baseline:
+    """Last guided pass at a place, needed by single-branch passes.
+
+    Attributes:
+        conds: all conds of both branches that were asked for.
+        difference: their guidance difference in noise space, latent shape (B, C, ...); None where it is not held.
+        last_used: when it was made or used.
+    """
+
+    conds: tuple[CondKey, ...]
+    difference: Tensor | None
+    last_used: int
+
+
+class GateRun(TechniqueRun):
+    """The gate in one run."""
+
+    def __init__(
+        self, config: GateConfig, context: RunContext, gate_step: int, site_gates: Mapping[str, int] | None = None
+    ) -> None:
+        """
+        Args:
+            config: the settings.
+            context: what the run is about.
+            gate_step: first step of the fidelity phase; N or more: no gate.
+            site_gates: gate steps of single cross-attentions, by `Site.name`; those not named have the run's.
+        """
+        self.config = config
+        self.mode: GuidanceMode = MODES[config.guidance]
+        self.site_gates = {site: min(gate, gate_step) for site, gate in (site_gates or {}).items()}
+        self._context = context
+        self._gate_step = gate_step
+        self._baselines: dict[Place, Baseline] = {}
+        self._anchor_misses: Counter[Place] = Counter()
+        self._now = 0
+        self.schedule: Schedule = self._build_schedule(frozenset())
+        if self.schedule.has_gate:
+            # What is captured before the gate is needed of every block; and what is protected runs as in the plain run.
+            protected = range(max(0, context.steps - config.protect_last), context.steps)
+            self.needs_full = frozenset({self.schedule.gate_step - 1, *protected})
+
+    def _build_schedule(self, shallow: frozenset[int]) -> Schedule:
+        first_frozen = min(self.site_gates.values(), default=None)
+        return build_schedule(self.config, self._context.steps, self._gate_step, shallow, first_frozen)
+
+    @property
+    def saves(self) -> bool:
+        """Whether any attention is reused, or any step drops a branch."""
+        is_gated = any(plan.phase is Phase.FIDELITY for plan in self.schedule.steps)
+        return self.schedule.saves_attention or (self.mode.drops_a_branch and is_gated)
+
+    def lay_out(self, layout: Layout) -> None:
+        """Captures due in a step that others leave shallow are made later."""
+        self.schedule = self._build_schedule(layout.shallow)
+
+    def begin_step(self, step: int, now: int, forgotten: int) -> None:
+        """Baselines that nobody used for a while go."""
+        self._now = now
+        self._baselines = {place: kept for place, kept in self._baselines.items() if kept.last_used >= forgotten}
+
+    def is_live(self, kind: CaptureKind, step: int) -> bool:
+        """Whether attention captures are still going to be reused."""
+        return kind in self.schedule.live and self.schedule.live[kind][step]
+
+    def held_elements(self, sizes: NetworkSizes) -> int:
+        """Captures of both kinds of attention at once only where the schedule lets them overlap."""
+        kinds = sum(any(live) for live in self.schedule.live.values())
+        # With fi_interval 1 self-attention is given up before cross-attention is captured, unless some cross-attentions
+        # have gates of their own.
+        is_both_at_once = self.config.fi_interval > 1 or bool(self.site_gates)
+        return (kinds if is_both_at_once else min(kinds, 1)) * sizes.attention_outputs()
+
+    def close(self) -> None:
+        """Let go of the differences."""
+        self._baselines.clear()
+
+    def note_anchor_miss(self, place: Place) -> None:
+        """Once more, and this place keeps guidance."""
+        self._anchor_misses[place] += 1
+
+    def plan(self, plan: BatchPlan) -> BatchPlan:
+        """Attention and guidance of one cond batch."""
+        planned = self._plan_guided(plan) if plan.is_repeated else self._plan_by_schedule(plan)
+        return replace(planned, site_actions=self._site_actions(plan.step))
+
+    def _site_actions(self, step: int) -> dict[str, Action]:
+        """What cross-attentions with gates of their own do before the gate of the run."""
+        if not (self.site_gates and self.config.cross_attention and self.schedule.has_gate):
+            return {}
+        if step >= self.schedule.gate_step:
+            return {}
+        frozen = {site: Action.REUSE for site, gate in self.site_gates.items() if step >= gate}
+        captured = {site: Action.CAPTURE for site, gate in self.site_gates.items() if step == gate - 1}
+        return frozen | captured
+
+    def _plan_by_schedule(self, plan: BatchPlan) -> BatchPlan:
+        batch, step_plan = plan.batch, self.schedule.steps[plan.step]
+        plan = replace(plan, actions=_actions(step_plan))
+        if self.schedule.has_gate and plan.step == self.schedule.gate_step - 1:
+            return self._relied_on(plan)
+        if step_plan.phase is not Phase.FIDELITY:
+            return plan
+        mode = self._effective_mode(batch)
+        if mode.merges_captures and not self._merge_anchor(batch):
+            self._anchor_misses[batch.place] = MAX_ANCHOR_MISSES
+            mode = self._effective_mode(batch)
+        if mode.branch is None:
+            return plan
+        if self._is_ready(mode, batch):
+            return replace(plan, branch=mode.branch, uses_merged_captures=mode.merges_captures)
+        return self._plan_guided(plan)
+
+    def _plan_guided(self, plan: BatchPlan) -> BatchPlan:
+        """All branches, capturing cross-attention anew: stands in for the last step of the planning phase."""
+        actions = _actions(self.schedule.steps[plan.step])
+        if self.config.cross_attention:
+            actions[CROSS_ATTENTION] = Action.CAPTURE
+        return self._relied_on(replace(plan, actions=actions))
+
+    def _relied_on(self, plan: BatchPlan) -> BatchPlan:
+        """The pass that the fidelity phase builds on; captures of a branch that will not run again are not kept."""
+        mode = self._effective_mode(plan.batch)
+        captured = None if mode.merges_captures else mode.branch
+        return replace(plan, captured_branch=captured, is_relied_on=True)
+
+    def _effective_mode(self, batch: CondBatch) -> GuidanceMode:
+        mode, reason = effective_mode(self.mode, batch, self._context.auxiliary_uuids)
+        if mode.merges_captures and self.config.cross_attention:
+            if self._context.cache.has_refused:
+                mode, reason = MODES["keep"], CACHE_FULL
+            elif self._anchor_misses[batch.place] >= MAX_ANCHOR_MISSES:
+                mode, reason = MODES["keep"], NOT_MERGED
+        if reason is not None:
+            self._context.counts.note(reason)
+        return mode
+
+    def _is_ready(self, mode: GuidanceMode, batch: CondBatch) -> bool:
+        """Whether the branch that goes on has what it needs: its captures, and the difference it is to be guided by."""
+        cache, baseline = self._context.cache, self._baselines.get(batch.place)
+        if baseline is None:  # nor has any other node had a chance to show that it needs both branches
+            return False
+        if mode.holds_difference and (baseline.difference is None or baseline.conds != batch.pair):
+            return False
+        if not self.config.cross_attention:
+            return True
+        if mode.merges_captures:
+            return cache.holds(batch.place, batch.pair, CROSS_ATTENTION)
+        # The host leaves out default conds where others cover the frame: not every cond that is asked for has captures.
+        conds = batch.conds(COND)
+        return set(baseline.conds).issuperset(conds) and any(
+            cache.holds(batch.place, cond, CROSS_ATTENTION) for cond in conds
+        )
+
+    def _merge_anchor(self, batch: CondBatch) -> bool:
+        """Merge what the two branches captured at this place, part by part; False where that cannot be done."""
+        cache, place, (cond,), (uncond,) = self._context.cache, batch.place, batch.conds(COND), batch.conds(UNCOND)
+        keys = [
+            (BankKey(place, uncond, part), BankKey(place, cond, part), BankKey(place, batch.pair, part))
+            for part in cache.parts(place, cond)
+        ]
+        merged = [cache.merge(*triple, self._now) for triple in keys]
+        return all(merged)
+
+    def finish(self, done: FinishedBatch, predictions: list[Tensor]) -> list[Tensor]:
+        """After a guided pass its difference is held; after a single-branch pass the missing prediction is made."""
+        plan, sigma = done.plan, done.sigma
+        if plan.branch is None:
+            if plan.is_relied_on and plan.batch.is_guided and done.has_run:
+                self._set_baseline(plan.batch, predictions, sigma)
+            return predictions
+        baseline, survivor = self._baselines.get(plan.batch.place), predictions[plan.branch]
+        if baseline is not None:
+            baseline.last_used = self._now
+        difference = None if baseline is None else baseline.difference
+        return [survivor, self.mode.missing_prediction(survivor, difference, sigma)]
+
+    def _set_baseline(self, batch: CondBatch, predictions: list[Tensor], sigma: float) -> None:
+        difference = None
+        if self.mode.holds_difference and sigma > 0:
+            difference = noise_space_difference(predictions[COND], predictions[UNCOND], sigma)
+        self._baselines[batch.place] = Baseline(batch.pair, difference, self._now)
+
+
+def _actions(step_plan: StepPlan) -> dict[AttentionKind, Action]:
+    return {kind: step_plan.action(kind) for kind in ATTENTION_KINDS}

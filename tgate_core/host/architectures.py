@@ -1,0 +1,241 @@
+"""The networks whose attentions T-GATE gates: where those are, and what goes in and out of them.
+
+Facts about the host's classes, as data. A network is known by the name of its class, so that hosts which lack one need
+no special case.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from ..engine.actions import CROSS_ATTENTION, SELF_ATTENTION, AttentionKind
+
+# How T-GATE gets hold of an attention: through the host's patches around it, or by its `forward` alone.
+Hold = Literal["patches", "forward"]
+
+
+@dataclass(frozen=True)
+class SiteRule:
+    """Attention modules of one kind in a network.
+
+    Attributes:
+        kind: self- or cross-attention.
+        pattern: regular expression that matches the modules' full names, and no others.
+        flag: name and value of an attribute that the module has to have besides.
+        tail: what follows the tokens in the tuple that the module returns; None where it returns the tokens alone.
+    """
+
+    kind: AttentionKind
+    pattern: str
+    flag: tuple[str, bool] | None = None
+    tail: tuple[None, ...] | None = None
+
+    def matches(self, name: str, module: nn.Module) -> bool:
+        """Whether a module of this full name is one of them."""
+        if re.fullmatch(self.pattern, name) is None:
+            return False
+        return self.flag is None or getattr(module, self.flag[0], None) is self.flag[1]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One network.
+
+    Attributes:
+        name: what people call it.
+        classes: the host's classes of it, by their full names; classes derived from them count as well.
+        rules: which modules are attentions; none where `hold` is "patches": there the host says so itself.
+        hold: how T-GATE gets hold of an attention.
+        input_name: the attentions' first parameter.
+        batch_dim: batch dimension of what goes in and out of an attention; tokens and channels are the other two.
+        patch: attributes that hold the side lengths of one token's patch of the latent, one a dimension or one for all;
+            none where a token is one latent pixel.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    rules: tuple[SiteRule, ...] = ()
+    hold: Hold = "forward"
+    input_name: str = "x"
+    batch_dim: int = 0
+    patch: tuple[str, ...] = ("patch_size",)
+
+    def token_count(self, network: nn.Module, size: Sequence[int]) -> int:
+        """Tokens of one latent.
+
+        Args:
+            network: an instance of one of the classes.
+            size: the latent's dimensions behind its channels, such as (frames, height, width).
+        """
+        sides = [_attribute(network, name) for name in self.patch] or [1]
+        if len(sides) == 1:
+            sides = list(sides[0]) if isinstance(sides[0], Iterable) else sides * len(size)
+        sides = sides[-len(size) :]  # a still has no frames to divide
+        return math.prod(math.ceil(length / side) for length, side in zip(size, sides, strict=True))
+
+
+@dataclass(frozen=True)
+class AttentionSite:
+    """One attention module of a network, by its full name."""
+
+    name: str
+    module: nn.Module
+    rule: SiteRule
+
+
+def _both(prefix: str, self_attention: str, cross_attention: str) -> tuple[SiteRule, ...]:
+    """Rules for a list of blocks that hold one attention of each kind."""
+    return (
+        SiteRule(SELF_ATTENTION, rf"{prefix}\.\d+\.{self_attention}"),
+        SiteRule(CROSS_ATTENTION, rf"{prefix}\.\d+\.{cross_attention}"),
+    )
+
+
+UNET = Architecture(
+    name="UNet",
+    classes=("comfy.ldm.modules.diffusionmodules.openaimodel.UNetModel",),
+    hold="patches",
+)
+
+PIXART = Architecture(
+    name="PixArt-Alpha, PixArt-Sigma",
+    classes=("comfy.ldm.pixart.pixartms.PixArtMS",),
+    rules=_both("blocks", "attn", "cross_attn"),
+)
+
+# Its control blocks (VACE) attend to the text as well.
+WAN = Architecture(
+    name="Wan 2.1, Wan 2.2",
+    classes=("comfy.ldm.wan.model.WanModel",),
+    rules=_both("(?:vace_)?blocks", "self_attn", "cross_attn"),
+)
+
+LTXV = Architecture(
+    name="LTX-Video",
+    classes=("comfy.ldm.lightricks.model.LTXVModel",),
+    rules=_both("transformer_blocks", "attn1", "attn2"),
+    patch=(),
+)
+
+COSMOS = Architecture(
+    name="Cosmos 1",
+    classes=("comfy.ldm.cosmos.model.GeneralDIT",),
+    rules=(
+        SiteRule(SELF_ATTENTION, r"blocks\.block\d+\.blocks\.\d+\.block\.attn", flag=("is_selfattn", True)),
+        SiteRule(CROSS_ATTENTION, r"blocks\.block\d+\.blocks\.\d+\.block\.attn", flag=("is_selfattn", False)),
+    ),
+    batch_dim=1,
+    patch=("patch_temporal", "patch_spatial", "patch_spatial"),
+)
+
+COSMOS_PREDICT2 = Architecture(
+    name="Cosmos Predict2, Anima",
+    classes=("comfy.ldm.cosmos.predict2.MiniTrainDIT",),
+    rules=_both("blocks", "self_attn", "cross_attn"),
+    patch=("patch_temporal", "patch_spatial", "patch_spatial"),
+)
+
+HUNYUAN_DIT = Architecture(
+    name="HunyuanDiT",
+    classes=("comfy.ldm.hydit.models.HunYuanDiT",),
+    rules=(
+        SiteRule(SELF_ATTENTION, r"blocks\.\d+\.attn1", tail=()),
+        SiteRule(CROSS_ATTENTION, r"blocks\.\d+\.attn2", tail=()),
+    ),
+)
+
+KANDINSKY5 = Architecture(
+    name="Kandinsky 5",
+    classes=("comfy.ldm.kandinsky5.model.Kandinsky5",),
+    rules=_both("visual_transformer_blocks", "self_attention", "cross_attention"),
+)
+
+STABLE_AUDIO = Architecture(
+    name="Stable Audio",
+    classes=("comfy.ldm.audio.dit.AudioDiffusionTransformer",),
+    rules=_both(r"transformer\.layers", "self_attn", "cross_attn"),
+)
+
+ACE_STEP = Architecture(
+    name="ACE-Step 1",
+    classes=("comfy.ldm.ace.model.ACEStepTransformer2DModel",),
+    rules=(
+        SiteRule(SELF_ATTENTION, r"transformer_blocks\.\d+\.attn", tail=(None,)),
+        SiteRule(CROSS_ATTENTION, r"transformer_blocks\.\d+\.cross_attn"),
+    ),
+    input_name="hidden_states",
+)
+
+ACE_STEP_15 = Architecture(
+    name="ACE-Step 1.5",
+    classes=("comfy.ldm.ace.ace_step15.AceStepConditionGenerationModel",),
+    rules=_both(r"decoder\.layers", "self_attn", "cross_attn"),
+    input_name="hidden_states",
+    patch=("decoder.patch_size",),
+)
+
+ARCHITECTURES = (
+    UNET,
+    PIXART,
+    WAN,
+    LTXV,
+    COSMOS,
+    COSMOS_PREDICT2,
+    HUNYUAN_DIT,
+    KANDINSKY5,
+    STABLE_AUDIO,
+    ACE_STEP,
+    ACE_STEP_15,
+)
+
+# Derived from one of the above, and yet not to be gated: their attentions fill caches of their own (autoregressive
+# Wan), or run on two streams with their own rules (LTX-2 with sound).
+_EXCLUDED = (
+    "comfy.ldm.wan.ar_model.CausalWanModel",
+    "comfy.ldm.lightricks.av_model.LTXAVModel",
+)
+
+
+def architecture_of(network: nn.Module) -> Architecture | None:
+    """What kind of network it is; None for one that T-GATE does not know."""
+    names = [f"{base.__module__}.{base.__qualname__}" for base in type(network).__mro__]
+    if any(name in _EXCLUDED for name in names):
+        return None
+    return next((known for known in ARCHITECTURES if any(name in names for name in known.classes)), None)
+
+
+def attention_sites(network: nn.Module, architecture: Architecture) -> list[AttentionSite]:
+    """All attention modules that the rules of its architecture name, in the order of its modules."""
+    return [
+        AttentionSite(name, module, rule)
+        for name, module in network.named_modules()
+        for rule in architecture.rules
+        if rule.matches(name, module)
+    ]
+
+
+def unpack(result: Any, rule: SiteRule) -> Tensor | None:
+    """The tokens in what an attention returned; None where it has not the form that the rule states."""
+    if rule.tail is None:
+        return result if isinstance(result, Tensor) else None
+    if not isinstance(result, tuple) or result[1:] != rule.tail:
+        return None
+    return result[0] if isinstance(result[0], Tensor) else None
+
+
+def pack(tokens: Tensor, rule: SiteRule) -> Any:
+    """The reverse of `unpack`."""
+    return tokens if rule.tail is None else (tokens, *rule.tail)
+
+
+def _attribute(network: nn.Module, path: str) -> Any:
+    value: Any = network
+    for name in path.split("."):
+        value = getattr(value, name)
+    return value

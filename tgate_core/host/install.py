@@ -1,0 +1,212 @@
+"""Putting techniques on a MODEL: the one place that knows all of them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from comfy.patcher_extension import WrappersMP
+
+from ..deepcache.schedule import DeepCacheConfig
+from ..deepcache.technique import DeepCache
+from ..engine.technique import Technique
+from ..gate.config import GateConfig
+from ..gate.guidance import MODES
+from ..gate.presets import PresetConfig
+from ..gate.technique import Gate
+from ..probe.profile import Probe
+from ..probe.technique import Probing
+from ..report.record import RunRecord, RunRecords
+from .architectures import UNET
+from .attention import add_patches
+from .injection import add_skip_injection
+from .keys import PATCHER_KEY, RECORDS_KEY, TECHNIQUES_KEY
+from .memory import prepare_sampling_wrapper
+from .networks import architecture, attention_modules, family_of
+from .run_start import DEEP_CACHE, GATE, PROBE
+from .unet_blocks import can_leave_out_layers, deep_branches
+from .wrappers import apply_model_wrapper, calc_cond_batch_wrapper, outer_sample_wrapper, predict_noise_wrapper
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+
+Listener = Callable[[RunRecord], None]
+
+_WRAPPERS = {
+    WrappersMP.OUTER_SAMPLE: outer_sample_wrapper,
+    WrappersMP.PREPARE_SAMPLING: prepare_sampling_wrapper,
+    WrappersMP.PREDICT_NOISE: predict_noise_wrapper,
+    WrappersMP.CALC_COND_BATCH: calc_cond_batch_wrapper,
+    WrappersMP.APPLY_MODEL: apply_model_wrapper,
+}
+NOTHING_TO_SAVE = "both attentions are off and guidance is kept, so there is nothing to save"
+JOINT_ATTENTION = "joint attention: nothing to freeze; only guidance can be dropped"
+# The uncond branch alone has seen the prompt only through frozen cross-attention.
+NEEDS_COND = f"{JOINT_ATTENTION}, and for that set guidance to cached_delta or cond in TGATE Apply (Advanced)"
+EXPERIMENTAL = "experimental: nobody has published settings for this model; the rule of the paper is used"
+NEAREST_WINS = "the model was gated already; the node nearest to the sampler wins"
+PROBE_UNUSED = "the probe is not used: set gate_unit to 'measured'"
+NOTHING_TO_MEASURE = "joint attention: there is no cross-attention to measure; the model is passed on unchanged"
+PROBED_ALREADY_CHANGED = "the probe measures runs without TGATE and DeepCache alone: connect it to the loader's model"
+DEEP_CACHE_OFF = "DeepCache is off: cache_interval is 1, or start is not below end"
+NO_DEEP_BLOCKS = "DeepCache is for UNets (SD 1.5, SD 2, SDXL, SVD); the model is passed on unchanged"
+HOST_TOO_OLD = "DeepCache needs a newer ComfyUI (0.20 will do); the model is passed on unchanged"
+NEAREST_DEEP_CACHE_WINS = "the model had DeepCache already; the node nearest to the sampler wins"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What a node made of its model.
+
+    Attributes:
+        model: a clone, gated or not.
+        remark: what the user should know about it, if anything.
+    """
+
+    model: ModelPatcher
+    remark: str | None = None
+
+
+def apply_preset(model: ModelPatcher, preset: str, listener: Listener | None = None) -> Applied:
+    """A clone of `model` gated by the preset for its family.
+
+    Args:
+        model: the user's model.
+        preset: name of the preset.
+        listener: told of each sampling run of the clone once it is over.
+
+    Raises:
+        ValueError: no such preset, or the model has no attention.
+    """
+    settings = PresetConfig(family_of(model), preset)  # type: ignore[arg-type]  # checked when made
+    if not _has_cross_attention(model):
+        return _remarked(Applied(model.clone(), f"{NEEDS_COND}; the model is passed on unchanged"))
+    return _install(model, settings, listener, EXPERIMENTAL if settings.is_experimental else None)
+
+
+def apply_config(
+    model: ModelPatcher, config: GateConfig, listener: Listener | None = None, probe: Probe | None = None
+) -> Applied:
+    """A clone of `model` gated by explicit settings.
+
+    Args:
+        model: the user's model.
+        config: the settings.
+        listener: told of each sampling run of the clone once it is over.
+        probe: what was measured, for gates that follow from it.
+
+    Raises:
+        ValueError: the model has no attention, or the gate is to be as measured without a probe.
+    """
+    if config.gate_unit == "measured" and probe is None:
+        raise ValueError("TGATE: gate_unit is 'measured'; connect a probe, or choose another gate_unit.")
+    if config.gates_nothing:
+        return _remarked(Applied(model.clone(), NOTHING_TO_SAVE))
+    if _has_cross_attention(model):
+        remark = PROBE_UNUSED if probe is not None and config.gate_unit != "measured" else None
+        return _install(model, config, listener, remark, probe)
+    if MODES[config.guidance].suits_joint_attention:
+        guidance_alone = replace(config, cross_attention=False, self_attention=False)
+        return _install(model, guidance_alone, listener, JOINT_ATTENTION)
+    return _remarked(Applied(model.clone(), f"{NEEDS_COND}; the model is passed on unchanged"))
+
+
+def apply_deep_cache(model: ModelPatcher, config: DeepCacheConfig) -> Applied:
+    """A clone of `model` that runs its deep blocks on some steps alone, gated or not."""
+    if config.is_off:
+        return _remarked(Applied(model.clone(), DEEP_CACHE_OFF))
+    branches = deep_branches(model.get_model_object("diffusion_model")) if architecture(model) is UNET else 0
+    if not branches:
+        return _remarked(Applied(model.clone(), NO_DEEP_BLOCKS))
+    if not can_leave_out_layers():
+        return _remarked(Applied(model.clone(), HOST_TOO_OLD))
+    remarks = [NEAREST_DEEP_CACHE_WINS] if DEEP_CACHE in _techniques(model) else []
+    if config.cache_branch_id >= branches:
+        remarks.append(f"cache_branch_id is {config.cache_branch_id}; this model's deepest, {branches - 1}, is used")
+    patched = add_technique(model, DEEP_CACHE, DeepCache(config), gates_attention=False)
+    return _remarked(Applied(patched, "; ".join(remarks) or None))
+
+
+def _has_cross_attention(model: ModelPatcher) -> bool:
+    """Whether the model has attentions that T-GATE can gate, rather than text and picture in one."""
+    if architecture(model) is None:
+        return False
+    if not attention_modules(model.get_model_object("diffusion_model")):
+        raise ValueError("TGATE: model has no attention to gate; connect a text-to-image diffusion model instead.")
+    return True
+
+
+def apply_probe(model: ModelPatcher, probe: Probe) -> Applied:
+    """A clone of `model` whose runs are measured: once one is done, `probe` holds what was seen in it."""
+    if not _has_cross_attention(model):
+        return _remarked(Applied(model.clone(), NOTHING_TO_MEASURE))
+    is_changed = bool(_techniques(model).keys() & {GATE, DEEP_CACHE})
+    patched = add_technique(model, PROBE, Probing(probe))
+    return _remarked(Applied(patched, PROBED_ALREADY_CHANGED if is_changed else None))
+
+
+def records_of(model: ModelPatcher) -> RunRecords | None:
+    """The runs of a model; None for one without a node of ours."""
+    records: RunRecords | None = model.get_attachment(RECORDS_KEY)
+    return records
+
+
+def why_not(model: ModelPatcher) -> str | None:
+    """Why T-GATE passes a model on; None where it gates it."""
+    return None if _has_cross_attention(model) else NEEDS_COND
+
+
+def _install(
+    model: ModelPatcher,
+    settings: GateConfig | PresetConfig,
+    listener: Listener | None,
+    remark: str | None = None,
+    probe: Probe | None = None,
+) -> Applied:
+    if GATE in _techniques(model):
+        remark = NEAREST_WINS if remark is None else f"{NEAREST_WINS}; {remark}"
+    patched = add_technique(model, GATE, Gate(settings, probe))
+    patched.set_attachments(RECORDS_KEY, RunRecords(family_of(model), listener))
+    return _remarked(Applied(patched, remark))
+
+
+def add_technique(model: ModelPatcher, name: str, technique: Technique, gates_attention: bool = True) -> ModelPatcher:
+    """A clone of `model` with a technique on it, in place of one of the same name.
+
+    Args:
+        model: the user's model.
+        name: of the technique, see `PRECEDENCE`.
+        technique: as a node has set it up.
+        gates_attention: whether it has a say in single attentions.
+    """
+    patched = model.clone()
+    patched.model_options["transformer_options"][TECHNIQUES_KEY] = {**_techniques(model), name: technique}
+    if records_of(patched) is None:
+        patched.set_attachments(RECORDS_KEY, RunRecords(family_of(model)))
+    if gates_attention and architecture(patched) is UNET:
+        add_patches(patched)
+    _add_wrappers(patched)
+    if gates_attention:
+        add_skip_injection(patched)
+    return patched
+
+
+def _techniques(model: ModelPatcher) -> dict[str, Technique]:
+    present: dict[str, Technique] = model.model_options["transformer_options"].get(TECHNIQUES_KEY, {})
+    return present
+
+
+def _add_wrappers(patched: ModelPatcher) -> None:
+    for wrapper_type, wrapper in _WRAPPERS.items():
+        patched.remove_wrappers_with_key(wrapper_type, PATCHER_KEY)
+        patched.add_wrapper_with_key(wrapper_type, PATCHER_KEY, wrapper)
+
+
+def _remarked(applied: Applied) -> Applied:
+    if applied.remark is not None:
+        logger.info("TGATE: %s", applied.remark)
+    return applied

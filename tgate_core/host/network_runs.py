@@ -1,0 +1,107 @@
+"""What stands between the host and the network, and whether the network ran on what the host gave it.
+
+Other nodes may cut up what is denoised, run the network on something else before the picture, or guess what it would
+have said. Where none of them is about nothing is checked, and nothing of this costs anything.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from comfy.patcher_extension import WrappersMP
+from torch import Tensor
+
+from ..engine.forward import ForwardCall
+from ..engine.location import is_same
+from .architectures import architecture_of
+from .attention import Options
+from .current_call import call_of_thread
+from .keys import COMPILE_KEY, INPUT_KEY, PATCHER_KEY, STEP_CACHE_KEY
+
+if TYPE_CHECKING:
+    from comfy.patcher_extension import WrapperExecutor
+
+
+def is_cut_by_host(model_options: dict[str, Any]) -> bool:
+    """Whether it is the host alone that cuts network calls out of what a pass is given."""
+    if "model_function_wrapper" in model_options:
+        return False
+    keys = list(_wrappers(model_options.get("transformer_options", {}), WrappersMP.CALC_COND_BATCH))
+    inner = keys[keys.index(PATCHER_KEY) + 1 :] if PATCHER_KEY in keys else keys
+    return all(key == STEP_CACHE_KEY for key in inner)
+
+
+def surrounding(transformer_options: Options) -> Options:
+    """The options of a pass, in which we see what other nodes make of a network call, and of the network's input.
+
+    Our wrapper of network calls goes behind all others. Where there are others, and where others wrap the network, we
+    also note what comes in before them.
+    """
+    wrappers = dict(transformer_options.get("wrappers", {}))
+    calls = _wrappers(transformer_options, WrappersMP.APPLY_MODEL)
+    own = calls.pop(PATCHER_KEY, [])
+    before = [note_latents] if calls.keys() - {COMPILE_KEY} else []
+    wrappers[WrappersMP.APPLY_MODEL] = {INPUT_KEY: before, **calls, PATCHER_KEY: own}
+    others = _wrappers(transformer_options, WrappersMP.DIFFUSION_MODEL)
+    if others:
+        wrappers[WrappersMP.DIFFUSION_MODEL] = {
+            INPUT_KEY: [note_network_input],
+            **others,
+            PATCHER_KEY: [run_network],
+        }
+    return {**transformer_options, "wrappers": wrappers}
+
+
+def note_latents(executor: WrapperExecutor, *args: Any, **kwargs: Any) -> Any:
+    """APPLY_MODEL, before all others. Positional: x (conds * B, C, …), t, c_concat, c_crossattn, control, options."""
+    *before, options = args[:6]
+    return executor(*before, {**options, INPUT_KEY: args[0]}, *args[6:], **kwargs)
+
+
+def is_from_host(x: Tensor, transformer_options: Options) -> bool:
+    """Whether the latents of a network call, (conds * B, C, …), are the very tensor that the host has made."""
+    return transformer_options.get(INPUT_KEY, x) is x
+
+
+def note_network_input(executor: WrapperExecutor, *args: Any, **kwargs: Any) -> Any:
+    """DIFFUSION_MODEL, before all others. Positional: the network's input, (conds * B, C, …), …"""
+    current = call_of_thread()
+    if current is not None and args:
+        current.network_input = args[0]
+    return executor(*args, **kwargs)
+
+
+def run_network(executor: WrapperExecutor, *args: Any, **kwargs: Any) -> Any:
+    """DIFFUSION_MODEL, behind all others: the network runs. Positional: its input, (conds * B, C, …), …"""
+    current = call_of_thread()
+    if current is None or not args:
+        return executor(*args, **kwargs)
+    if _is_input(args[0], current.network_input):
+        current.has_run = True
+        return executor(*args, **kwargs)
+    with current.other_run():
+        return executor(*args, **kwargs)
+
+
+def has_network_run(call: ForwardCall, transformer_options: Options, has_stand_ins: bool) -> bool:
+    """Whether a network call that is over ran the network, as far as that can be told.
+
+    Args:
+        call: the call.
+        transformer_options: its options.
+        has_stand_ins: whether the model's attentions have stand-ins, which would have noticed.
+    """
+    if call.has_run or COMPILE_KEY in _wrappers(transformer_options, WrappersMP.APPLY_MODEL):
+        return True
+    if INPUT_KEY in _wrappers(transformer_options, WrappersMP.DIFFUSION_MODEL) and call.network_input is not None:
+        return False
+    return not (has_stand_ins and architecture_of(call.model.diffusion_model) is not None)
+
+
+def _is_input(x: Any, expected: Any) -> bool:
+    return x is expected or (isinstance(x, Tensor) and isinstance(expected, Tensor) and is_same(x, expected))
+
+
+def _wrappers(transformer_options: Options, wrapper_type: str) -> dict[str, list[Any]]:
+    wrappers: dict[str, list[Any]] = transformer_options.get("wrappers", {}).get(wrapper_type, {})
+    return {key: present for key, present in wrappers.items() if present}

@@ -1,0 +1,114 @@
+"""Keeping what a run did for those who ask later: counts of each network call, and a record at the end."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..engine.counts import CallShape
+from ..engine.forward import ForwardCall
+from ..engine.run import Run
+from ..gate.schedule import Phase
+from ..gate.technique import GateRun
+from ..report.record import Fingerprint, RunRecord, RunRecords
+from ..report.text import summary_text
+from ..report.timeline import executed_steps
+from .keys import RECORDS_KEY
+
+logger = logging.getLogger(__name__)
+
+# Beyond these a template holds things that cannot be told apart from state: such a call is not counted later.
+_PLAIN_VALUES = (bool, int, float, str, type(None), torch.dtype)
+
+
+@dataclass
+class Outcome:
+    """What comes of a run; `result` is the latent, None until it is there."""
+
+    result: Any = None
+
+
+@contextmanager
+def reported(guider: Any, run: Run | None) -> Iterator[Outcome]:
+    """Around a sampling run: one line in the log, and a record for the nodes, however it ends.
+
+    Args:
+        guider: the host's guider, whose model holds the records.
+        run: its state.
+    """
+    outcome, start = Outcome(), time.monotonic()
+    try:
+        yield outcome
+    finally:
+        if run is not None:
+            _report(guider, run, outcome, time.monotonic() - start)
+
+
+def _report(guider: Any, run: Run, outcome: Outcome, seconds: float) -> None:
+    records: RunRecords | None = guider.model_patcher.get_attachment(RECORDS_KEY)
+    result, gate, steps = outcome.result, run.find(GateRun), run.tracker.steps
+    phases = [Phase.PLANNING] * steps if gate is None else [plan.phase for plan in gate.schedule.steps]
+    record = RunRecord(
+        family="" if records is None else records.family,
+        counts=run.counts,
+        cells=executed_steps(phases, run.counts.by_step),
+        gate_step=steps if gate is None else gate.schedule.gate_step,
+        is_plain=run.is_plain,
+        seconds=seconds,
+        was_interrupted=result is None,
+        fingerprint=Fingerprint.of(result) if isinstance(result, Tensor) else None,
+        call_templates=run.call_templates,
+    )
+    logger.info("TGATE: %s", summary_text(record))
+    if records is not None:
+        records.add(record)
+
+
+@contextmanager
+def counted(run: Run, call: ForwardCall, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Iterator[None]:
+    """Around a network call: counts it once it is done.
+
+    Args:
+        run: the run that it is part of.
+        call: what it reuses and captures.
+        args: positional: x (conds * B, C, …), t, c_concat, c_crossattn, control, transformer_options.
+        kwargs: further arguments of the network.
+    """
+    try:
+        yield
+    finally:
+        x, text = args[0], args[3]
+        shape = CallShape(tuple(x.shape[1:]), None if text is None else tuple(text.shape[1:]))
+        if shape not in run.call_templates:
+            run.call_templates[shape] = call_template(args, kwargs)
+        run.counts.end_call(call, shape, x.shape[0])
+
+
+def call_template(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, ...] | None:
+    """The arguments of a network call without their values: (x, t, c_concat, c_crossattn, keywords).
+
+    None where one of them is something else than tensors and plain values.
+    """
+    try:
+        return _without_values((*args[:4], dict(kwargs)))
+    except TypeError:
+        return None
+
+
+def _without_values(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return torch.empty_like(value, device="meta")
+    if isinstance(value, dict):
+        return {name: _without_values(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_without_values(item) for item in value)
+    if isinstance(value, _PLAIN_VALUES):
+        return value
+    raise TypeError(f"a network argument of type {type(value).__name__}")

@@ -1,0 +1,92 @@
+"""The start of a sampling run: what is on the model becomes the run's state."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import torch
+
+from ..engine.cache import CaptureCache
+from ..engine.counts import RunCounts
+from ..engine.run import Run
+from ..engine.storage import CacheSettings, CaptureStorage
+from ..engine.technique import RunContext, Technique
+from .keys import STEP_CACHE_KEY, TECHNIQUES_KEY
+from .memory import is_memory_short
+from .networks import network_signature
+
+# The order in which techniques refine a plan: what comes later sees what those before it have decided. Guidance first,
+# then how deep the network runs, then who looks on; others last, nearest to the network.
+GATE = "gate"
+DEEP_CACHE = "deepcache"
+PROBE = "probe"
+PRECEDENCE = (GATE, DEEP_CACHE, PROBE)
+STEP_CACHE = (
+    "{name} is on the same model: its guesses are no baseline for T-GATE, and it hardly skips a step once a branch is "
+    "dropped; use one of the two"
+)
+
+
+def start_run(guider: Any, sampler: Any, sigmas: torch.Tensor, latent_shape: torch.Size) -> Run | None:
+    """State of a run that is about to begin; None for one without a single step.
+
+    Args:
+        guider: the host's guider, which holds the model with the techniques, and cfg.
+        sampler: the host's SAMPLER.
+        sigmas: the run's noise levels, (N + 1,).
+        latent_shape: shape of what is denoised, (B, C, H, W) or more dimensions.
+
+    Raises:
+        ValueError: a technique cannot be run as it was set up; the message says what to change.
+    """
+    schedule = tuple(float(sigma) for sigma in sigmas.tolist())
+    if len(schedule) < 2:
+        return None
+    options = guider.model_options["transformer_options"]
+    techniques = techniques_of(options)
+    settings = next((one.cache_settings for one in techniques if one.cache_settings is not None), CacheSettings())
+    run = Run(_context(guider, schedule, settings), techniques, latent_shape, is_watched=not _is_of_host(sampler))
+    step_cache = options.get(STEP_CACHE_KEY)
+    if step_cache is not None and not run.is_plain:
+        run.counts.note(STEP_CACHE.format(name=getattr(step_cache, "name", "EasyCache")))
+    return run
+
+
+def techniques_of(transformer_options: dict[str, Any]) -> list[Technique]:
+    """What is on a model, in order of precedence."""
+    present: Mapping[str, Technique] = transformer_options.get(TECHNIQUES_KEY, {})
+    known = [present[name] for name in PRECEDENCE if name in present]
+    return known + [technique for name, technique in present.items() if name not in PRECEDENCE]
+
+
+def _context(guider: Any, sigmas: tuple[float, ...], settings: CacheSettings) -> RunContext:
+    network = guider.model_patcher.model.diffusion_model
+    store = CaptureStorage(settings.device, is_memory_short)
+    return RunContext(
+        sigmas=sigmas,
+        has_guidance=_has_guidance(guider),
+        cache=CaptureCache(store, settings.limit_mb * 2**20),
+        counts=RunCounts(),
+        store=store,
+        settings=settings,
+        percent_to_sigma=guider.model_patcher.get_model_object("model_sampling").percent_to_sigma,
+        network=type(network).__name__,
+        signature=partial(network_signature, network),
+    )
+
+
+def _is_of_host(sampler: Any) -> bool:
+    """Whether a sampler is one of ComfyUI's own, none of which moves the latent between its calls of the model."""
+    function = getattr(sampler, "sampler_function", sampler)
+    module = getattr(function, "__module__", None) or type(function).__module__
+    return module.partition(".")[0] in ("comfy", "comfy_extras")
+
+
+def _has_guidance(guider: Any) -> bool:
+    """Whether the run guides one branch by another; with cond and uncond alone, the host leaves that out at cfg 1."""
+    if set(guider.conds) == {"positive", "negative"}:
+        return not math.isclose(getattr(guider, "cfg", 0.0), 1.0)
+    return len(guider.conds) > 1

@@ -1,0 +1,175 @@
+"""Wrappers around the host's sampling: the run, its evaluations, their passes, the network calls.
+
+All are plain functions that find their state in the options they are given; none keeps anything of its own.
+"""
+
+from __future__ import annotations
+
+import sys
+from contextlib import AbstractContextManager, nullcontext, suppress
+from typing import TYPE_CHECKING, Any
+
+import torch
+from comfy.patcher_extension import WrappersMP
+from torch import Tensor
+
+from ..deepcache.technique import DeepCall
+from ..engine.batch_pass import CondBatchPass
+from ..engine.forward import ForwardCall
+from ..engine.identity import Place, latent_key
+from ..engine.run import RUN_TWICE, Run
+from ..engine.technique import BatchPlan, FinishedBatch
+from .attention import Options, arranged, without_own
+from .bypass import bypass
+from .conds import cond_batch, window_key
+from .current_call import current_call
+from .keys import COMPILE_KEY, PASS_KEY, RUN_KEY, TECHNIQUES_KEY
+from .network_runs import has_network_run, is_cut_by_host, is_from_host, surrounding
+from .networks import visits_per_run
+from .reporting import counted, reported
+from .run_start import DEEP_CACHE, start_run
+from .unet_blocks import arranged_in_depth
+
+if TYPE_CHECKING:
+    from comfy.patcher_extension import WrapperExecutor
+
+_DYNAMO = "torch._dynamo"
+
+
+class RepeatEvaluation(BaseException):
+    """Another node turned out to need the branch that was dropped: the evaluation is void.
+
+    Not an Exception, so that no node on the way takes it for an error of its own.
+    """
+
+
+def outer_sample_wrapper(executor: WrapperExecutor, *args: Any, **kwargs: Any) -> Any:
+    """A sampling run. Positional: noise, latent_image, sampler, sigmas (N + 1 values), …; class_obj is the guider."""
+    guider, sampler, sigmas = executor.class_obj, args[2], args[3]
+    options = guider.model_options["transformer_options"]
+    run = start_run(guider, sampler, sigmas, args[0].shape)
+    with reported(guider, run) as outcome:
+        if run is None or run.is_plain:
+            with bypass(guider):
+                outcome.result = executor(*args, **kwargs)
+            return outcome.result
+        options[RUN_KEY] = run
+        try:
+            outcome.result = executor(*args, **kwargs)
+            run.complete()
+            return outcome.result
+        finally:
+            options.pop(RUN_KEY, None)
+            run.close()
+
+
+def predict_noise_wrapper(executor: WrapperExecutor, *args: Any, **kwargs: Any) -> Any:
+    """One evaluation of the model by the sampler. Positional: x (B, C, …), timestep, model_options, seed."""
+    run: Run | None = args[2].get("transformer_options", {}).get(RUN_KEY)
+    if run is None:
+        return executor(*args, **kwargs)
+    outer_evaluation, evaluation = run.evaluation, run.begin_evaluation(args[0])
+    try:
+        run.evaluation = evaluation
+        with suppress(RepeatEvaluation):
+            return executor(*args, **kwargs)
+        run.evaluation = evaluation.again()
+        return executor(*args, **kwargs)
+    finally:
+        run.evaluation = outer_evaluation
+
+
+def calc_cond_batch_wrapper(executor: WrapperExecutor, *args: Any, **kwargs: Any) -> list[Tensor]:
+    """One pass over the conds of all branches. Positional: model, conds, x_in, timestep (B,), model_options."""
+    model, conds, x_in, timestep, model_options, *rest = args
+    options = model_options.get("transformer_options", {})
+    run: Run | None = options.get(RUN_KEY)
+    evaluation = None if run is None else run.evaluation
+    if run is None or evaluation is None:
+        return executor(*args, **kwargs)
+    window = window_key(options)
+    if not evaluation.claim_main_pass(id(model), window, x_in):
+        if run.note_auxiliary(evaluation, (cond["uuid"] for branch in conds for cond in branch or ())):
+            raise RepeatEvaluation
+        return executor(*args, **kwargs)
+    sigma = float(timestep.flatten()[0])  # the one read of the device in a pass
+    step = run.locate(evaluation, sigma)
+    place = Place(id(model), window, evaluation.ordinal, None, latent_key(x_in, evaluation.shifts))
+    is_as_cut = is_cut_by_host(model_options)
+
+    def run_pass(plan: BatchPlan) -> tuple[list[Tensor], CondBatchPass]:
+        batch_pass = run.begin_pass(plan, x_in, is_as_cut)
+        if not plan.runs_network:
+            return [x_in] * len(conds), batch_pass
+        branches = [branch if plan.branch in (None, index) else None for index, branch in enumerate(conds)]
+        pass_options = {**model_options, "transformer_options": surrounding({**options, PASS_KEY: batch_pass})}
+        with nullcontext() if plan.is_idle else _uncompiled():
+            predictions = executor(model, branches, x_in, timestep, pass_options, *rest, **kwargs)
+        return predictions, batch_pass
+
+    plan = run.plan(cond_batch(conds, sigma, place, tuple(x_in.shape[2:])), step)
+    predictions, batch_pass = run_pass(plan)
+    repeated = run.plan_again(plan, batch_pass)
+    if repeated is not None:
+        plan = repeated
+        predictions, batch_pass = run_pass(plan)
+    return run.finish(FinishedBatch(plan, x_in, sigma, batch_pass.has_run), predictions)
+
+
+def apply_model_wrapper(executor: WrapperExecutor, *args: Any, **kwargs: Any) -> Tensor:
+    """One network call. Positional: x (conds * B, C, …), t, c_concat, c_crossattn, control, transformer_options."""
+    *before, control, transformer_options = args[:6]
+    run: Run | None = transformer_options.get(RUN_KEY)
+    if run is None:
+        return executor(*args, **kwargs)
+    model, batch_pass = executor.class_obj, transformer_options.get(PASS_KEY)
+    call = _begin_call(run, batch_pass, model, transformer_options, args[0])
+    with current_call(call), counted(run, call, args, kwargs):
+        if call.is_active:
+            if COMPILE_KEY in transformer_options.get("wrappers", {}).get(WrappersMP.APPLY_MODEL, {}):
+                run.counts.note("torch.compile: calls that capture or reuse attention run uncompiled")
+            options = arranged(transformer_options, call)
+            if isinstance(call.depth, DeepCall):
+                control, options = arranged_in_depth(model.diffusion_model, call.depth, control, options)
+        else:
+            options = without_own(transformer_options)
+        result = executor(*before, control, options, *args[6:], **kwargs)
+    if batch_pass is not None:
+        has_stand_ins = any(name != DEEP_CACHE for name in transformer_options.get(TECHNIQUES_KEY, {}))
+        batch_pass.has_run = batch_pass.has_run and has_network_run(call, transformer_options, has_stand_ins)
+        if not batch_pass.end_call(call):
+            run.counts.note(RUN_TWICE)
+    return result
+
+
+def _begin_call(
+    run: Run, batch_pass: CondBatchPass | None, model: Any, transformer_options: Options, x: Tensor
+) -> ForwardCall:
+    """This network call of the pass at hand; nothing is captured or reused outside of passes."""
+    if batch_pass is None:
+        return ForwardCall(model)
+    if _is_compiler_in_the_way():
+        return batch_pass.step_aside(model)
+    network = model.diffusion_model
+    if id(network) not in run.visits:
+        run.visits[id(network)] = visits_per_run(network)
+    branches, uuids = transformer_options.get("cond_or_uncond", ()), transformer_options.get("uuids", ())
+    is_own = is_from_host(x, transformer_options)
+    return batch_pass.begin_call(branches, uuids, x, model, is_own, run.visits[id(network)])
+
+
+def _uncompiled() -> AbstractContextManager[None]:
+    """Runs what follows without torch's compiler.
+
+    The host's compile node tells the compiler to disregard these options: it would replay what the first call of a
+    shape did in all later ones, whatever they were to reuse. That torch is told so holds for all threads: around a
+    network call, those of several devices would take each other's for what was there before, and leave it behind.
+    """
+    if _DYNAMO not in sys.modules or _is_compiler_in_the_way():
+        return nullcontext()
+    return torch.compiler.set_stance("force_eager")
+
+
+def _is_compiler_in_the_way() -> bool:
+    """Whether a compiler is loaded that cannot be told to stand aside (torch before 2.6)."""
+    return _DYNAMO in sys.modules and not hasattr(torch.compiler, "set_stance")

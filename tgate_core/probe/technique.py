@@ -1,0 +1,87 @@
+"""The probe in one sampling run: it looks at what attentions give, and changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from ..engine.forward import ForwardCall
+from ..engine.identity import COND, UNCOND, BankKey, CondKey
+from ..engine.storage import CacheSettings
+from ..engine.technique import BatchPlan, FinishedBatch, Layout, RunContext, TechniqueRun
+from .measurement import Measurement
+from .profile import Probe
+
+NOT_MEASURED = "the probe measured nothing: it measures runs that TGATE and DeepCache leave as they are"
+
+
+@dataclass(frozen=True)
+class Probing:
+    """A probe as a node has put it on a model."""
+
+    probe: Probe
+
+    @property
+    def cache_settings(self) -> CacheSettings | None:
+        """Not for the probe to say."""
+        return None
+
+    def begin(self, context: RunContext) -> ProbeRun:
+        """State for one run."""
+        return ProbeRun(self.probe, context)
+
+
+class ProbeRun(TechniqueRun):
+    """The probe in one run: it measures only if the run is otherwise left as it is."""
+
+    def __init__(self, probe: Probe, context: RunContext) -> None:
+        """
+        Args:
+            probe: gets the profile once the run is complete.
+            context: what the run is about.
+        """
+        self._probe = probe
+        self._context = context
+        self._measurement: Measurement | None = Measurement(context.sigmas, context.store)
+
+    @property
+    def is_watching(self) -> bool:
+        """Whether it measures."""
+        return self._measurement is not None
+
+    def lay_out(self, layout: Layout) -> None:
+        """A run that saves something is not the one to be measured."""
+        if not layout.is_plain:
+            self._measurement = None
+            self._context.counts.note(NOT_MEASURED)
+
+    def plan(self, plan: BatchPlan) -> BatchPlan:
+        """Only the first evaluation of a step counts: a change within a step is none from step to step."""
+        is_observed = self.is_watching and plan.batch.place.evaluation == 0
+        return replace(plan, is_observed=True) if is_observed else plan
+
+    def begin_call(self, call: ForwardCall, parts: Sequence[tuple[CondKey, Hashable]], x: Tensor) -> None:
+        """Be told of every attention's output."""
+        measurement, plan = self._measurement, call.plan
+        if measurement is None or plan is None or not plan.is_observed:
+            return
+        step, keys = plan.step, [BankKey(plan.batch.place, cond, part) for cond, part in parts]
+        call.observers.append(lambda site, tokens: measurement.note_output(step, site, keys, tokens))
+
+    def finish(self, done: FinishedBatch, predictions: list[Tensor]) -> list[Tensor]:
+        """The angle between the branches; with one branch there is none."""
+        batch = done.plan.batch
+        if self._measurement is not None and done.has_run and batch.is_guided and batch.place.evaluation == 0:
+            self._measurement.note_predictions(done.plan.step, done.x, predictions[COND], predictions[UNCOND])
+        return predictions
+
+    def complete(self) -> None:
+        """Hand on what was measured."""
+        if self._measurement is not None:
+            self._probe.profile = self._measurement.profile(self._context.network, self._context.signature())
+
+    def close(self) -> None:
+        """Let go of the outputs."""
+        self._measurement = None

@@ -1,0 +1,91 @@
+"""A run as a picture: one column a step, one row for each thing that was computed or saved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from PIL import Image
+
+from ...gate.schedule import Phase
+from ..timeline import StepCell
+from .canvas import BLUE, FAINT, GREEN, LIGHT, ORANGE, PANEL, TEXT, Canvas, Color
+
+WIDTH = 1024
+MARGIN = 20
+LABEL_WIDTH = 150
+ROW_HEIGHT = 34
+GAP = 6
+TITLE_SIZE = 20
+TEXT_SIZE = 15
+LEGEND = "light: computed, dark: left out"
+# Below this a number under a column would touch the next.
+LEAST_COLUMN_FOR_NUMBER = 22
+
+_PHASE_COLORS: dict[Phase, Color] = {Phase.PLANNING: BLUE, Phase.FIDELITY: ORANGE, Phase.PROTECTED: GREEN}
+_PHASE_WORDS = {Phase.PLANNING: "planning", Phase.FIDELITY: "gated", Phase.PROTECTED: "protected"}
+# How much of a thing was computed in a step, 0 to 1.
+_ROWS: tuple[tuple[str, Callable[[StepCell], float]], ...] = (
+    ("self-attention", lambda cell: 1 - cell.self_reused),
+    ("cross-attention", lambda cell: 1 - cell.cross_reused),
+    ("second pass", lambda cell: float(cell.is_guided)),
+    ("deep blocks", lambda cell: 1 - float(cell.is_shallow)),
+)
+
+
+def draw_timeline(cells: Sequence[StepCell], title: str, lines: Sequence[str]) -> Image.Image:
+    """Draw a run.
+
+    Args:
+        cells: what each step did.
+        title: headline.
+        lines: what is said below the picture.
+    """
+    rows = [row for row in _ROWS if row[0] != "deep blocks" or any(cell.is_shallow for cell in cells)]
+    wrapped = [part for line in lines for part in Canvas(1, 1).wrapped(line, WIDTH - 2 * MARGIN, TEXT_SIZE)]
+    top = MARGIN + TITLE_SIZE + 14
+    below = top + (len(rows) + 1) * (ROW_HEIGHT + GAP) + 26
+    canvas = Canvas(WIDTH, round(below + len(wrapped) * (TEXT_SIZE + 7) + MARGIN))
+    canvas.text((MARGIN, MARGIN), title, size=TITLE_SIZE)
+    if cells:
+        canvas.text((WIDTH - MARGIN, MARGIN + TITLE_SIZE / 2), LEGEND, FAINT, TEXT_SIZE - 1, "rm")
+    column = (WIDTH - 2 * MARGIN - LABEL_WIDTH) / max(1, len(cells))
+    left = MARGIN + LABEL_WIDTH
+    _draw_phases(canvas, cells, left, top, column)
+    for index, (name, computed) in enumerate(rows, 1):
+        y = top + index * (ROW_HEIGHT + GAP)
+        canvas.text((MARGIN, y + ROW_HEIGHT / 2), name, FAINT, TEXT_SIZE, "lm")
+        for step, cell in enumerate(cells):
+            _draw_cell(canvas, left + step * column, y, column, computed(cell), cell.has_run)
+    _draw_numbers(canvas, len(cells), left, below - 24, column)
+    for index, line in enumerate(wrapped):
+        canvas.text((MARGIN, below + index * (TEXT_SIZE + 7)), line, TEXT, TEXT_SIZE)
+    return canvas.finished()
+
+
+def _draw_phases(canvas: Canvas, cells: Sequence[StepCell], left: float, top: float, column: float) -> None:
+    canvas.text((MARGIN, top + ROW_HEIGHT / 2), "phase", FAINT, TEXT_SIZE, "lm")
+    start = 0
+    for step in range(1, len(cells) + 1):
+        if step < len(cells) and cells[step].phase is cells[start].phase:
+            continue
+        phase = cells[start].phase
+        box = (left + start * column, top, left + step * column - 2, top + ROW_HEIGHT)
+        canvas.rectangle(box, _PHASE_COLORS[phase])
+        word = _PHASE_WORDS[phase]
+        if canvas.text_width(word, TEXT_SIZE) < box[2] - box[0] - 8:
+            canvas.text(((box[0] + box[2]) / 2, top + ROW_HEIGHT / 2), word, (0, 0, 0), TEXT_SIZE, "mm")
+        start = step
+
+
+def _draw_cell(canvas: Canvas, x: float, y: float, column: float, computed: float, has_run: bool) -> None:
+    """A column as high as the share that was computed; a step that did not run stays empty."""
+    canvas.rectangle((x, y, x + column - 2, y + ROW_HEIGHT), PANEL)
+    if has_run and computed > 0:
+        canvas.rectangle((x, y + ROW_HEIGHT * (1 - computed), x + column - 2, y + ROW_HEIGHT), LIGHT)
+
+
+def _draw_numbers(canvas: Canvas, steps: int, left: float, y: float, column: float) -> None:
+    every = next(every for every in (1, 2, 5, 10, 20, 50, 100, 1000, 10000) if every * column > LEAST_COLUMN_FOR_NUMBER)
+    canvas.text((MARGIN, y), "step", FAINT, TEXT_SIZE - 2)
+    for step in range(0, steps, every):
+        canvas.text((left + (step + 0.5) * column - 1, y), str(step), FAINT, TEXT_SIZE - 2, "ma")

@@ -1,0 +1,147 @@
+"""What a node's settings will do, before any run: the answer to what the editor asks while widgets change."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from ..gate.config import GateConfig
+from ..gate.presets import ROWS, PresetConfig
+from ..gate.schedule import build_schedule, resolve_gate_step
+from .timeline import planned_cells
+
+PRESET_NODE = "TGATEApply"
+ADVANCED_NODE = "TGATEApplyAdvanced"
+# Until a run has told what the model is: the family that most models of today go by.
+ASSUMED_FAMILY = "sdxl"
+MAX_STEPS = 10000
+
+_YES_AND_NO = {"true": True, "1": True, "false": False, "0": False}
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """The run that a node's settings are shown for.
+
+    Attributes:
+        steps: number of steps N ≥ 1.
+        is_guided: whether it uses classifier-free guidance (cfg other than 1).
+        begin: share of the whole noise schedule at which it begins; 0.5 for a denoise of 0.5.
+        end: share of the whole noise schedule at which it ends.
+
+    Raises:
+        ValueError: a value is out of range.
+    """
+
+    steps: int
+    is_guided: bool = True
+    begin: float = 0.0
+    end: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.steps <= MAX_STEPS:
+            raise ValueError(f"TGATE: steps is {self.steps}; give 1 to {MAX_STEPS}.")
+        if not 0.0 <= self.begin < self.end <= 1.0:
+            raise ValueError(
+                f"TGATE: the run covers {self.begin} to {self.end} of the noise schedule; "
+                "it must begin before it ends, both from 0 to 1."
+            )
+
+    @property
+    def sigmas(self) -> tuple[float, ...]:
+        """Stand-ins for its N + 1 noise levels: what is left of the schedule, evenly spaced."""
+        return tuple(1.0 - self.begin - (self.end - self.begin) * step / self.steps for step in range(self.steps + 1))
+
+
+def preview(query: Mapping[str, str]) -> dict[str, Any]:
+    """The schedule of a node's settings, as the strip under it draws it.
+
+    Args:
+        query: `node` (its id), its widgets by name, and of the run `steps`, `guided` (1 or 0), `family` (of the model,
+            if known), `denoise` and `ends_at` (share of the noise schedule at which it ends).
+
+    Returns:
+        `steps` (cells, see `StepCell.as_json`), `gate_step`, `is_assumed` (another family of models would give another
+        schedule, and it is not known), `is_approximate` (the run's own noise levels decide, and are not known),
+        `is_measured` (a probe decides, which a run alone can tell: all steps are shown as without a gate).
+
+    Raises:
+        ValueError: a value is missing or out of range.
+    """
+    sampling = Sampling(
+        steps=_number(query, "steps", 25, int),
+        is_guided=_flag(query, "guided", True),
+        begin=1.0 - _number(query, "denoise", 1.0, float),
+        end=_number(query, "ends_at", 1.0, float),
+    )
+    config, is_assumed = _settings(query, sampling)
+    schedule = build_schedule(config, sampling.steps, _gate_step(config, sampling))
+    return {
+        "steps": [cell.as_json() for cell in planned_cells(config, schedule, sampling.is_guided)],
+        "gate_step": schedule.gate_step,
+        "is_assumed": is_assumed,
+        "is_approximate": config.gate_unit == "percent of schedule",
+        "is_measured": config.gate_unit == "measured",
+    }
+
+
+def _gate_step(config: GateConfig, sampling: Sampling) -> int:
+    # A node that gates nothing passes its model on.
+    if config.gates_nothing or config.gate_unit == "measured":
+        return sampling.steps
+    return resolve_gate_step(config, sampling.sigmas, lambda percent: 1.0 - percent)
+
+
+def _settings(query: Mapping[str, str], sampling: Sampling) -> tuple[GateConfig, bool]:
+    """The node's settings for this run, and whether they are those of a family that is only assumed."""
+    node = query.get("node", "")
+    if node == ADVANCED_NODE:
+        return _advanced(query), False
+    if node != PRESET_NODE:
+        raise ValueError(f"TGATE: node is {node!r}; there is a preview of: {PRESET_NODE}, {ADVANCED_NODE}.")
+
+    def resolved(family: str) -> GateConfig:
+        preset: Any = query.get("preset", "balanced")  # checked when made
+        return PresetConfig(family, preset).resolve(sampling.steps, sampling.is_guided)
+
+    family = query.get("family", "")
+    if family in ROWS:
+        return resolved(family), False
+    return resolved(ASSUMED_FAMILY), any(resolved(other) != resolved(ASSUMED_FAMILY) for other in ROWS)
+
+
+def _advanced(query: Mapping[str, str]) -> GateConfig:
+    values: dict[str, Any] = {}
+    for field in fields(GateConfig):
+        default = field.default
+        if isinstance(default, bool):
+            values[field.name] = _flag(query, field.name, default)
+        elif isinstance(default, (int, float)):
+            values[field.name] = _number(query, field.name, default, type(default))
+        else:
+            values[field.name] = query.get(field.name, default)
+    return GateConfig(**values)
+
+
+def _number(query: Mapping[str, str], name: str, default: Any, kind: Callable[[str], Any]) -> Any:
+    text = query.get(name)
+    if text is None:
+        return default
+    try:
+        value = kind(text)
+    except ValueError as error:
+        raise ValueError(f"TGATE: {name} is {text!r}, which is no number of its kind.") from error
+    if not math.isfinite(value):
+        raise ValueError(f"TGATE: {name} is {text!r}; give a finite number.")
+    return value
+
+
+def _flag(query: Mapping[str, str], name: str, default: bool) -> bool:
+    text = query.get(name)
+    if text is None:
+        return default
+    if text not in _YES_AND_NO:
+        raise ValueError(f"TGATE: {name} is {text!r}; choose one of: {', '.join(_YES_AND_NO)}.")
+    return _YES_AND_NO[text]

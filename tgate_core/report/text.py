@@ -1,0 +1,87 @@
+"""A run in words, for people: what was saved, what it took, and why not more."""
+
+from __future__ import annotations
+
+from ..gate.schedule import Phase
+from .cost import RunCost
+from .record import RunRecord
+
+_TERA = 10**12
+_GIGA = 10**9
+_MEBI = 2**20
+INTERRUPTED = "the run was interrupted"
+
+
+def report_text(record: RunRecord, cost: RunCost | None, uncounted: str = "") -> list[str]:
+    """Lines that say what a run did.
+
+    Args:
+        record: the run.
+        cost: its MACs; None where they cannot be counted.
+        uncounted: why they cannot.
+    """
+    lines = _saved(record)
+    if not record.is_plain:
+        lines += [
+            _cost_line(cost, uncounted),
+            f"Captures: {record.counts.peak_cache_bytes / _MEBI:.1f} MiB at most",
+        ]
+    lines.append(f"Time: {record.seconds:.1f} s")
+    return lines + [f"Why not more: {reason}" for reason in _reasons(record)]
+
+
+def summary_text(record: RunRecord) -> str:
+    """One line for the log: what was saved, and why not where it was not."""
+    counts = record.counts
+    if record.is_plain:
+        reason = (
+            "there is nothing to reuse" if record.has_gate else f"the gate lies beyond this run of {counts.steps} steps"
+        )
+        return "; ".join([f"{reason}: nothing is changed in this run", *counts.notes])
+    parts = []
+    if record.has_gate or not counts.shallow_calls:
+        attentions = counts.attentions_computed + counts.attentions_reused
+        parts += [
+            f"gate at step {record.gate_step} of {counts.steps}; "
+            f"{counts.attentions_reused} of {attentions} attentions reused",
+            f"guidance dropped in {counts.cond_only_passes} evaluations",
+        ]
+    if counts.shallow_calls:
+        parts.append(f"{counts.shallow_calls} of {counts.network_calls} network calls left out the deep blocks")
+    parts.append(f"cache peak {counts.peak_cache_bytes / _MEBI:.1f} MiB")
+    return "; ".join([", ".join(parts), *counts.notes])
+
+
+def _saved(record: RunRecord) -> list[str]:
+    """What was left out."""
+    counts = record.counts
+    if record.is_plain:
+        return [f"Steps: none of {counts.steps} gated; the run was left as it is"]
+    lines = []
+    if record.has_gate:
+        gated = sum(cell.phase is Phase.FIDELITY and cell.has_run for cell in record.cells)
+        attentions = counts.attentions_computed + counts.attentions_reused
+        passes = counts.guided_passes + counts.cond_only_passes
+        lines = [
+            f"Steps: {gated} of {counts.steps} gated, from step {record.gate_step} on",
+            f"Attention: {counts.attentions_reused} of {attentions} calls reused",
+            f"Guidance: second pass left out {counts.cond_only_passes} of {passes} times",
+        ]
+    if counts.shallow_calls:
+        shallow, calls = counts.shallow_calls, counts.network_calls
+        lines.append(f"DeepCache: {shallow} of {calls} network calls left out the deep blocks")
+    return lines
+
+
+def _reasons(record: RunRecord) -> list[str]:
+    reasons = [*record.counts.notes, *([INTERRUPTED] if record.was_interrupted else [])]
+    if record.is_plain and not record.has_gate:
+        reasons.insert(0, f"the gate lies beyond this run of {record.counts.steps} steps; lower it")
+    return reasons
+
+
+def _cost_line(cost: RunCost | None, uncounted: str) -> str:
+    if cost is None:
+        return f"MACs: not counted ({uncounted})"
+    unit, name = (_TERA, "T") if cost.plain >= _TERA else (_GIGA, "G")
+    return f"MACs: {cost.plain / unit:.3f} {name} -> {cost.made / unit:.3f} {name} ({cost.saved_share:.0%} saved)"
