@@ -41,7 +41,7 @@ class TGATEApply(io.ComfyNode):
                         "How much to save. balanced: the published schedule, guidance kept as a stored difference. "
                         "gentle: gates later and leaves self-attention alone. fast: gates earliest. "
                         "as published: the paper's method to the letter, without guidance after the gate. "
-                        "Experimental for models that nobody has published settings for (Wan, LTX-Video, Cosmos, …)."
+                        "Experimental for models without published settings (Wan, LTX-Video, Cosmos, …)."
                     ),
                 ),
             ],

@@ -35,7 +35,7 @@ def _schedule_inputs() -> list[io.Input]:
             step=0.05,
             tooltip=(
                 "Where cross-attention is frozen, in gate_unit. Of 25 steps the paper uses 5 (fast) or 10 (closer); "
-                "a value beyond the run switches the node off."
+                "a gate past the last step disables the node."
             ),
         ),
         io.Combo.Input(
@@ -55,7 +55,7 @@ def _schedule_inputs() -> list[io.Input]:
             max=MAX_STEPS,
             step=1,
             tooltip=(
-                "Before the gate, self-attention is computed on every so many steps and reused between: 3 or 5; "
+                "Planning phase: self-attention is computed every N steps, reused in between. 3 or 5 are usual; "
                 "1 computes it always."
             ),
         ),
@@ -65,7 +65,7 @@ def _schedule_inputs() -> list[io.Input]:
             min=1,
             max=MAX_STEPS,
             step=1,
-            tooltip="The same after the gate, where self-attention matters most: leave it at 1 unless you test.",
+            tooltip="Fidelity phase: the same, where self-attention matters most. Leave it at 1 unless you test.",
         ),
         io.Int.Input(
             "warm_up",
@@ -103,7 +103,7 @@ def _scope_inputs() -> list[io.Input]:
             min=0,
             max=MAX_STEPS,
             step=1,
-            tooltip="Run the last so many steps in full, guidance included; 1 or 2 restores fine detail.",
+            tooltip="Run the last N steps in full, guidance included; 1 or 2 restores fine detail.",
         ),
         io.Combo.Input(
             "cache_device",

@@ -27,7 +27,7 @@ def _inputs() -> list[io.Input]:
             max=MAX_STEPS,
             step=1,
             tooltip=(
-                "Every so many steps the network runs in full, and only its outer blocks between. 3 is the published "
+                "The network runs in full every N steps; in between, only its outer blocks run. 3 is the published "
                 "value; 2 stays closer, 5 is faster; 1 switches the node off."
             ),
         ),

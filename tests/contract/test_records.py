@@ -75,11 +75,11 @@ def test_clones_share_their_records_and_other_gates_do_not(model, gated, records
         ({}, {"positive": [*tiny.text(1), *tiny.text(3)]}, "a branch has several conds"),
     ],
 )
-def test_a_run_says_why_it_saved_nothing(model, gated, records, caplog, settings, run, reason):
+def test_a_run_says_why_it_saved_nothing(model, gated, pack, records, caplog, settings, run, reason):
     patched = gated(model, self_attention=False, **settings)
     with caplog.at_level("INFO"):
         tiny.sample(patched, **run)
-    assert reason in records(patched).last.summary()
+    assert reason in pack.core("report.text").summary_text(records(patched).last)
     assert sum(reason in line for line in caplog.messages) == 1
 
 

@@ -20,7 +20,7 @@ class DeepCacheConfig:
     """Settings of DeepCache; the names follow the published package (`DeepCache` 0.1.1).
 
     Attributes:
-        cache_interval: every so many steps one runs in full; 1 switches DeepCache off.
+        cache_interval: one full step every N steps; 1 disables DeepCache.
         cache_branch_id: skip connection at which the network is cut, 0 for the outermost.
         start: share of the run's steps (0 to 1) before it begins.
         end: share of the run's steps (0 to 1) after which all run in full.
@@ -45,7 +45,7 @@ class DeepCacheConfig:
 
     @property
     def is_off(self) -> bool:
-        """True when no step of any run would be shallow."""
+        """Whether no step of any run would be shallow."""
         return self.cache_interval == 1 or self.start >= self.end
 
 

@@ -68,7 +68,7 @@ class CondBatchPass:
         is_from_host: bool = True,
         visits: int = 1,
     ) -> ForwardCall:
-        """A network call of this pass; not active where it has nothing to do, or cannot tell what it is given.
+        """A network call of this pass; inactive if there is nothing to do, or if the call cannot be identified.
 
         Args:
             branches: guidance branch of each cond in the batch, in order.

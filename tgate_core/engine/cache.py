@@ -37,7 +37,7 @@ class Capture:
     """The output of one attention site for one cond, shape (B, tokens, channels); or a deep feature, (B, C, H, W).
 
     It is chunk `index` of the `count` equal chunks of `base` along dim 0: conds that were evaluated in one call share
-    one tensor, so that handing them out together again needs no copy.
+    one tensor, so that reusing them together needs no copy.
     """
 
     base: Tensor
@@ -120,7 +120,7 @@ class CaptureCache:
     def __init__(self, store: Callable[[Tensor], Tensor], limit_bytes: int = 0) -> None:
         """
         Args:
-            store: decides where captures live: given a tensor on the model's device, returns it as it is to be stored.
+            store: decides where captures live: given a tensor on the model's device, returns what to store.
             limit_bytes: most bytes held at once, 0 for no limit; what would not fit is not captured.
         """
         self._store = store
@@ -219,7 +219,7 @@ class CaptureCache:
             del self._banks[key]
 
     def forget_unused(self, since: int) -> None:
-        """Drop banks that nobody used since time `since`: windows that moved on, conds whose range has ended."""
+        """Drop banks not used since time `since`: windows that moved on, conds whose timestep range has ended."""
         for key in [key for key, bank in self._banks.items() if bank.last_used < since]:
             self.drop(key)
 

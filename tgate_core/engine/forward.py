@@ -66,7 +66,7 @@ class ForwardCall:
         # What another node is about to hand to the network, and whether anything of the network was run.
         self.network_input: Any = None
         self.has_run = False
-        # What stands in for the attention that comes next, for modules that are between two patches.
+        # Output to use in place of the next attention; set between the patches around a module.
         self.pending: Tensor | None = None
         # Attentions of each kind that this call had a say in, and those of them that were reused.
         self.met: Counter[AttentionKind] = Counter()
@@ -103,7 +103,7 @@ class ForwardCall:
     def has_run_again(self) -> bool:
         """Whether the network came to a place more often than it does when it runs once.
 
-        Then another node runs it again, on what nobody says: which of its runs a capture belongs to is unknown.
+        Then another node runs the network again on something unknown: a capture may belong to either run.
         """
         return self._is_overrun or (self.depth is not None and self.depth.has_run_again)
 

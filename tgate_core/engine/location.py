@@ -1,6 +1,6 @@
 """Finding out from its values which part of a latent a network call is given, and whether a latent has moved.
 
-Nodes that sample in tiles cut the latent up between the sampler and the network and tell nobody where. Their order is
+Nodes that sample in tiles cut the latent up between the sampler and the network without saying where. Their order is
 no proof: some shift their tiles from step to step. But a tile's values are the latent's own, so they show the place.
 Others roll the whole latent, or rotate its frames: the shape stays, the place does not.
 """

@@ -19,7 +19,7 @@ from .technique import BatchPlan, FinishedBatch, Layout, RunContext, Technique, 
 
 # Adaptive samplers evaluate a step dozens of times; captures for each would only fill memory.
 MAX_EVALUATIONS_PER_STEP = 4
-# Steps after which captures that nobody asked for are given up.
+# Unused captures are dropped after this many steps.
 PATIENCE = 2
 MOVED = "the sampler moves the latent between steps, so what was captured before is elsewhere and is not reused"
 RUN_TWICE = "another node runs the network more than once in a call, so which run a capture belongs to is unknown"
@@ -190,7 +190,7 @@ class Run:
         return predictions
 
     def _advance(self, step: int) -> None:
-        """Give up captures that no later step reuses, and those that nobody asked for in a while."""
+        """Drop captures that no later step reuses, and those that were not used for a while."""
         if step <= self._furthest_step:
             return
         self._furthest_step = step

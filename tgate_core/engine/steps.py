@@ -1,7 +1,7 @@
 """Which step of a sampling run a model call belongs to, read from its sigma alone.
 
 Samplers do not say which step they are in, and many call the model between the sigmas of the schedule or ahead of the
-step at hand. A pure function of sigma gives the same answer however often and in whatever order a sampler asks.
+current one. A pure function of sigma gives the same answer however often and in whatever order a sampler asks.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ class CaptureStorage:
         self._bytes_until_check = 0
 
     def __call__(self, tokens: Tensor) -> Tensor:
-        """`tokens` as they are to be stored; a copy to the CPU does not wait for the device."""
+        """Returns what to store in place of `tokens`; a copy to the CPU does not synchronise with the device."""
         if tokens.device == CPU or tokens.is_meta:
             return tokens
         if self._is_automatic and not self._uses_cpu:

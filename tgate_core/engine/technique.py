@@ -57,7 +57,7 @@ class BatchPlan:
         depth: how deep the network runs; None: leave the depth unchanged.
         is_observed: whether a technique looks at what attentions give, see `ForwardCall.observers`.
         runs_network: whether the network runs at all; if not, a technique makes the predictions in `finish`.
-        is_repeated: whether it stands in for a plan that turned out to miss the captures of the anchor.
+        is_repeated: whether it replaces a plan whose merged captures were incomplete.
     """
 
     batch: CondBatch
@@ -82,7 +82,7 @@ class BatchPlan:
 
     @property
     def is_idle(self) -> bool:
-        """Whether its network calls neither capture nor reuse anything, and nobody looks at them."""
+        """Whether its network calls neither capture nor reuse anything, and no technique observes them."""
         is_deep_idle = self.depth is None or self.depth.action is Action.COMPUTE
         actions = (*self.actions.values(), *self.site_actions.values())
         return not self.is_observed and is_deep_idle and all(action is Action.COMPUTE for action in actions)
@@ -97,7 +97,7 @@ class FinishedBatch:
         x: the noisy latent, (B, C, ...).
         sigma: its noise level.
         has_run: whether the network made the predictions. False where another node, or a technique, guessed them:
-            from guesses nobody takes a difference.
+            a guess is no baseline.
     """
 
     plan: BatchPlan

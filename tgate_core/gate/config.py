@@ -31,7 +31,7 @@ class GateConfig:
         cross_attention: whether cross-attention is gated.
         self_attention: whether self-attention is gated.
         guidance: what remains of classifier-free guidance from the gate step on.
-        protect_last: the last so many steps run in full.
+        protect_last: run the last N steps in full.
         cache_device: where captures live.
         cache_limit_mb: most MiB of captures held at once, 0 for no limit; what would not fit is computed instead.
 

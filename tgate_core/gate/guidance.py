@@ -2,7 +2,7 @@
 
 A denoised prediction is D = x - sigma * eps. The guidance difference D_cond - D_uncond shrinks with sigma, while the
 difference of the noises, eps_uncond - eps_cond = (D_cond - D_uncond) / sigma, changes slowly from step to step: so it
-is the latter that is held, and scaled by the sigma at hand.
+is the latter that is held, and scaled by the current sigma.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def effective_mode(
 
     Args:
         wanted: the user's choice.
-        batch: the conds at hand.
+        batch: the conds of this pass.
         auxiliary_uuids: conds that other nodes evaluated on their own in this run; they compare the outcome with the
             main pass, so the branch they belong to has to be a real prediction.
     """

@@ -22,7 +22,7 @@ GENERIC = "generic"
 
 @dataclass(frozen=True)
 class PresetRow:
-    """One setting at a given number of steps; the values scale with the steps of the run at hand."""
+    """One setting at a given number of steps; values scale with the number of steps of the run."""
 
     steps: int
     gate: int
@@ -119,7 +119,7 @@ class PresetConfig:
 
     @property
     def is_experimental(self) -> bool:
-        """Whether nobody has published settings for the family."""
+        """Whether there are no published settings for the family."""
         return self.family == GENERIC
 
     def resolve(self, steps: int, has_guidance: bool) -> GateConfig:

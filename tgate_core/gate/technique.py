@@ -82,7 +82,7 @@ class Gate:
         """State for one run.
 
         Raises:
-            ValueError: the gate is to be as measured, and nothing was measured, or another model was.
+            ValueError: gate_unit is "measured" and there is no measurement, or one of another model.
         """
         config = self.settings
         if isinstance(config, PresetConfig):
@@ -171,7 +171,7 @@ class GateRun(TechniqueRun):
         self.schedule = self._build_schedule(layout.shallow)
 
     def begin_step(self, step: int, now: int, forgotten: int) -> None:
-        """Baselines that nobody used for a while go."""
+        """Drop baselines that were not used for a while."""
         self._now = now
         self._baselines = {place: kept for place, kept in self._baselines.items() if kept.last_used >= forgotten}
 
@@ -228,7 +228,7 @@ class GateRun(TechniqueRun):
         return self._plan_guided(plan)
 
     def _plan_guided(self, plan: BatchPlan) -> BatchPlan:
-        """All branches, capturing cross-attention anew: stands in for the last step of the planning phase."""
+        """A guided step in place of the last one of the planning phase: all branches, cross-attention captured again."""
         actions = _actions(self.schedule.steps[plan.step])
         if self.config.cross_attention:
             actions[CROSS_ATTENTION] = Action.CAPTURE
@@ -252,7 +252,7 @@ class GateRun(TechniqueRun):
         return mode
 
     def _is_ready(self, mode: GuidanceMode, batch: CondBatch) -> bool:
-        """Whether the branch that goes on has what it needs: its captures, and the difference it is to be guided by."""
+        """Whether a cond-only step is possible: the branch has its captures and, if the mode needs it, a difference."""
         cache, baseline = self._context.cache, self._baselines.get(batch.place)
         if baseline is None:  # nor has any other node had a chance to show that it needs both branches
             return False

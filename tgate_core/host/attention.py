@@ -1,7 +1,7 @@
 """Attention patches: what the host calls before and after each attention of a UNet's block.
 
 The host runs a block's attention as a chain: input patches in node order, then a replacement or the module, then
-output patches in node order. T-GATE captures what comes out of the whole chain, and hands it out instead of the whole
+output patches in node order. T-GATE captures what comes out of the whole chain, and reuses that instead of the whole
 chain: in a network call that it gates, its own patches stand first and last, and all others step aside where it skips.
 """
 
@@ -43,8 +43,8 @@ def _leave(slot: Slot, n: Tensor, extra_options: Options) -> Tensor:
     return n if call is None else call.leave(slot, n)
 
 
-# The patches, by the host's names for them. Functions, as they are known again by identity: other nodes copy options,
-# and copying leaves a function what it is.
+# The patches, by the host's names for them. Functions, since they are recognised by identity: other nodes deep-copy
+# options, and a copied function is the same object.
 
 
 def enter_attn1(n: Tensor, context: Tensor, value: Tensor, extra_options: Options) -> AttentionInputs:
@@ -156,7 +156,7 @@ def without_own(transformer_options: Options) -> Options:
     """The options as they would be without T-GATE: none of its patches runs, and nothing shows that they were there.
 
     A compiled network may have been told not to look at its options again. Once T-GATE is bypassed it would ask for
-    whatever it has seen there, so nothing of ours is to be seen.
+    whatever it has seen there, so it must not see ours.
     """
     options = {key: value for key, value in transformer_options.items() if key not in OWN_KEYS}
     if not _has_own_patches(options):

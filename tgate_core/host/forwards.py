@@ -1,4 +1,4 @@
-"""What stands in for the `forward` of an attention module while a model of ours is loaded."""
+"""Replacements of the `forward` of attention modules while a gated model is loaded."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .current_call import call_of
 
 
 class StandInForward:
-    """Calls the `forward` that it stands in for, and counts; what derives from it does more."""
+    """Calls the original `forward`, and counts; base of those that skip it."""
 
     def __init__(self, module: nn.Module, model: Any) -> None:
         """

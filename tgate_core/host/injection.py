@@ -1,4 +1,4 @@
-"""Skipping an attention module: something stands in for its `forward` while the host has the model patched.
+"""Skipping an attention module: its `forward` is replaced while the host has the model patched.
 
 A patch cannot keep the module that follows it from running, and shortened inputs crash other nodes. The host's own
 way to wrap a module's `forward` is a PatcherInjection: it is put on when the model is loaded, taken off before another
@@ -77,7 +77,7 @@ def _take_off(module: nn.Module, forward: StandInForward) -> None:
 class StandInsAside:
     """Takes the stand-ins off a model that is loaded, and puts them back: the host still takes them to be there.
 
-    Where another node has wrapped a stand-in, that one stays: it calls what it stands in for.
+    A stand-in that another node has wrapped stays; it calls the original.
     """
 
     def __init__(self) -> None:

@@ -100,7 +100,7 @@ def apply_config(
         probe: what was measured, for gates that follow from it.
 
     Raises:
-        ValueError: the model has no attention, or the gate is to be as measured without a probe.
+        ValueError: the model has no attention, or gate_unit is "measured" without a probe.
     """
     if config.gate_unit == "measured" and probe is None:
         raise ValueError("TGATE: gate_unit is 'measured'; connect a probe, or choose another gate_unit.")

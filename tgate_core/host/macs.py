@@ -79,7 +79,7 @@ def copy_without_weights(base: Any, fake: FakeTensorMode) -> Any:
         memo[id(outside)] = outside
     copied = copy.deepcopy(base, memo)
     for module in copied.modules():
-        # What stands in for a method in the original, ours or another node's, belongs to the original.
+        # A replaced `forward`, ours or another node's, belongs to the original.
         module.__dict__.pop("forward", None)
     return copied
 

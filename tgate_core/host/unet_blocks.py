@@ -1,4 +1,4 @@
-"""A network call without its deep blocks: what the host and other nodes do at those, and what stands in for them.
+"""A network call that skips the deep blocks of a UNet, and the deep feature that replaces their output.
 
 The host's UNet runs all blocks in a row. It asks `forward_timestep_embed_patch` who runs a layer: for deep layers that
 is us, and we do nothing. What goes through the deep blocks then has no channels, until `output_block_patch` gives the

@@ -145,7 +145,7 @@ def apply_model_wrapper(executor: WrapperExecutor, *args: Any, **kwargs: Any) ->
 def _begin_call(
     run: Run, batch_pass: CondBatchPass | None, model: Any, transformer_options: Options, x: Tensor
 ) -> ForwardCall:
-    """This network call of the pass at hand; nothing is captured or reused outside of passes."""
+    """The forward call; outside of main passes nothing is captured or reused."""
     if batch_pass is None:
         return ForwardCall(model)
     if _is_compiler_in_the_way():

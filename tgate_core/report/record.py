@@ -85,7 +85,7 @@ class RunRecords:
 
     Attributes:
         family: preset family of the model.
-        listener: told of each run that ends; None where nobody listens.
+        listener: told of each run that ends; None if there is no listener.
     """
 
     family: str
