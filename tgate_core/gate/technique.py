@@ -228,7 +228,7 @@ class GateRun(TechniqueRun):
         return self._plan_guided(plan)
 
     def _plan_guided(self, plan: BatchPlan) -> BatchPlan:
-        """A guided step in place of the last one of the planning phase: all branches, cross-attention captured again."""
+        """A guided step in place of the last of the planning phase: all branches, cross-attention captured again."""
         actions = _actions(self.schedule.steps[plan.step])
         if self.config.cross_attention:
             actions[CROSS_ATTENTION] = Action.CAPTURE
