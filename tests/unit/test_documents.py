@@ -1,4 +1,4 @@
-"""What people read: help pages of every node, and documents in two languages that tell the same."""
+"""What people read: help pages of every node, and documents in two languages that say the same."""
 
 from __future__ import annotations
 
@@ -7,36 +7,36 @@ import re
 from pathlib import Path
 
 import pytest
+from documents import (
+    CODE,
+    DOCS,
+    HELP,
+    NUMBER,
+    PICTURE,
+    REPO,
+    local_targets,
+    missing,
+    table_lines,
+    text_of,
+    without_support_table,
+)
 
-from tgate_core.gate.presets import PRESETS, PresetConfig, PresetName
-from tgate_dev.bench.published import PUBLISHED_ROWS
 from tgate_dev.chinese import chinese_table
 from tgate_dev.readme import section
 
-REPO = Path(__file__).resolve().parents[2]
-HELP = REPO / "web" / "docs"
 NODES = sorted(
     set(re.findall(r'node_id="(\w+)"', "".join(p.read_text("utf-8") for p in (REPO / "nodes").glob("*.py"))))
 )
+TRANSLATED = ("models", "nodes", "settings", "troubleshooting")
 # English, and Chinese beside it.
 PAIRS = [
     *((HELP / f"{name}.md", HELP / name / "zh.md") for name in NODES),
     (REPO / "README.md", REPO / "README.zh.md"),
-    (REPO / "docs" / "settings.md", REPO / "docs" / "settings.zh.md"),
+    *((DOCS / f"{name}.md", DOCS / f"{name}.zh.md") for name in TRANSLATED),
 ]
-PICTURE = re.compile(r"!\[[^\]]*\]\(([^)]+)\)")
-LINK = re.compile(r"(?<!!)\[[^\]]+\]\(([^)]+)\)")
-NUMBER = re.compile(r"(?<![A-Za-z])\d+(?:[.,]\d+)*")
-CODE = re.compile(r"`([^`\n]+)`")
-
-
-def text_of(file: Path) -> str:
-    return file.read_text(encoding="utf-8")
-
-
-def without_generated(text: str) -> str:
-    """A README without its table of models, which is compared as a whole."""
-    return text.replace(section(text, "support"), "") if "<!-- support" in text else text
+# All but help pages, whose links the editor resolves in its own way.
+DOCUMENTS = sorted([*REPO.glob("*.md"), *DOCS.rglob("*.md"), *(REPO / ".github").rglob("*.md")])
+MOST_WORDS = 900
 
 
 def test_nodes_are_found() -> None:
@@ -47,12 +47,12 @@ def test_nodes_are_found() -> None:
 class TestPair:
     def test_chinese_has_no_figure_and_no_name_that_english_has_not(self, pair: tuple[Path, Path]) -> None:
         """Chinese may say less; a figure that was changed on one side alone is found."""
-        english, chinese = (without_generated(text_of(file)) for file in pair)
+        english, chinese = (without_support_table(text_of(file)) for file in pair)
         assert set(NUMBER.findall(chinese)) <= set(NUMBER.findall(english))
         assert set(CODE.findall(chinese)) <= set(CODE.findall(english)) | plain_names(english)
 
     def test_tables_hold_the_same_figures_row_by_row(self, pair: tuple[Path, Path]) -> None:
-        english, chinese = (table_rows(without_generated(text_of(file))) for file in pair)
+        english, chinese = (table_lines(without_support_table(text_of(file))) for file in pair)
         assert len(english) == len(chinese)
         for ours, theirs in zip(english, chinese, strict=True):
             assert sorted(NUMBER.findall(ours)) == sorted(NUMBER.findall(theirs)), f"{ours}\n{theirs}"
@@ -64,33 +64,38 @@ class TestPair:
         assert re.findall("^#+ ", english, re.MULTILINE) == re.findall("^#+ ", chinese, re.MULTILINE)
         assert len(PICTURE.findall(english)) == len(PICTURE.findall(chinese))
 
-    def test_links_and_pictures_within_the_repository_lead_somewhere(self, pair: tuple[Path, Path]) -> None:
-        for file in pair:
-            is_help = HELP in file.parents
-            # The editor looks for pictures of any help page, in any language, from the folder of all of them.
-            base = HELP if is_help else file.parent
-            local = [target for target in LINK.findall(text_of(file)) if not target.startswith("https://")]
-            assert not (is_help and local), "the editor opens links of help pages as they are: give whole addresses"
-            for target in [*PICTURE.findall(text_of(file)), *local]:
-                place, _, anchor = target.partition("#")
-                linked = (base / place) if place else file
-                assert linked.is_file(), target
-                assert not anchor or anchor in anchors(text_of(linked)), target
-
-
-def table_rows(text: str) -> list[str]:
-    return [line for line in text.splitlines() if line.startswith("|")]
-
 
 def plain_names(english: str) -> set[str]:
     """Names that the English page writes in bold or italics rather than as code."""
     return set(re.findall(r"\*+([^*\n]+)\*+", english)) | set(re.findall(r"\w+", english))
 
 
-def anchors(text: str) -> set[str]:
-    """What GitHub makes of the headings of a document."""
-    titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+@pytest.mark.parametrize("file", DOCUMENTS, ids=lambda file: str(file.relative_to(REPO)))
+def test_links_and_pictures_within_the_repository_lead_somewhere(file: Path) -> None:
+    assert [reason for target in local_targets(text_of(file)) if (reason := missing(target, file, file.parent))] == []
+
+
+@pytest.mark.parametrize("name", NODES)
+def test_pictures_of_help_pages_are_there_and_links_are_whole_addresses(name: str) -> None:
+    for file in (HELP / f"{name}.md", HELP / name / "zh.md"):
+        pictures = PICTURE.findall(text_of(file))
+        # The editor opens links of help pages as they are.
+        assert local_targets(text_of(file)) == pictures
+        # It looks for pictures of any help page, in any language, from the folder of all of them.
+        assert not [reason for target in pictures if (reason := missing(target, file, HELP))]
+
+
+def test_readme_leads_to_every_document() -> None:
+    for readme in ("README.md", "README.zh.md"):
+        linked = {target.partition("#")[0] for target in local_targets(text_of(REPO / readme))}
+        for file in DOCS.glob("*.md"):
+            chinese = f"docs/{file.name.split('.')[0]}.zh.md"
+            name = chinese if "zh" in readme and (REPO / chinese).is_file() else f"docs/{file.name.split('.')[0]}.md"
+            assert name in linked, f"{readme} does not lead to {name}"
+
+
+def test_readme_is_short() -> None:
+    assert len(text_of(REPO / "README.md").split()) <= MOST_WORDS
 
 
 @pytest.mark.parametrize("name", NODES)
@@ -113,55 +118,8 @@ def test_no_picture_is_left_over() -> None:
 
 
 def test_the_table_of_models_is_the_same_in_chinese() -> None:
-    english, chinese = (section(text_of(REPO / name), "support") for name in ("README.md", "README.zh.md"))
+    english, chinese = (section(text_of(DOCS / name), "support") for name in ("models.md", "models.zh.md"))
     assert chinese == chinese_table(english).strip()
     for row in chinese.splitlines():
         _, *words = row.strip("|").split("|")
         assert not re.search("[a-z]{3,}", "".join(words)), f"not translated: {row}"
-
-
-def published_table(text: str) -> list[tuple[str, ...]]:
-    """Rows of the settings guide's table of published runs, without its heading."""
-    rows = [tuple(cell.strip() for cell in line.strip("|").split("|")) for line in text.splitlines() if "|" in line]
-    return [row for row in rows if len(row) == 8 and row[4][:1].isdigit()]
-
-
-@pytest.mark.parametrize("language", ["", ".zh"])
-def test_published_figures_are_those_that_are_counted(language: str) -> None:
-    """Each row of the settings guide is one that `bench macs` holds the pack against."""
-    rows = published_table(text_of(REPO / "docs" / f"settings{language}.md"))
-    known = [(row.steps, row.tera_macs, row.schedule) for row in PUBLISHED_ROWS]
-    assert len(rows) == 30
-    for name, steps, gate, sp, macs, *_ in rows:
-        schedules = [schedule for *run, schedule in known if run == [int(steps), float(macs)]]
-        begin = "plain" if gate == "-" else f"{gate}/{sp}/1/"
-        assert any(schedule.startswith(begin) for schedule in schedules), f"{name}: {gate}, {sp}, {macs}"
-
-
-PRESET_COLUMNS = ("sd15", "sdxl", "pixart", "generic")
-OTHER_NAMES = {"sd21": "sd15", "playground-2.5": "sdxl", "svd": "sdxl"}
-
-
-def setting_of(family: str, steps: int, preset: PresetName = "balanced") -> str:
-    config = PresetConfig(family, preset).resolve(steps, has_guidance=True)
-    return f"gate {config.gate:g}" + (f", sp {config.sp_interval}" if config.sp_interval > 1 else "")
-
-
-@pytest.mark.parametrize("name", ["README.md", "README.zh.md"])
-class TestPresets:
-    """The READMEs' tables of settings say what the presets do."""
-
-    def test_by_steps(self, name: str) -> None:
-        rows = re.findall(r"^\| (\d+) \|(.*gate.*)\|$", text_of(REPO / name), re.MULTILINE)
-        assert [int(steps) for steps, _ in rows] == [4, 8, 15, 20, 25, 30, 50]
-        for steps, cells in rows:
-            told = [cell.strip() for cell in cells.split("|")]
-            assert told == [setting_of(family, int(steps)) for family in PRESET_COLUMNS]
-            for other, same in OTHER_NAMES.items():
-                assert setting_of(other, int(steps)) == setting_of(same, int(steps))
-
-    @pytest.mark.parametrize("preset", PRESETS)
-    def test_at_25_steps(self, name: str, preset: PresetName) -> None:
-        (cells,) = re.findall(rf"^\|[^|]*`{preset}`[^|]*\|( gate .*)\|$", text_of(REPO / name), re.MULTILINE)
-        told = [cell.strip() for cell in cells.split("|")]
-        assert told == [setting_of(family, 25, preset) for family in PRESET_COLUMNS]

@@ -1,4 +1,4 @@
-"""Generated parts of a README: found by their marks, replaced without touching the rest."""
+"""Generated parts of a document: found by their marks, replaced without touching the rest."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TEXT = f"before\n\n{BEGIN}\n\nold\n\n{END}\n\nafter → …\n"
 
 
 def test_new_content_replaces_the_old_and_nothing_else(tmp_path: Path) -> None:
-    file = tmp_path / "README.md"
+    file = tmp_path / "models.md"
     file.write_text(TEXT, encoding="utf-8")
     replace_section(file, "table", "| new |\n| row |\n")
     assert file.read_text(encoding="utf-8") == TEXT.replace("old", "| new |\n| row |")

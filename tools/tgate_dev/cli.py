@@ -72,7 +72,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     measurements.add_parser("macs", parents=[common, host], help=macs_help)
     time_help = "seconds of sampling runs, T-GATE beside what else there is, on random weights"
     timing.add_arguments(measurements.add_parser("time", parents=[common, host], help=time_help))
-    support_help = "the table of supported models, counted on full-size models, printed and put into both READMEs"
+    support_help = "the table of supported models, counted on full-size models, printed and put into docs/models.md"
     commands.add_parser("support", parents=[common], help=support_help)
     workflows_help = "make the workflows described in tools/tgate_dev/workflows, and write them into workflows/"
     commands.add_parser("workflows", parents=[common], help=workflows_help)
@@ -138,8 +138,9 @@ def _support(options: argparse.Namespace) -> int:
             lines.append(line)
     if process.returncode == 0:
         table = "".join(lines)
-        readme.replace_section(environment.PACK / "README.md", "support", table)
-        readme.replace_section(environment.PACK / "README.zh.md", "support", chinese_table(table))
+        docs = environment.PACK / "docs"
+        readme.replace_section(docs / "models.md", "support", table)
+        readme.replace_section(docs / "models.zh.md", "support", chinese_table(table))
     return process.returncode
 
 

@@ -1,4 +1,4 @@
-"""Generated parts of the README."""
+"""Generated parts of documents."""
 
 from __future__ import annotations
 
@@ -35,5 +35,5 @@ def _marks(text: str, name: str) -> tuple[int, int]:
     """Where a part begins, behind its first mark, and where it ends, before its last."""
     first, last = _BEGIN.format(name=name), _END.format(name=name)
     if text.count(first) != 1 or text.count(last) != 1 or text.index(first) > text.index(last):
-        raise UserError(f"The README needs the lines `{first}` and `{last}`, in this order: put them back.")
+        raise UserError(f"The document needs the lines `{first}` and `{last}`, in this order: put them back.")
     return text.index(first) + len(first), text.index(last)

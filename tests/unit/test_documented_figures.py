@@ -1,0 +1,126 @@
+"""Figures and settings in the documents are those of the code, of a benchmark's table, or of the paper."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from documents import DOCS, REPO, cells_of, supported_models, table_lines, tables, text_of
+
+from tgate_core.gate.presets import PRESETS, PresetConfig, PresetName
+from tgate_dev.bench.published import PUBLISHED_ROWS
+
+README = text_of(REPO / "README.md")
+
+
+def published_table(text: str) -> list[tuple[str, ...]]:
+    """Rows of the settings guide's table of published runs, without its heading."""
+    rows = [tuple(cells_of(line)) for line in table_lines(text)]
+    return [row for row in rows if len(row) == 8 and row[4][:1].isdigit()]
+
+
+@pytest.mark.parametrize("language", ["", ".zh"])
+def test_published_figures_are_those_that_are_counted(language: str) -> None:
+    """Each row of the settings guide is one that `bench macs` holds the pack against."""
+    rows = published_table(text_of(DOCS / f"settings{language}.md"))
+    known = [(row.steps, row.tera_macs, row.schedule) for row in PUBLISHED_ROWS]
+    assert len(rows) == 30
+    for name, steps, gate, sp, macs, *_ in rows:
+        schedules = [schedule for *run, schedule in known if run == [int(steps), float(macs)]]
+        begin = "plain" if gate == "-" else f"{gate}/{sp}/1/"
+        assert any(schedule.startswith(begin) for schedule in schedules), f"{name}: {gate}, {sp}, {macs}"
+
+
+def test_as_many_published_figures_are_counted_as_the_benchmarks_say() -> None:
+    assert f" {len(PUBLISHED_ROWS)} of these numbers " in text_of(DOCS / "benchmarks.md")
+
+
+PRESET_COLUMNS = ("sd15", "sdxl", "pixart", "generic")
+OTHER_NAMES = {"sd21": "sd15", "playground-2.5": "sdxl", "svd": "sdxl"}
+
+
+def setting_of(family: str, steps: int, preset: PresetName = "balanced") -> str:
+    config = PresetConfig(family, preset).resolve(steps, has_guidance=True)
+    return f"gate {config.gate:g}" + (f", sp {config.sp_interval}" if config.sp_interval > 1 else "")
+
+
+@pytest.mark.parametrize("name", ["settings.md", "settings.zh.md"])
+class TestPresets:
+    """The settings guide says what the presets do."""
+
+    def test_by_steps(self, name: str) -> None:
+        rows = re.findall(r"^\| (\d+) \|(.*gate.*)\|$", text_of(DOCS / name), re.MULTILINE)
+        assert [int(steps) for steps, _ in rows] == [4, 8, 15, 20, 25, 30, 50]
+        for steps, cells in rows:
+            assert cells_of(cells) == [setting_of(family, int(steps)) for family in PRESET_COLUMNS]
+            for other, same in OTHER_NAMES.items():
+                assert setting_of(other, int(steps)) == setting_of(same, int(steps))
+
+    @pytest.mark.parametrize("preset", PRESETS)
+    def test_at_25_steps(self, name: str, preset: PresetName) -> None:
+        (cells,) = re.findall(rf"^\|[^|]*`{preset}`[^|]*\|( gate .*)\|$", text_of(DOCS / name), re.MULTILINE)
+        assert cells_of(cells) == [setting_of(family, 25, preset) for family in PRESET_COLUMNS]
+
+
+class TestReadme:
+    """The README's short tables are parts of the long ones."""
+
+    def test_savings_are_rows_of_the_table_of_models(self) -> None:
+        ((*rows,),) = tables(README, "model")
+        known = {(name, run, macs, saved) for name, run, _, _, _, macs, saved, _ in supported_models()}
+        assert len(rows) >= 5
+        assert {tuple(row) for row in rows} <= known
+
+    def test_savings_range_from_the_least_to_the_most(self) -> None:
+        guided, few_step = [], []
+        for name, *_, saved, _ in supported_models():
+            (few_step if name.startswith("LCM") else guided).append(int(saved.removesuffix(" %")))
+        told = re.findall(r"(\d+) %\s+(?:and|to)\s+(\d+) %", README)
+        assert told == [(str(min(all_of)), str(max(all_of))) for all_of in (guided, few_step)]
+
+    def test_seconds_are_those_of_the_benchmark(self) -> None:
+        timed = {cells[0]: cells[1] for cells in map(cells_of, table_lines(text_of(DOCS / "benchmarks.md")))}
+        names = ("plain", "TGATE Apply, balanced", "TGATE DeepCache + Apply, balanced")
+        assert re.findall(r"(\d+\.\d) s\b", README) == [timed[name] for name in names]
+
+    @pytest.mark.parametrize(("settings", "group"), [("published", 0), ("experimental", 1)])
+    def test_every_model_is_named_in_its_group(self, settings: str, group: int) -> None:
+        ((*groups,),) = tables(README, "")
+        rows = [name for name, _, kind, *_ in supported_models() if kind == settings]
+        assert set(groups[group][1].split(", ")) == {name for row in rows for name in row.split(", ")}
+
+
+NODES = ("TGATEApply", "TGATEApplyAdvanced", "TGATEDeepCache")
+IN_WORDS = {"": {True: "on", False: "off"}, ".zh": {True: "开", False: "关"}}
+FIRST_HEADING = {"": "input", ".zh": "输入"}
+
+
+@pytest.mark.parametrize("language", ["", ".zh"])
+class TestInputs:
+    """The nodes' document has a row for each input of the nodes that change a model, with its default."""
+
+    def test_all_have_a_row_with_their_default(self, language: str, pack: Any) -> None:
+        documented = tables(text_of(DOCS / f"nodes{language}.md"), FIRST_HEADING[language])
+        assert len(documented) == len(NODES)
+        for node, rows in zip(NODES, documented, strict=True):
+            inputs = [entry for entry in pack.nodes[node].define_schema().inputs if entry.id != "model"]
+            expected = [(f"`{entry.id}`", self.in_words(getattr(entry, "default", None), language)) for entry in inputs]
+            assert [(name, default) for name, default, _ in rows] == expected
+
+    def test_every_choice_is_named(self, language: str, pack: Any) -> None:
+        text = text_of(DOCS / f"nodes{language}.md")
+        choices = [
+            choice for node in NODES for entry in pack.nodes[node].define_schema().inputs
+            for choice in getattr(entry, "options", None) or ()
+        ]  # fmt: skip
+        assert len(choices) > 10
+        assert [choice for choice in choices if f"`{choice}`" not in text] == []
+
+    @staticmethod
+    def in_words(default: Any, language: str) -> str:
+        if default is None:
+            return ""
+        if isinstance(default, bool):
+            return IN_WORDS[language][default]
+        return f"`{default}`" if isinstance(default, str) else f"{default:g}"
