@@ -194,6 +194,15 @@ ARCHITECTURES = (
     ACE_STEP_15,
 )
 
+# Preset family by the class of the host's model configuration, subclasses included; all others take the generic one.
+FAMILY_OF_CONFIG = {
+    "SD15": "sd15",
+    "SD20": "sd21",
+    "SDXL": "sdxl",
+    "SVD_img2vid": "svd",
+    "PixArtAlpha": "pixart",
+}
+
 # Derived from one of the above, and yet not to be gated: their attentions fill caches of their own (autoregressive
 # Wan), or run on two streams with their own rules (LTX-2 with sound).
 _EXCLUDED = (

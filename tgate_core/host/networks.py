@@ -9,19 +9,11 @@ from comfy.ldm.modules.attention import BasicTransformerBlock, SpatialVideoTrans
 from torch import nn
 
 from ..gate.presets import GENERIC
-from .architectures import UNET, Architecture, architecture_of, attention_sites
+from .architectures import FAMILY_OF_CONFIG, UNET, Architecture, architecture_of, attention_sites
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
-# By the class of the host's model configuration, subclasses included.
-_FAMILY_OF_CONFIG = {
-    "SD15": "sd15",
-    "SD20": "sd21",
-    "SDXL": "sdxl",
-    "SVD_img2vid": "svd",
-    "PixArtAlpha": "pixart",
-}
 SIGNATURE_LENGTH = 16
 _PLAYGROUND_LATENT = "SDXL_Playground_2_5"
 
@@ -37,8 +29,8 @@ def family_of(model: ModelPatcher) -> str:
     if type(getattr(model.model, "latent_format", None)).__name__ == _PLAYGROUND_LATENT:
         return "playground-2.5"
     for config_class in type(config).__mro__:
-        if config_class.__name__ in _FAMILY_OF_CONFIG:
-            return _FAMILY_OF_CONFIG[config_class.__name__]
+        if config_class.__name__ in FAMILY_OF_CONFIG:
+            return FAMILY_OF_CONFIG[config_class.__name__]
     return GENERIC
 
 
