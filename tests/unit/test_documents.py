@@ -10,8 +10,7 @@ import pytest
 
 from tgate_core.presets import PRESETS, PresetConfig, PresetName
 from tgate_dev.bench.published import PUBLISHED_ROWS
-from tgate_dev.chinese import chinese_table
-from tgate_dev.readme import section
+from tgate_dev.readme import chinese_table, section
 
 REPO = Path(__file__).resolve().parents[2]
 HELP = REPO / "web" / "docs"

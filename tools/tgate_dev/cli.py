@@ -14,13 +14,11 @@ from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 
-from . import checks, environment, readme
+from . import checks, environment, readme, workflows
 from .bench.timing import options as timing
-from .chinese import chinese_table
 from .comfyui import CONTRACT_VERSIONS, DEFAULT_VERSION, PINS
 from .errors import UserError
 from .server import ServerError
-from .workflows import command as workflows
 
 BAD_USE = 2
 INTERRUPTED = 130
@@ -139,7 +137,7 @@ def _support(options: argparse.Namespace) -> int:
     if process.returncode == 0:
         table = "".join(lines)
         readme.replace_section(environment.PACK / "README.md", "support", table)
-        readme.replace_section(environment.PACK / "README.zh.md", "support", chinese_table(table))
+        readme.replace_section(environment.PACK / "README.zh.md", "support", readme.chinese_table(table))
     return process.returncode
 
 

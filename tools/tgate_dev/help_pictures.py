@@ -11,10 +11,10 @@ import comfy.samplers
 import torch
 from PIL import Image
 
-from ..bench.models import FullSizeModel
-from ..bench.pack import pack_core
-from ..bench.timing.models import build_random, random_conditioning, random_noise
-from ..bench.unets import SDXL, square_latent
+from .bench.models import FullSizeModel
+from .bench.pack import pack_core
+from .bench.timing.models import build_random, random_conditioning, random_noise
+from .bench.unets import SDXL, square_latent
 
 STEPS = 25
 CFG = 7.0
