@@ -18,14 +18,13 @@ WAN = "Comfy-Org/Wan_2.1_ComfyUI_repackaged:split_files"
 WAN_VAE = File(f"{WAN}/vae/wan_2.1_vae")
 OLD_T5 = File(f"{COSMOS1}text_encoders/oldt5_xxl_fp8_e4m3fn_scaled")
 SQUARE_1024 = ("EmptyLatentImage", {"width": 1024, "height": 1024})
-PIXART_NAME = (
-    "Its file there is diffusion_pytorch_model.safetensors in the folder transformer: save it under this name."
-)
+PIXART_NAME = "Download transformer/diffusion_pytorch_model.safetensors there and save it under this name."
 PIXART_SIZES = "**width**, **height** in the prompt nodes: the same as the picture's."
+SELF_ATTENTION = "Before that, self-attention is computed every few steps and reused in between."
 SENTENCES = "**Prompt**: write yours; whole sentences work well."
 SONG_STEP = "**Song**: write style (tags) and lyrics. Without lyrics, write *[instrumental]*."
 SAVE_SOUND = "The player's menu (three dots) saves the sound."
-WRITE_MOTION = "**Prompt**: write yours, with what moves and how."
+WRITE_MOTION = "**Prompt**: write yours; say what moves and how."
 FOX = "a red fox trots through fresh snow between fir trees, morning light, the camera follows from the side"
 STILL = "overexposed, static, blurred details, subtitles, low quality, deformed, still picture"
 LYRICS = """[verse]
@@ -87,22 +86,22 @@ MODELS = (
         name="playground25", heading="Playground 2.5 with T-GATE",
         file=File("playgroundai/playground-v2.5-1024px-aesthetic:playground-v2.5-1024px-aesthetic.fp16"),
         latent=SQUARE_1024, run=(25, 3.0, "dpmpp_2m", "karras"), gates=(10, 5),
-        effect="Before that, self-attention is computed on some steps only.",
+        effect=SELF_ATTENTION,
         settings=["**cfg**: 3. The model is made for low guidance.", "**scheduler**: leave it on *karras*."],
     ),
     Model(
         name="lcm_pixart", heading="LCM PixArt-Alpha with T-GATE, four steps", **PIXART,
         file=File("PixArt-alpha/PixArt-LCM-XL-2-1024-MS", PIXART_NAME),
         sampling=("ModelSamplingDiscrete", {"sampling": "lcm"}), negative=None, run=(4, 1.0, "lcm", "sgm_uniform"),
-        effect="With four steps it takes its few-step settings: from step 1 of 4 on, cross-attention is frozen. At cfg "
-               "1 there is no second guidance pass to leave out, so the saving is small: 11 % of the model's work."
+        effect="At four steps it uses its few-step settings: from step 1 of 4 on, cross-attention is reused. At cfg 1 "
+               "there is no second guidance pass to skip, so it saves little: 11 % of the model's work."
                "\n\nKeep it last before the sampler: model sampling, then TGATE Apply.",
         settings=[PIXART_SIZES, "**sampler_name**, **scheduler**, **cfg**: leave them on *lcm*, *sgm_uniform* and 1."],
     ),
     Model(
         name="pixart_alpha", heading="PixArt-Alpha with T-GATE", **PIXART,
         file=File("PixArt-alpha/PixArt-XL-2-1024-MS", PIXART_NAME), run=(20, 4.5, "dpmpp_2m", "normal"), gates=(12, 8),
-        effect="Before that, self-attention is computed on some steps only.", settings=[PIXART_SIZES],
+        effect=SELF_ATTENTION, settings=[PIXART_SIZES],
     ),
     Model(
         name="hunyuan_dit", heading="HunyuanDiT 1.2 with T-GATE",
@@ -133,7 +132,7 @@ MODELS = (
         vae=File(f"{COSMOS1}vae/cosmos_cv8x8x8_1.0"), clip=[OLD_T5], clip_type="cosmos",
         latent=("EmptyCosmosLatentVideo", {"width": 1280, "height": 704, "length": 121}),
         run=(20, 6.5, "res_multistep", "karras"), gates=(12, 8), unpublished="Cosmos",
-        steps=["**Prompt**: write yours, long and with every detail. Short ones give poor videos."],
+        steps=["**Prompt**: write yours, long and detailed; short ones give poor videos."],
         settings=["**length**: 121 frames; the model knows no other. **width**, **height**: 704 or more.",
                   "**cfg**: 6.5."],
     ),
@@ -148,8 +147,7 @@ MODELS = (
         run=(50, 5.0, "euler_ancestral", "beta"), gates=(30, 20), unpublished="Kandinsky 5", steps=[WRITE_MOTION],
         settings=["**length**: 121 frames are five seconds.",
                   "**width**, **height**: 768 and 512, or the other way round."],
-        closing=["The distilled and no-CFG models run at cfg 1: there is no second pass to leave out, so little is "
-                 "saved."],
+        closing=["The distilled and no-CFG models run at cfg 1: there is no second pass to skip, so little is saved."],
     ),
     Model(
         name="stable_audio", heading="Stable Audio Open 1.0 with T-GATE", result="sound",
@@ -157,7 +155,7 @@ MODELS = (
         clip=[File("ComfyUI-Wiki/t5-base:t5-base")], clip_type="stable_audio",
         prompt={"text": "waves on a rocky coast, distant fog horn, seagulls, field recording"}, negative="low quality",
         latent=("EmptyLatentAudio", {"seconds": 47.6}), run=(50, 4.98, "dpmpp_3m_sde", "exponential"),
-        gates=(30, 20), unpublished="Stable Audio", steps=["**Prompt**: write yours: what sounds, and in which style."],
+        gates=(30, 20), unpublished="Stable Audio", steps=["**Prompt**: write yours; name the sounds and the style."],
         settings=["**seconds**: 47.6 at most."], closing=[SAVE_SOUND],
     ),
     Model(
@@ -166,7 +164,7 @@ MODELS = (
         sampling=("ModelSamplingSD3", {"shift": 5.0}), encoder="TextEncodeAceStepAudio",
         prompt={**SONG_TEXT, "lyrics_strength": 0.99}, latent=("EmptyAceStepLatentAudio", {"seconds": 120.0}),
         gates=(30, 20), unpublished="ACE-Step", closing=[SAVE_SOUND],
-        settings=["**seconds**: how long the song is.",
+        settings=["**seconds**: length of the song.",
                   "**lyrics_strength**: how closely the voice follows the lyrics."],
     ),
     Model(
@@ -177,9 +175,9 @@ MODELS = (
         encoder="TextEncodeAceStepAudio1.5",
         prompt={**SONG_TEXT, "bpm": 96, "timesignature": "4", "keyscale": "E minor"},
         latent=("EmptyAceStep1.5LatentAudio", {"seconds": 120.0}), gates=(30, 20), unpublished="ACE-Step 1.5",
-        settings=["**seconds** and **duration**: how long the song is, the same in both nodes.",
+        settings=["**seconds** and **duration**: length of the song, the same in both nodes.",
                   "**bpm**, **timesignature**, **keyscale**, **language**: of the song."],
-        closing=["The turbo model runs in 8 steps at cfg 1: there is no second pass to leave out, so little is saved. "
+        closing=["The turbo model runs in 8 steps at cfg 1: there is no second pass to skip, so little is saved. "
                  + SAVE_SOUND],
     ),
 )
@@ -260,9 +258,9 @@ def wan_i2v(w: Workflow) -> Note:
         "Wan 2.1 picture to video with T-GATE",
         experimental(12, 20, "Wan"),
         ["**Start picture**: choose the one that the video starts with. Wide ones fit best.", WRITE_MOTION],
-        ["**length**: frames, four times a number plus one. The video has 16 a second."],
+        ["**length**: frames, a multiple of 4 plus 1, at 16 a second."],
         presets(fast=8),
-        "Keep it last before the sampler: LoRAs, then ModelSamplingSD3, then TGATE Apply. What it keeps of a long "
-        "video is large: on *auto* it goes to the computer's own memory where the card's runs short.",
+        "Keep it last before the sampler: LoRAs, then ModelSamplingSD3, then TGATE Apply. The captures "
+        "of a long video are large: on *auto* they go to system memory when video memory runs short.",
         [CHANGES["video"]],
     )

@@ -17,7 +17,7 @@ ROOM = 1.15  # fonts differ a little from one system to the next
 COMPARE = "To compare, select the node, press **Ctrl+B** (bypass) and run again with the same seed."
 CHANGES = {
     "picture": f"The picture will change. {COMPARE}",
-    "video": f"The picture will change in every frame, and how it moves can change too. {COMPARE}",
+    "video": f"The picture will change in every frame, and so can the motion. {COMPARE}",
     "sound": f"The sound will change. {COMPARE}",
 }
 WRITE_YOURS = "**Prompt**: write yours."
@@ -66,22 +66,22 @@ class Note:
 def effect(gate_step: int, steps: int) -> str:
     """What TGATE Apply does with the settings published for a model."""
     return (
-        f"From step {gate_step} of {steps} on, cross-attention is frozen and the second guidance pass is left out: "
-        "the rest of the run costs about half."
+        f"From step {gate_step} of {steps} on, cross-attention is reused and the second guidance pass is skipped: "
+        "each of these steps costs about half."
     )
 
 
 def experimental(gate_step: int, steps: int, model: str) -> str:
     """What it does for a model without published settings."""
     return (
-        f"Experimental. From step {gate_step} of {steps} on, cross-attention is frozen and the second guidance pass is "
-        f"left out. Nobody has published settings for {model}: this is the paper's rule for other models."
+        f"Experimental. From step {gate_step} of {steps} on, cross-attention is reused and the second guidance pass is "
+        f"skipped. Nobody has published settings for {model}; these follow the paper's rule for other models."
     )
 
 
 def presets(fast: int, gentle: int = 0) -> list[str]:
     """The presets and their gate steps; 0 for `gentle` where it gates as `balanced` does."""
-    gently = f"gates at step {gentle}, leaves self-attention alone." if gentle else "leaves self-attention alone."
+    gently = f"gates at step {gentle}, reuses no self-attention." if gentle else "reuses no self-attention."
     return ["**balanced**: start here.", f"**gentle**: {gently}", f"**fast**: gates at step {fast}."]
 
 

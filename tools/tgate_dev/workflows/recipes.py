@@ -31,7 +31,7 @@ def compare(w: Workflow) -> Note:
     w.group("Compare", 7).node("ImageCompare", image_a=plain_picture, image_b=gated_picture)
     return Note(
         "Without and with T-GATE, side by side",
-        effect(5, 25) + " The upper sampler has the model as it is, the lower one has it with TGATE Apply.",
+        effect(5, 25) + " The upper sampler runs the model as it is, the lower one with TGATE Apply.",
         settings=["**Seed**: one for both samplers.", "**steps**, **cfg** and the rest: the same in both samplers."],
         presets=presets(fast=5, gentle=10),
         changes="The picture will change: that is what this graph is for. Move the pointer over **Compare Images**.",
@@ -49,13 +49,12 @@ def deepcache_sdxl(w: Workflow) -> Note:
     _sample(w, RUN, vae, "deepcache_sdxl", model=gated, **inputs)
     return Note(
         "SDXL with DeepCache and T-GATE",
-        "Between full steps only the outer blocks of the model run. From step 13 of 25 on, cross-attention is frozen "
-        "and the second guidance pass is left out as well. Together that is 44 instead of 149 T of MACs for a picture "
-        "of 1024².",
+        "Between full steps only the outer blocks of the model run. From step 13 of 25 on, cross-attention is reused "
+        "and the second guidance pass is skipped, too. Together: 44 instead of 149 T of MACs for a picture of 1024².",
         settings=[
-            "**cache_interval**: every so many steps one runs in full. 2 stays closer, 5 is faster, 1 is off.",
-            "**gate**: one more than a multiple of *cache_interval* costs nothing extra, such as 10 or 13.",
-            "**end**: 0.8 leaves the last steps alone, which brings back fine detail.",
+            "**cache_interval**: every N-th step runs in full. 2 stays closer, 5 is faster, 1 is off.",
+            "**gate**: one more than a multiple of *cache_interval* adds no full step, such as 10 or 13.",
+            "**end**: 0.8 leaves the last steps alone and brings back fine detail.",
         ],
         closing=["TGATE DeepCache is for UNets (SD, SDXL) and needs ComfyUI 0.20 or newer."],
         node="TGATE DeepCache",
@@ -75,13 +74,13 @@ def img2img(w: Workflow) -> Note:
     _sample(w, EVEN_RUN, vae, "img2img", model=gated, denoise=0.6, **inputs)
     return Note(
         "Picture to picture with T-GATE",
-        "From step 5 of 20 on, cross-attention is frozen and the second guidance pass is left out. Counted in percent "
-        "of the whole noise schedule, the gate stays at the same noise whatever the number of steps is.",
+        "From step 5 of 20 on, cross-attention is reused and the second guidance pass is skipped. In percent of the "
+        "noise schedule, the gate stays at the same noise level whatever the number of steps.",
         [OWN_PICTURE, WRITE_YOURS],
         [
-            "**denoise**: how much of the picture is made anew. 0.6 begins at 40 % of the noise schedule.",
-            "**gate**, in *percent of schedule*: 0.55 is a quarter of the way from there to the end. With another "
-            "**denoise** d, take 1 − ¾ × d.",
+            "**denoise**: how much of the picture is redone. 0.6 starts at 40 % of the noise schedule.",
+            "**gate**, in *percent of schedule*: 0.55 is a quarter of the way from there to the end. For another "
+            "**denoise** d, use 1 − ¾ × d.",
         ],
         closing=["**TGATE Apply** works here, too: it counts this sampler's own steps."],
         node=ADVANCED,
@@ -103,15 +102,14 @@ def hires(w: Workflow) -> Note:
     w.picture(second, vae, "hires", 7)
     return Note(
         "Two passes with T-GATE",
-        "One node serves both passes. In the first, from step 8 of 20 on, cross-attention is frozen and the second "
-        "guidance pass is left out. The second pass begins later in the schedule than the gate: after its first step, "
-        "all of it runs so.",
+        "One node serves both passes. In the first, from step 8 of 20 on, cross-attention is reused and the second "
+        "guidance pass is skipped. The second starts past the gate: there, all steps but the first run like that.",
         settings=[
             "**scale_by**: how much larger the second pass is.",
-            "**denoise** of the second pass: how much is made anew; 0.5 to 0.6.",
-            "**gate**: in *percent of schedule*, so that one node does for both passes.",
+            "**denoise** of the second pass: how much is redone; 0.5 to 0.6.",
+            "**gate**: in *percent of schedule*, so that one node fits both passes.",
         ],
-        closing=["For more of the prompt in the second pass, give it a TGATE node of its own with a later gate."],
+        closing=["To let the prompt act longer in the second pass, give it a TGATE node of its own with a later gate."],
         node=ADVANCED,
     )
 
@@ -130,8 +128,8 @@ def controlnet(w: Workflow) -> Note:
     _sample(w, RUN, vae, "controlnet", latent_image=w.picture_size(512, 512), **inputs)
     return Note(
         "ControlNet with T-GATE",
-        effect(5, 25) + " The ControlNet guides every step, before and after the gate, and its second pass is left "
-        "out, too.",
+        effect(5, 25)
+        + " The ControlNet guides every step, before and after the gate; its second pass is skipped, too.",
         [OWN_PICTURE, WRITE_YOURS],
         [
             "**strength**: how closely the edges are followed.",
@@ -165,7 +163,7 @@ def regional(w: Workflow) -> Note:
     _sample(w, RUN, vae, "regional", column=6, **inputs)
     return Note(
         "Regional prompts with T-GATE",
-        effect(5, 25) + " What each region's prompt last said is kept apart for each region.",
+        effect(5, 25) + " Each region has captures of its own.",
         ["**Whole picture**, **Left**, **Right**: write yours."],
         [
             "**width**, **height**, **x**, **y** of an area: in pixels of the picture.",
@@ -173,8 +171,8 @@ def regional(w: Workflow) -> Note:
         ],
         presets(fast=5, gentle=10),
         closing=[
-            "The preset *as published* needs one prompt in each pass. With regions it keeps both passes, and the log "
-            "says so."
+            "The preset *as published* needs a single prompt in each pass: with regions it runs both passes, and the "
+            "log says so."
         ],
     )
 
@@ -201,12 +199,12 @@ def probe(w: Workflow) -> Note:
     w.picture(report["latent"], vae, "probe", 9)
     return Note(
         "Find your gate: TGATE Probe",
-        "The upper sampler runs without TGATE while TGATE Probe measures; its picture is the same to the last bit. The "
-        "lower one freezes each block's cross-attention where that block settled, and drops the second guidance pass "
-        "where they settled on average. TGATE Report says what that saved.",
+        "The upper sampler runs without TGATE while TGATE Probe measures; its picture is bit-identical. The lower "
+        "one reuses each block's cross-attention from where that block settled, and skips the second guidance pass "
+        "from where they settled on average. TGATE Report says what that saved.",
         settings=[
-            "**tolerance** of the plot: how much attention may still change from a step to the next, in percent. "
-            "Smaller: a later gate, closer to the plain picture.",
+            "**tolerance** of the plot: how much attention may still change from one step to the next, in percent. "
+            "Smaller means a later gate, closer to the plain picture.",
             "**gate** of TGATE Apply (Advanced): the same tolerance, as **gate_unit** is *measured*.",
             "**TGATE Save Probe**: to use the measurement again, put **TGATE Load Probe** in place of the upper row.",
         ],
