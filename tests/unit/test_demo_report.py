@@ -55,7 +55,7 @@ def test_markdown_has_settings_remarks_and_rows(report: Report) -> None:
     assert "- Random weights.\n" in text
     assert re.search(r"\| +\| +plain \| TGATE Apply \| ratio \|\n", text)
     assert re.search(r"\| sampling, s +\| 12.00 \| +6.00 \| +0.50 \|\n", text)
-    assert "medians of 3 timed runs" in text
+    assert "3 timed runs of each variant" in text
 
 
 def test_columns_of_the_table_line_up(report: Report) -> None:

@@ -73,8 +73,13 @@ class Server:
 
     @property
     def output(self) -> Path:
-        """Where pictures are saved."""
+        """Its folder of saved pictures."""
         return self.base / "output"
+
+    @property
+    def log_file(self) -> Path:
+        """Where all that it writes goes."""
+        return self.log or self.folder / "server.log"
 
     def __enter__(self) -> Server:
         """Start and wait until the server answers.
@@ -118,15 +123,11 @@ class Server:
 
     def written(self) -> str:
         """The log so far."""
-        return COLORS.sub("", self._log_file.read_text(encoding="utf-8", errors="replace"))
+        return COLORS.sub("", self.log_file.read_text(encoding="utf-8", errors="replace"))
 
     def last_words(self, lines: int = 3) -> str:
         """The end of the log, for an error message."""
         return " / ".join([line.strip() for line in self.written().splitlines() if line.strip()][-lines:])
-
-    @property
-    def _log_file(self) -> Path:
-        return self.log or self.folder / "server.log"
 
     def _start(self) -> None:
         # JSON is YAML, too, and takes any path.
@@ -148,7 +149,7 @@ class Server:
         flags = ["--disable-auto-launch", "--disable-api-nodes", "--disable-all-custom-nodes"]
         settings = [str(part) for option in options.items() for part in option]
         program = [str(self.python), str(self.comfyui / "main.py"), *settings, *flags]
-        with self._log_file.open("wb") as log:
+        with self.log_file.open("wb") as log:
             self._process = subprocess.Popen(
                 [*program, "--whitelist-custom-nodes", *self.custom_nodes, *self.arguments],
                 cwd=self.comfyui,

@@ -24,9 +24,9 @@ COUNTS = (
     ("peak cache, MiB", "peak_cache_bytes", 2**20, 1),
 )
 EXPLANATION = (
-    "Seconds: medians of {rounds} timed runs of each variant, in turns, models already loaded. Counts: from one more "
-    "run of each, slower for being counted. MACs of layers are those of linear and convolution layers, which is what "
-    "the published tables count."
+    "Seconds: {runs} of each variant, in turns, models already loaded; medians. Counts: from one more run of each, "
+    "slower for being counted. MACs of layers are those of linear and convolution layers, which is what the published "
+    "tables count."
 )
 
 
@@ -81,7 +81,8 @@ class Report:
         """The report for people."""
         facts = [*(f"{name}: {value}" for name, value in self.settings.items()), *self.remarks]
         listed = "\n".join(f"- {fact}" for fact in facts)
-        explanation = EXPLANATION.format(rounds=len(self.plain.sampling_seconds))
+        rounds = len(self.plain.sampling_seconds)
+        explanation = EXPLANATION.format(runs="one timed run" if rounds == 1 else f"{rounds} timed runs")
         return f"# T-GATE demo\n\n{listed}\n\n{self.table()}\n\n{explanation}\n"
 
     def save(self, folder: Path) -> None:
