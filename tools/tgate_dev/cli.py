@@ -157,10 +157,8 @@ def _screenshots(options: argparse.Namespace) -> int:
     ready = environment.ensure(DEFAULT_VERSION, options.verbose)
     out = options.out.expanduser().absolute()
     out.mkdir(parents=True, exist_ok=True)
-    variables = {**ready.variables(), "PYTHONPATH": str(environment.PACK / "tools")}
-    places = ["--comfyui", str(ready.comfyui), "--comfyui-version", ready.comfyui_version, "--out", str(out)]
-    command = [str(ready.python), "-m", f"{__package__}.screenshots", *places]
-    return subprocess.run(command, env=variables, check=False).returncode
+    command = [str(ready.python), "-m", f"{__package__}.screenshots", str(out)]
+    return subprocess.run(command, env=_variables(ready), check=False).returncode
 
 
 def _texts(options: argparse.Namespace) -> int:

@@ -1,15 +1,14 @@
 """`dev.py screenshots`: pictures of our nodes in the real editor, for the README.
 
-Runs in the environment's python, which has Playwright.
+Runs in the environment's python, which has Playwright, with TGATE_COMFYUI set.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
+import os
 import sys
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -139,16 +138,10 @@ def run(environment: Environment, out: Path) -> None:
                 say(str(file))
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Command line, which `cli.py` fills in; 2 for what the user can put right."""
-    parser = argparse.ArgumentParser(prog="screenshots")
-    for name in ("comfyui", "out"):
-        parser.add_argument(f"--{name}", type=Path, required=True)
-    parser.add_argument("--comfyui-version", required=True)
-    options = parser.parse_args(arguments)
-    environment = Environment(Path(sys.executable), options.comfyui, options.comfyui_version)
+def main() -> int:
+    """Takes the folder for the pictures; 2 for what the user can put right."""
     try:
-        run(environment, options.out)
+        run(Environment(Path(sys.executable), Path(os.environ["TGATE_COMFYUI"]), ""), Path(sys.argv[1]))
     except (UserError, ServerError) as error:
         say(str(error))
         return 2
@@ -156,4 +149,4 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

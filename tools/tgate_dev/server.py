@@ -35,29 +35,17 @@ class ServerError(Exception):
 
 @dataclass
 class Server:
-    """A ComfyUI server that runs while the `with` does.
+    """A ComfyUI server that runs while the `with` does."""
 
-    Attributes:
-        python: an interpreter with the host's requirements.
-        comfyui: the folder of main.py.
-        folder: the server's own: its log, its custom nodes, models, input, output and user files.
-        custom_nodes: folders of the custom nodes to load, by name; no others are loaded.
-        model_folders: more folders with models, by the host's names ("checkpoints", "loras", …).
-        arguments: more command line arguments.
-        variables: environment variables.
-        log: for all that the server writes; server.log in `folder` if not given.
-        on_wait: called while the server starts.
-    """
-
-    python: Path
-    comfyui: Path
-    folder: Path
-    custom_nodes: Mapping[str, Path] = field(default_factory=lambda: {PACK_NAME: PACK})
-    model_folders: Mapping[str, Sequence[Path]] = field(default_factory=dict)
+    python: Path  # has the host's requirements
+    comfyui: Path  # the folder of main.py
+    folder: Path  # the server's own, for all its files
+    custom_nodes: Mapping[str, Path] = field(default_factory=lambda: {PACK_NAME: PACK})  # all that are loaded
+    model_folders: Mapping[str, Sequence[Path]] = field(default_factory=dict)  # more, by "checkpoints", "loras", …
     arguments: Sequence[str] = ("--cpu",)
     variables: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
-    log: Path | None = None
-    on_wait: Callable[[], None] = lambda: None
+    log: Path | None = None  # for all that it writes; server.log in `folder` if not given
+    on_wait: Callable[[], None] = lambda: None  # called while it starts
     port: int = field(default=0, init=False)
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
 
@@ -73,13 +61,8 @@ class Server:
 
     @property
     def output(self) -> Path:
-        """Its folder of saved pictures."""
+        """Saved pictures."""
         return self.base / "output"
-
-    @property
-    def log_file(self) -> Path:
-        """Where all that it writes goes."""
-        return self.log or self.folder / "server.log"
 
     def __enter__(self) -> Server:
         """Start and wait until the server answers.
@@ -123,11 +106,15 @@ class Server:
 
     def written(self) -> str:
         """The log so far."""
-        return COLORS.sub("", self.log_file.read_text(encoding="utf-8", errors="replace"))
+        return COLORS.sub("", self._log.read_text(encoding="utf-8", errors="replace"))
 
     def last_words(self, lines: int = 3) -> str:
         """The end of the log, for an error message."""
         return " / ".join([line.strip() for line in self.written().splitlines() if line.strip()][-lines:])
+
+    @property
+    def _log(self) -> Path:
+        return self.log or self.folder / "server.log"
 
     def _start(self) -> None:
         # JSON is YAML, too, and takes any path.
@@ -149,7 +136,7 @@ class Server:
         flags = ["--disable-auto-launch", "--disable-api-nodes", "--disable-all-custom-nodes"]
         settings = [str(part) for option in options.items() for part in option]
         program = [str(self.python), str(self.comfyui / "main.py"), *settings, *flags]
-        with self.log_file.open("wb") as log:
+        with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [*program, "--whitelist-custom-nodes", *self.custom_nodes, *self.arguments],
                 cwd=self.comfyui,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import copy
 import json
@@ -25,6 +26,7 @@ from ..server import PACK_NAME, Server, ServerError
 from ..server_client import PromptRun, run_prompt
 from . import read_workflow
 from .report import Report, Variant
+from .standin import FILE as STANDIN
 from .standin import ready_standin
 
 METER = Path(__file__).with_name("meter")
@@ -45,54 +47,49 @@ RANDOM_WEIGHTS = (
 )
 
 
-@dataclass(frozen=True)
-class Job:
-    """What to run, as `main` of this package passes it; see `dev.py demo --help`."""
-
-    workflow: Path
-    checkpoint: Path | None
-    steps: int | None
-    out: Path
-    verbose: bool
-    environment: Environment
-
-
-def run(job: Job) -> None:
+def run(job: argparse.Namespace, environment: Environment) -> None:
     """The whole demo: the results go to `job.out`, the table to the output.
+
+    Args:
+        job: the command's options, with absolute paths.
+        environment: the one that this runs in.
 
     Raises:
         UserError, GraphError: the workflow cannot be run.
         ServerError: the server does not start, or fails.
     """
-    graph, models = read_workflow(job.workflow), job.environment.comfyui / "models"
-    chosen = checked(job.checkpoint) if job.checkpoint else found(models / "checkpoints", checkpoint_name(graph))
-    checkpoint = chosen or ready_standin(job.environment)
+    graph, models = read_workflow(job.workflow), environment.comfyui / "models"
+    if job.checkpoint:
+        check(job.checkpoint)
+    checkpoint = job.checkpoint or found(models / "checkpoints", checkpoint_name(graph)) or ready_standin(environment)
+    is_random = checkpoint.name == STANDIN
     has_gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="tgate-demo-", ignore_cleanup_errors=True))
         server = Server(
-            job.environment.python,
-            job.environment.comfyui,
+            environment.python,
+            environment.comfyui,
             Path(folder),
             custom_nodes={PACK_NAME: PACK, "tgate_dev_meter": METER},
             model_folders={"checkpoints": [checkpoint.parent, models / "checkpoints"], "loras": [models / "loras"]},
             arguments=() if has_gpu else ("--cpu",),
             log=job.out / "server.log",
         )
-        demo = Demo(server, job)
-        with Stage(f"Starting ComfyUI {job.environment.comfyui_version}") as stage:
+        demo = Demo(server, job.out, job.verbose)
+        with Stage(f"Starting ComfyUI {environment.comfyui_version}") as stage:
             server.on_wait = lambda: demo.show(stage)
             stack.enter_context(server)
         side = None if has_gpu else LONGEST_SIDE_ON_CPU
         pair = make_pair(graph, server.get_json("/object_info"), checkpoint.name, job.steps, side)
-        remarks = [*([] if chosen else [RANDOM_WEIGHTS]), *pair.remarks()]
-        say("\n".join(remarks))
+        remarks = [*([RANDOM_WEIGHTS] if is_random else []), *pair.remarks()]
+        for remark in remarks:
+            say(remark)
         plain, gated = demo.run(pair)
         settings = {
             "workflow": job.workflow.name,
-            "checkpoint": checkpoint.name + ("" if chosen else " (random weights)"),
+            "checkpoint": checkpoint.name + (" (random weights)" if is_random else ""),
             **pair.settings(),
-            "ComfyUI": f"{job.environment.comfyui_version} on {server.get_json('/system_stats')['devices'][0]['name']}",
+            "ComfyUI": f"{environment.comfyui_version} on {server.get_json('/system_stats')['devices'][0]['name']}",
         }
     say("ComfyUI has been stopped.")
     report = Report(settings, remarks, plain, gated)
@@ -103,13 +100,14 @@ def run(job: Job) -> None:
 class Demo:
     """Runs of two prompts on one server."""
 
-    def __init__(self, server: Server, job: Job) -> None:
-        self._server, self._job, self._shown = server, job, 0
+    def __init__(self, server: Server, out: Path, is_verbose: bool) -> None:
+        """`out` is for the pictures; `is_verbose` shows all that the server writes."""
+        self._server, self._out, self._is_verbose, self._shown = server, out, is_verbose, 0
 
     def show(self, stage: Stage, detail: str = "") -> None:
         """A sign of life, or all that the server wrote."""
         stage.update(detail)
-        if self._job.verbose:
+        if self._is_verbose:
             written = self._server.written()
             stage.echo(written[self._shown :])
             self._shown = len(written)
@@ -128,17 +126,18 @@ class Demo:
                 run, measured = self._measure(prompt, f"{variant.name}, timing {number} of {rounds}", is_counted=False)
                 variant.sampling_seconds.append(measured["seconds"])
                 variant.prompt_seconds.append(run.seconds)
-                variant.picture = Path(shutil.copyfile(run.pictures[0], self._job.out / picture))
+                variant.picture = Path(shutil.copyfile(run.pictures[0], self._out / picture))
         return plain, gated
 
     def _measure(self, prompt: Prompt, title: str, is_counted: bool) -> tuple[PromptRun, dict[str, Any]]:
         """Run a prompt; returns what came of it, and what the meter tells of its last sampler."""
+        prompt = metered(prompt, is_counted)
         with Stage(title) as stage:
 
             def show(node: str, share: float) -> None:
                 self.show(stage, f"{prompt[node]['class_type']} {share:.0%}")
 
-            run = run_prompt(self._server, metered(prompt, is_counted), show)
+            run = run_prompt(self._server, prompt, show)
         return run, [message["data"] for message in run.messages if message["type"] == "tgate_dev.measured"][-1]
 
 
@@ -234,11 +233,11 @@ def text_width(checkpoint: Path) -> int | None:
         return int(file.get_slice(readers[0]).get_shape()[1]) if is_whole and readers else None
 
 
-def checked(checkpoint: Path) -> Path:
-    """The user's checkpoint; whether one of another format can be used, only the host can say.
+def check(checkpoint: Path) -> None:
+    """Refuse a checkpoint that cannot be used; of another format than safetensors, only the host can say.
 
     Raises:
-        UserError: it cannot be.
+        UserError: the text says what to do.
     """
     try:
         if checkpoint.suffix == ".safetensors" and text_width(checkpoint) is None:
@@ -248,7 +247,6 @@ def checked(checkpoint: Path) -> Path:
             )
     except (SafetensorError, OSError) as error:
         raise UserError(f"The checkpoint {checkpoint} is damaged ({error}): choose another file.") from error
-    return checkpoint
 
 
 def found(folder: Path, wanted: str) -> Path | None:
@@ -266,15 +264,13 @@ def found(folder: Path, wanted: str) -> Path | None:
 
 def main(text: str) -> int:
     """Run a job from its JSON; 2 for what the user can put right."""
-    values = json.loads(text)
-    paths = {name: Path(values[name]) for name in ("workflow", "out", "python", "comfyui")}
-    environment = Environment(paths["python"], paths["comfyui"], values["comfyui_version"])
-    checkpoint = Path(values["checkpoint"]) if values["checkpoint"] else None
-    job = Job(paths["workflow"], checkpoint, values["steps"], paths["out"], values["verbose"], environment)
+    job = argparse.Namespace(**json.loads(text))
+    job.workflow, job.out, job.checkpoint = Path(job.workflow), Path(job.out), job.checkpoint and Path(job.checkpoint)
+    environment = Environment(Path(sys.executable), Path(job.comfyui), job.comfyui_version)
     # An exception, so that the server is stopped on the way out.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     try:
-        run(job)
+        run(job, environment)
     except (UserError, GraphError, ServerError) as error:
         if job.verbose:
             traceback.print_exc()

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from .note import CHANGES, WRITE_YOURS, Note, effect, experimental, presets
+from .note import CHANGES, WRITE_YOURS, Note, effect, presets
 from .workflow import BLURRY, INPUT, LIGHTHOUSE, File, Link, Node, Run, Workflow
 
 KANDINSKY_START = "Kandinsky5ImageToVideo"
@@ -229,7 +229,7 @@ def _note(model: Model) -> Note:
     steps, told = model.run[0], [model.effect] if model.effect else []
     if model.gates:
         gate = model.gates[0]
-        told.insert(0, experimental(gate, steps, model.unpublished) if model.unpublished else effect(gate, steps))
+        told.insert(0, effect(gate, steps, model.unpublished))
     choices = presets(*model.gates[1:]) if model.gates else ()
     changes = CHANGES[model.result]
     return Note(model.heading, " ".join(told), model.steps, model.settings, choices, changes, model.closing)
@@ -256,7 +256,7 @@ def wan_i2v(w: Workflow) -> Note:
     w.video(latent, vae, "wan_i2v", fps=16.0)
     return Note(
         "Wan 2.1 picture to video with T-GATE",
-        experimental(12, 20, "Wan"),
+        effect(12, 20, unpublished="Wan"),
         ["**Start picture**: choose the one that the video starts with. Wide ones fit best.", WRITE_MOTION],
         ["**length**: frames, a multiple of 4 plus 1, at 16 a second."],
         presets(fast=8),

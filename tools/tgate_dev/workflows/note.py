@@ -8,12 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 NOTE_WIDTH = 400
-# At this width: characters in a line of a paragraph and of a list, and pixels.
-LINE_CHARACTERS, ITEM_CHARACTERS = 70, 68
-LINE, PARAGRAPH_GAP, LIST_GAP, MARGINS = 12, 10, 12, 50
-HEADINGS = {"## ": 19, "### ": 26}
-ROOM = 1.15  # fonts differ a little from one system to the next
-
+# What the editor shows at this width: characters in a line, and pixels with room for other fonts.
+LINE_CHARACTERS, LINE, MARGINS = 68, 14, 60
 COMPARE = "To compare, select the node, press **Ctrl+B** (bypass) and run again with the same seed."
 CHANGES = {
     "picture": f"The picture will change. {COMPARE}",
@@ -25,27 +21,16 @@ WRITE_YOURS = "**Prompt**: write yours."
 
 @dataclass(frozen=True)
 class Note:
-    """What a note says; loading files and "Run" are added to its steps.
-
-    Attributes:
-        heading: the title.
-        effect: what T-GATE does here.
-        steps: what to do.
-        settings: what to set.
-        presets: the presets worth trying.
-        changes: what will be different.
-        closing: what else to know.
-        node: which node `effect` is about.
-    """
+    """What a note says; loading files and "Run" are added to its steps."""
 
     heading: str
-    effect: str
+    effect: str  # what T-GATE does here
     steps: Sequence[str] = (WRITE_YOURS,)
     settings: Sequence[str] = ()
     presets: Sequence[str] = ()
     changes: str = CHANGES["picture"]
     closing: Sequence[str] = ()
-    node: str = "TGATE Apply"
+    node: str = "TGATE Apply"  # which `effect` is about
 
     def markdown(self, loads: Sequence[str]) -> str:
         """The text; `loads` are the steps that load files."""
@@ -63,20 +48,13 @@ class Note:
         return "\n\n".join(paragraphs) + "\n"
 
 
-def effect(gate_step: int, steps: int) -> str:
-    """What TGATE Apply does with the settings published for a model."""
-    return (
-        f"From step {gate_step} of {steps} on, cross-attention is reused and the second guidance pass is skipped: "
-        "each of these steps costs about half."
-    )
-
-
-def experimental(gate_step: int, steps: int, model: str) -> str:
-    """What it does for a model without published settings."""
-    return (
-        f"Experimental. From step {gate_step} of {steps} on, cross-attention is reused and the second guidance pass is "
-        f"skipped. Nobody has published settings for {model}; these follow the paper's rule for other models."
-    )
+def effect(gate_step: int, steps: int, unpublished: str = "") -> str:
+    """What TGATE Apply does, for a model with published settings or for the `unpublished` one of this name."""
+    begin = f"From step {gate_step} of {steps} on, cross-attention is reused and the second guidance pass is skipped"
+    if not unpublished:
+        return f"{begin}: each of these steps costs about half."
+    rule = "these follow the paper's rule for other models."
+    return f"Experimental. {begin}. Nobody has published settings for {unpublished}; {rule}"
 
 
 def presets(fast: int, gentle: int = 0) -> list[str]:
@@ -87,18 +65,10 @@ def presets(fast: int, gentle: int = 0) -> list[str]:
 
 def note_height(markdown: str) -> int:
     """Pixels that a note needs, rounded up to tens."""
-    text_height = sum(_block_height(block) for block in markdown.strip().split("\n\n"))
-    return math.ceil((MARGINS + ROOM * text_height) / 10) * 10
+    shown = re.sub(r"[*`]", "", re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", markdown))  # neither marks nor URLs
+    lines = sum(max(1, math.ceil(len(line) / LINE_CHARACTERS)) for line in shown.splitlines())
+    return math.ceil((MARGINS + LINE * lines) / 10) * 10
 
 
 def _listed(lines: Sequence[str]) -> str:
     return "\n".join(f"- {line}" for line in lines)
-
-
-def _block_height(block: str) -> int:
-    mark = re.match(r"(#+|\d+\.|-) ", block)
-    if mark and mark[0] in HEADINGS:
-        return HEADINGS[mark[0]]
-    characters, gap = (ITEM_CHARACTERS, LIST_GAP) if mark else (LINE_CHARACTERS, PARAGRAPH_GAP)
-    shown = re.sub(r"[*`]", "", re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", block))  # neither marks nor URLs
-    return gap + LINE * sum(math.ceil(len(line) / characters) for line in shown.split("\n"))

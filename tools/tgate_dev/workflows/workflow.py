@@ -66,16 +66,10 @@ class DescriptionError(Exception):
 
 @dataclass(frozen=True)
 class File:
-    """A safetensors file on Hugging Face.
+    """A safetensors file on Hugging Face; without a path it is on the repository's page and saved under its name."""
 
-    Attributes:
-        place: "owner/repository:path", without the ending; without a path it is the repository's page, and the file is
-            saved under the repository's name.
-        remark: a sentence for the note.
-    """
-
-    place: str
-    remark: str = ""
+    place: str  # "owner/repository:path", without the ending
+    remark: str = ""  # a sentence for the note
 
     @property
     def name(self) -> str:
@@ -88,15 +82,10 @@ class File:
         repository, _, path = self.place.partition(":")
         return f"https://huggingface.co/{repository}" + (f"/resolve/main/{path}.safetensors" if path else "")
 
-    @property
-    def is_direct(self) -> bool:
-        """Whether the URL is that of the file itself."""
-        return ":" in self.place
-
     def instruction(self, folder: str) -> str:
         """Where to get it and where to put it, in Markdown."""
-        page = self.name.removesuffix(".safetensors")
-        source = f"[{self.name}]({self.url})" if self.is_direct else f"`{self.name}` of [{page}]({self.url})"
+        link = f"[{self.name}]({self.url})"
+        source = link if ":" in self.place else f"`{self.name}` of {link.replace('.safetensors', '', 1)}"
         return f"{source}, in `models/{folder}`. {self.remark}".rstrip()
 
 
@@ -315,7 +304,7 @@ def _input(info: Mapping[str, Any], name: str, link: int | None) -> dict[str, An
 
 def _properties(kind: str, files: Sequence[File]) -> dict[str, Any]:
     # The editor offers to download these.
-    models = [{"name": f.name, "url": f.url, "directory": FOLDERS[kind]} for f in files if f.is_direct]
+    models = [{"name": f.name, "url": f.url, "directory": FOLDERS[kind]} for f in files if ":" in f.place]
     return {"Node name for S&R": kind, **({"models": models} if models else {})}
 
 
