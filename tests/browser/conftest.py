@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser
 
-from tgate_dev.browser_editor import Editor, running_browser, write_settings
+from tgate_dev.browser import running_browser
 from tgate_dev.demo import ready_standin
+from tgate_dev.editor import Editor, write_settings
 from tgate_dev.environment import CPU_TENSOR_WORK, Environment
 from tgate_dev.server import Server
 
 REPO = Path(__file__).resolve().parents[2]
-PACK_NAME = "comfyui-tgate-nodes"
 SCREENSHOTS = REPO / "test-output" / "screenshots"
 VIEW = {"width": 1400, "height": 900}
 
@@ -26,20 +26,17 @@ VIEW = {"width": 1400, "height": 900}
 def standin() -> Path:
     """A small checkpoint with random weights."""
     environment = Environment(Path(sys.executable), Path(os.environ["TGATE_COMFYUI"]), "")
-    return ready_standin(environment, verbose=False)
+    return ready_standin(environment)
 
 
 @pytest.fixture(scope="package")
 def server(tmp_path_factory: pytest.TempPathFactory, standin: Path) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("browser")
     running = Server(
-        python=Path(sys.executable),
-        comfyui=Path(os.environ["TGATE_COMFYUI"]),
-        base=folder / "comfyui",
-        log=folder / "server.log",
-        custom_nodes={PACK_NAME: REPO},
+        Path(sys.executable),
+        Path(os.environ["TGATE_COMFYUI"]),
+        folder,
         model_folders={"checkpoints": [standin.parent]},
-        arguments=("--cpu",),
         variables={**os.environ, **CPU_TENSOR_WORK},
     )
     write_settings(running)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tgate_dev.browser_editor import Editor
-from tgate_dev.browser_graphs import build, sampled
+from tgate_dev.editor import Editor, sampled
 
 ARROW = 25  # from the right end of a widget drawn on the canvas
 INCREASE = "(node) => [node.pos[0] + node.size[0] - %d, node.pos[1] + node.widgets.find((w) => w.name === '%s').y + 10]"
@@ -24,7 +23,7 @@ def titles(editor: Editor) -> list[str]:
 
 
 def test_node_is_dragged_from_the_library_and_connected(editor: Editor) -> None:
-    build(editor, {"sampler": ("KSampler", {"steps": 40})}, [])
+    editor.build({"sampler": ("KSampler", {"steps": 40})}, [])
     editor.look_at("KSampler", left=1000, top=250)
     page = editor.page
     page.keyboard.press("n")
@@ -45,7 +44,7 @@ def test_node_is_dragged_from_the_library_and_connected(editor: Editor) -> None:
 
 
 def test_strip_follows_widgets_that_are_clicked(editor: Editor) -> None:
-    build(editor, *sampled("TGATEApply", {"preset": "balanced"}, steps=25))
+    editor.build(*sampled("TGATEApply", {"preset": "balanced"}, steps=25))
     strip = editor.wait_for_strip("TGATEApply", "gate after 10 of 25 steps")
     assert any("reused" in bar["looks"] for bar in strip.bars)
     click_arrow(editor, "TGATEApply", "preset")
@@ -61,7 +60,7 @@ def test_strip_follows_widgets_that_are_clicked(editor: Editor) -> None:
 def test_strip_follows_widgets_made_of_html(editor: Editor) -> None:
     editor.set("Comfy.VueNodes.Enabled", True)
     try:
-        build(editor, *sampled("TGATEApply", {"preset": "balanced"}, steps=25))
+        editor.build(*sampled("TGATEApply", {"preset": "balanced"}, steps=25))
         editor.wait_for_strip("TGATEApply", "gate after 10 of 25 steps")
         page = editor.page
         page.locator(".lg-node").filter(has_text="TGATE Apply").get_by_role("combobox").click()
@@ -77,7 +76,7 @@ def test_strip_follows_widgets_made_of_html(editor: Editor) -> None:
 
 
 def test_undo_brings_the_schedule_back(editor: Editor) -> None:
-    build(editor, *sampled("TGATEApplyAdvanced", {"protect_last": 0}, steps=20))
+    editor.build(*sampled("TGATEApplyAdvanced", {"protect_last": 0}, steps=20))
     editor.wait_for_strip("TGATEApplyAdvanced", "of 20 steps")
     editor.page.keyboard.press("Escape")
     click_arrow(editor, "TGATEApplyAdvanced", "protect_last")
@@ -92,7 +91,7 @@ def test_undo_brings_the_schedule_back(editor: Editor) -> None:
     [("TGATEApply", "as published"), ("TGATEApplyAdvanced", "sp_interval"), ("TGATEDeepCache", "cache_interval")],
 )
 def test_help_opens_with_our_text(editor: Editor, kind: str, words: str) -> None:
-    build(editor, {"gate": (kind, {})}, [])
+    editor.build({"gate": (kind, {})}, [])
     editor.look_at(kind, left=300, top=250)
     editor.on_node(kind, "(node) => window.app.canvas.selectNode(node)")
     page = editor.page

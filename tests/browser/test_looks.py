@@ -7,8 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tgate_dev.browser_editor import Editor
-from tgate_dev.browser_graphs import build, sampled
+from tgate_dev.editor import Editor, sampled
 
 ADVANCED = "TGATEApplyAdvanced"
 # Of parts that carry meaning, and of text, as WCAG 2 has it.
@@ -72,7 +71,7 @@ def contrast(one: list[int], two: list[int]) -> float:
 
 
 def show(editor: Editor) -> None:
-    build(editor, *sampled(ADVANCED, {"protect_last": 2}, steps=25))
+    editor.build(*sampled(ADVANCED, {"protect_last": 2}, steps=25))
     editor.wait_for_strip(ADVANCED, "25")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tgate_dev.browser_editor import Editor
+from tgate_dev.editor import Editor
 
 REPO = Path(__file__).resolve().parents[2]
 WORKFLOWS = sorted((REPO / "workflows").glob("*.json"))

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser
 
-from tgate_dev.browser_editor import Editor
-from tgate_dev.browser_graphs import build, text_to_picture
+from tgate_dev.editor import Editor, text_to_picture
 from tgate_dev.server import Server
 
 GATE = "TGATEApply"
@@ -34,7 +33,7 @@ def queue(editor: Editor) -> None:
 
 def test_a_run_reports_to_its_node(editor: Editor, other_window: Editor, standin: Path) -> None:
     for window in (other_window, editor):
-        build(window, *text_to_picture(standin.name, STEPS, SIDE, seed=1))
+        window.build(*text_to_picture(standin.name, STEPS, SIDE, seed=1))
         assert "As for SDXL" in window.wait_for_strip(GATE, f"Plan gate after 4 of {STEPS} steps").caption
     queue(editor)
     strip = editor.wait_for_strip(GATE, "Last run", RUN_SECONDS)
@@ -56,7 +55,7 @@ def test_a_run_reports_to_its_node(editor: Editor, other_window: Editor, standin
 
 
 def test_a_run_of_a_graph_in_another_tab_is_not_shown_in_this_one(editor: Editor, standin: Path) -> None:
-    ids = build(editor, *text_to_picture(standin.name, STEPS, SIDE, seed=2))
+    ids = editor.build(*text_to_picture(standin.name, STEPS, SIDE, seed=2))
     editor.wait_for_strip(GATE, "Plan")
     heard = """() => {
       window.tgateRuns = [];

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Route
 
-from tgate_dev.browser_editor import Editor
-from tgate_dev.browser_graphs import Links, Nodes, build, sampled
+from tgate_dev.editor import Editor, Links, Nodes, sampled
 
 GATE, ADVANCED = "TGATEApply", "TGATEApplyAdvanced"
 SEND = "(detail) => window.comfyAPI.api.api.dispatchEvent(new CustomEvent('tgate.run', { detail }))"
@@ -45,13 +44,13 @@ def run_detail(node_id: str, **changes: Any) -> dict[str, Any]:
 
 class TestWhichRun:
     def test_a_sampler_behind_other_nodes(self, editor: Editor) -> None:
-        build(editor, *custom_sampler("CFGGuider", 12))
+        editor.build(*custom_sampler("CFGGuider", 12))
         strip = editor.wait_for_strip(GATE, "of 12 steps")
         assert "two passes" not in strip.bars[0]["label"]
         assert "both guidance passes" in strip.bars[0]["label"]
 
     def test_a_guider_without_guidance(self, editor: Editor) -> None:
-        build(editor, *custom_sampler("BasicGuider", 12))
+        editor.build(*custom_sampler("BasicGuider", 12))
         strip = editor.wait_for_strip(GATE, "of 12 steps")
         assert all("one pass" in bar["label"] for bar in strip.bars)
         assert "cfg 1" in strip.caption
@@ -62,24 +61,24 @@ class TestWhichRun:
             "gate": (ADVANCED, settings),
             "sampler": ("KSamplerAdvanced", {"steps": 20, "start_at_step": 4, "end_at_step": 16}),
         }
-        build(editor, nodes, [("gate", "MODEL", "sampler", "model")])
+        editor.build(nodes, [("gate", "MODEL", "sampler", "model")])
         assert "Approximate" in editor.wait_for_strip(ADVANCED, "gate after 6 of 12 steps").caption
 
     def test_steps_from_a_node_of_their_own(self, editor: Editor) -> None:
         nodes, links = sampled(GATE, steps=25)
         nodes["number"] = ("PrimitiveInt", {"value": 33})
-        build(editor, nodes, [*links, ("number", "INT", "sampler", "steps")])
+        editor.build(nodes, [*links, ("number", "INT", "sampler", "steps")])
         editor.wait_for_strip(GATE, "of 33 steps")
 
     def test_a_muted_sampler_does_not_count(self, editor: Editor) -> None:
-        build(editor, *sampled(GATE, steps=40))
+        editor.build(*sampled(GATE, steps=40))
         editor.wait_for_strip(GATE, "of 40 steps")
         editor.on_node("KSampler", "(node) => { node.mode = 2; }")
         editor.on_node(GATE, "(node) => node.onConnectionsChange()")
         editor.wait_for_strip(GATE, "of 25 steps")
 
     def test_a_sampler_outside_of_the_subgraph(self, editor: Editor) -> None:
-        build(editor, *sampled(GATE, steps=36))
+        editor.build(*sampled(GATE, steps=36))
         editor.wait_for_strip(GATE, "of 36 steps")
         inside = editor.on_node(
             GATE,
@@ -100,7 +99,7 @@ class TestWhichRun:
 
 class TestWhatItSays:
     def test_bars_are_told_apart_without_colour(self, editor: Editor) -> None:
-        build(editor, *sampled(ADVANCED, {"protect_last": 2, "sp_interval": 3}, steps=20))
+        editor.build(*sampled(ADVANCED, {"protect_last": 2, "sp_interval": 3}, steps=20))
         strip = editor.wait_for_strip(ADVANCED, "gate after 10 of 20 steps")
         heights = {tuple(bar["looks"]): bar["height"] for bar in strip.bars}
         assert heights[("planning",)] == 100
@@ -113,13 +112,13 @@ class TestWhatItSays:
         assert all(name in strip.legend for name in ("planning", "attention reused", "fidelity", "in full"))
 
     def test_a_measured_gate_is_known_after_a_run(self, editor: Editor) -> None:
-        build(editor, *sampled(ADVANCED, {"gate": 3, "gate_unit": "measured"}, steps=12))
+        editor.build(*sampled(ADVANCED, {"gate": 3, "gate_unit": "measured"}, steps=12))
         strip = editor.wait_for_strip(ADVANCED, "where the probe saw attention settle")
         assert strip.caption.startswith("Measured: known after a run.")
         assert [bar["looks"] for bar in strip.bars] == [["planning"]] * 12
 
     def test_many_steps_are_drawn_together(self, editor: Editor) -> None:
-        build(editor, *sampled(ADVANCED, {"gate": 150, "sp_interval": 1}, steps=1000))
+        editor.build(*sampled(ADVANCED, {"gate": 150, "sp_interval": 1}, steps=1000))
         strip = editor.wait_for_strip(ADVANCED, "gate after 150 of 1000 steps")
         assert [bar["label"].split(":")[0] for bar in strip.bars] == [
             "Steps 1 to 150 of 1000",
@@ -127,7 +126,7 @@ class TestWhatItSays:
         ]
 
     def test_settings_that_the_node_refuses_are_named(self, editor: Editor) -> None:
-        build(editor, *sampled(ADVANCED, {"gate": 3, "gate_unit": "fraction of steps"}))
+        editor.build(*sampled(ADVANCED, {"gate": 3, "gate_unit": "fraction of steps"}))
         strip = editor.wait_until(ADVANCED, lambda strip: "must be between 0 and 1" in strip.caption)
         assert strip.bars == []
         assert editor.complaints
@@ -139,12 +138,12 @@ class TestWhatItSays:
             route.fulfill(status=404, body="no such page")
 
         editor.page.route("**/tgate/schedule*", refuse)
-        build(editor, *sampled(GATE, steps=24))
+        editor.build(*sampled(GATE, steps=24))
         editor.wait_until(GATE, lambda strip: strip.caption == "No preview: the server does not answer.")
         editor.page.unroute("**/tgate/schedule*")
 
     def test_language_is_the_editors(self, editor: Editor) -> None:
-        build(editor, *sampled(GATE, steps=25))
+        editor.build(*sampled(GATE, steps=25))
         editor.wait_for_strip(GATE, "gate after 10")
         try:
             editor.set("Comfy.Locale", "zh")
@@ -157,7 +156,7 @@ class TestWhatItSays:
 
 class TestAfterARun:
     def test_what_happened_is_shown_until_a_setting_changes(self, editor: Editor) -> None:
-        ids = build(editor, *sampled(GATE, steps=25))
+        ids = editor.build(*sampled(GATE, steps=25))
         assert "As for SDXL" in editor.wait_for_strip(GATE, "gate after 10 of 25").caption
         editor.page.evaluate(SEND, run_detail(ids["gate"]))
         strip = editor.read_strip(GATE)
@@ -176,19 +175,19 @@ class TestAfterARun:
         assert editor.on_node(GATE, "(node) => node.serialize().properties.tgate_family") == "sd15"
 
     def test_an_interrupted_run_says_so(self, editor: Editor) -> None:
-        ids = build(editor, *sampled(GATE))
+        ids = editor.build(*sampled(GATE))
         editor.page.evaluate(SEND, run_detail(ids["gate"], was_interrupted=True))
         assert editor.read_strip(GATE).tag == "Stopped"
 
     @pytest.mark.parametrize("node_id", ["404", "404:1", "", "sampler"])
     def test_runs_of_other_nodes_leave_it_alone(self, editor: Editor, node_id: str) -> None:
-        ids = build(editor, *sampled(GATE))
+        ids = editor.build(*sampled(GATE))
         editor.wait_for_strip(GATE, "Plan")
         editor.page.evaluate(SEND, run_detail(ids.get(node_id, node_id)))
         assert editor.read_strip(GATE).tag == "Plan"
 
     def test_runs_of_another_tabs_graph_leave_it_alone(self, editor: Editor) -> None:
-        ids = build(editor, *sampled(GATE))
+        ids = editor.build(*sampled(GATE))
         editor.wait_for_strip(GATE, "Plan")
         editor.page.evaluate(SEND, run_detail(ids["gate"], workflow_id="a graph in another tab"))
         assert editor.read_strip(GATE).tag == "Plan"
@@ -198,7 +197,7 @@ class TestAfterARun:
 
 
 def test_nothing_of_it_is_saved_or_queued(editor: Editor) -> None:
-    build(editor, *sampled(ADVANCED, {"gate": 7}))
+    editor.build(*sampled(ADVANCED, {"gate": 7}))
     editor.wait_for_strip(ADVANCED, "gate after 7")
     graph = editor.page.evaluate("async () => await window.app.graphToPrompt()")
     [node] = [node for node in graph["workflow"]["nodes"] if node["type"] == ADVANCED]

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from tgate_dev.browser_editor import Editor
-from tgate_dev.browser_graphs import build
+from tgate_dev.editor import Editor
 
 REPO = Path(__file__).resolve().parents[2]
 DOCS = REPO / "web" / "docs"
@@ -56,7 +55,7 @@ def test_every_help_page_is_shown_with_its_pictures(language: str, editor: Edito
         for kind in TEXTS["en"]:
             file = DOCS / f"{kind}.md" if language == "en" else DOCS / kind / f"{language}.md"
             title, *_ = file.read_text(encoding="utf-8").splitlines()
-            build(editor, {"one": (kind, {})}, [])
+            editor.build({"one": (kind, {})}, [])
             editor.look_at(kind, left=300, top=250)
             editor.on_node(kind, "(node) => window.app.canvas.selectNode(node)")
             page.get_by_test_id("info-button").first.click()

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from tgate_dev.texts.node_texts import FILE, inputs_of, texts_of, write_texts
+from tgate_dev.prompts import inputs_of
+from tgate_dev.texts import FILE, texts_of, write_texts
 
 REPO = Path(__file__).resolve().parents[2]
 LOCALES = REPO / "locales"
@@ -69,7 +70,7 @@ def test_choices_are_explained_by_the_names_they_have_in_the_editor(pack: Any) -
     """The editor shows choices as they are, in any language, so a translated tooltip has to name each."""
     chinese, named = locale("zh"), 0
     for name, texts in texts_of(pack.nodes).items():
-        for key, specification in inputs_of(pack.nodes[name].GET_NODE_INFO_V1()):
+        for key, specification in inputs_of(pack.nodes[name].GET_NODE_INFO_V1()).items():
             for choice in specification[1].get("options") or ():
                 if choice in texts["inputs"][key]["tooltip"]:
                     named += 1

@@ -11,10 +11,9 @@ from typing import Any
 
 import pytest
 
-from tgate_dev.server import Server
+from tgate_dev.server import PACK_NAME, Server
 
 REPO = Path(__file__).resolve().parents[2]
-PACK_NAME = "comfyui-tgate-nodes"
 TEST_NODES = REPO / "tests" / "support" / "server_nodes"
 WORKFLOWS = sorted((REPO / "workflows").glob("*.json"))
 
@@ -23,14 +22,8 @@ WORKFLOWS = sorted((REPO / "workflows").glob("*.json"))
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     # pytest keeps its temporary folders for a while, and with them the server's log.
     folder = tmp_path_factory.mktemp("server")
-    with Server(
-        python=Path(sys.executable),
-        comfyui=Path(os.environ["TGATE_COMFYUI"]),
-        base=folder / "comfyui",
-        log=folder / "server.log",
-        custom_nodes={PACK_NAME: REPO, "tgate-test-nodes": TEST_NODES},
-        arguments=("--cpu",),
-    ) as running:
+    packs = {PACK_NAME: REPO, "tgate-test-nodes": TEST_NODES}
+    with Server(Path(sys.executable), Path(os.environ["TGATE_COMFYUI"]), folder, packs) as running:
         yield running
 
 

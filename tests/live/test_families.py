@@ -17,9 +17,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tgate_dev.prompts import Prompt, to_prompt
 from tgate_dev.server import Server
 from tgate_dev.server_client import run_prompt
-from tgate_dev.server_graph import Prompt, to_prompt
 
 REPO = Path(__file__).resolve().parents[2]
 STAND_INS = {
@@ -183,11 +183,9 @@ def test_workflow_samples(family: Family, server: Server, object_info: dict[str,
     graph = json.loads((REPO / "workflows" / f"{family.workflow}.json").read_text(encoding="utf-8"))
     model = f"tiny_{family.workflow}.safetensors"
     family.make(server.base / "models" / family.folder / model)
-    before = len(server.log.read_text(encoding="utf-8", errors="replace"))
-    run_prompt(server, prompt_of(family, graph, model, object_info), lambda node, share: None)
+    run = run_prompt(server, prompt_of(family, graph, model, object_info))
     latent = load_file(next(server.output.glob(f"{family.workflow}_*.latent")))["latent_tensor"]
     assert latent.shape == family.latent
     assert torch.isfinite(latent).all()
     assert latent.std() > 0
-    log = server.log.read_text(encoding="utf-8", errors="replace")[before:]
-    assert f"gate at {promised_gate(graph)}" in log
+    assert f"gate at {promised_gate(graph)}" in run.log

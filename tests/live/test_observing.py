@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-import uuid
 from typing import Any
 
-import aiohttp
 import model_files
 import pytest
 
+from tgate_dev.prompts import Prompt
 from tgate_dev.server import Server
-from tgate_dev.server_client import LARGEST_MESSAGE, queue
-from tgate_dev.server_graph import Prompt
+from tgate_dev.server_client import queue, run_prompt
 
 STEPS = 6
 MODEL = "tiny_observed.safetensors"
@@ -61,25 +57,6 @@ def graph(gate: float, seed: int) -> Prompt:
     }
 
 
-async def messages_of(server: Server, prompt: Prompt) -> list[dict[str, Any]]:
-    """All that the server tells the editor while a prompt runs."""
-    client, seen = uuid.uuid4().hex, []
-    async with (
-        aiohttp.ClientSession() as session,
-        session.ws_connect(f"{server.address}/ws?clientId={client}", max_msg_size=LARGEST_MESSAGE) as socket,
-    ):
-        await asyncio.to_thread(queue, server, prompt, client)
-        async for message in socket:
-            if message.type is not aiohttp.WSMsgType.TEXT:
-                continue
-            told = json.loads(message.data)
-            assert told["type"] != "execution_error", told
-            seen.append(told)
-            if told["type"] == "execution_success":
-                return seen
-    raise AssertionError("the server closed the connection")
-
-
 def of_type(messages: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
     return [message["data"] for message in messages if message["type"] == kind]
 
@@ -87,7 +64,7 @@ def of_type(messages: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def told(server: Server) -> list[dict[str, Any]]:
     model_files.wan_t2v(server.base / "models" / "diffusion_models" / MODEL)
-    return asyncio.run(messages_of(server, graph(gate=90.0, seed=1)))
+    return run_prompt(server, graph(gate=90.0, seed=1)).messages
 
 
 def text_of(told: list[dict[str, Any]], node_id: str) -> str:
@@ -125,7 +102,7 @@ def test_a_saved_probe_is_in_the_list_and_gates(told: list[dict[str, Any]], serv
         del prompt[node_id]
     prompt["5"] = node("TGATELoadProbe", file=name)
     prompt["9"]["inputs"]["probe"] = ["5", 0]
-    assert "gated, from step 1 on" in text_of(asyncio.run(messages_of(server, prompt)), "11")
+    assert "gated, from step 1 on" in text_of(run_prompt(server, prompt).messages, "11")
 
 
 def test_a_file_outside_is_refused(told: list[dict[str, Any]], server: Server) -> None:
@@ -133,4 +110,4 @@ def test_a_file_outside_is_refused(told: list[dict[str, Any]], server: Server) -
     prompt = {"5": node("TGATELoadProbe", file="../secret.probe.safetensors")}
     prompt["6"] = node("TGATESaveProbe", probe=["5", 0], filename_prefix="tgate/copy")
     with pytest.raises(Exception, match="lies outside"):
-        queue(server, prompt, "test")
+        queue(server, prompt)

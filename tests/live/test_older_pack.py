@@ -13,9 +13,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tgate_dev.server import Server
+from tgate_dev.prompts import Prompt, choices_of, inputs_of, is_widget, options_of
+from tgate_dev.server import PACK_NAME, Server
 from tgate_dev.server_client import run_prompt
-from tgate_dev.server_graph import Prompt, choices_of, inputs_of, is_widget, options_of
 
 REPO = Path(__file__).resolve().parents[2]
 SUPPORT = REPO / "tests" / "support"
@@ -74,10 +74,9 @@ def prompt_with(kind: str, name: str, **inputs: Any) -> Prompt:
 
 def sampled(server: Server, prompt: Prompt, name: str) -> tuple[torch.Tensor, str]:
     """The latent that came of a prompt, and what was logged meanwhile."""
-    before = len(server.log.read_text(encoding="utf-8", errors="replace"))
-    run_prompt(server, prompt, lambda node, share: None)
+    run = run_prompt(server, prompt)
     latent = load_file(next(server.output.glob(f"{name}_*.latent")))["latent_tensor"]
-    return latent, server.log.read_text(encoding="utf-8", errors="replace")[before:]
+    return latent, run.log
 
 
 @pytest.fixture(scope="module")
@@ -141,15 +140,8 @@ def test_carried_values_fit_our_node(object_info: dict[str, Any]) -> None:
 def beside_older(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that has a pack with the older ids, too."""
     folder = tmp_path_factory.mktemp("beside_older")
-    packs = {"comfyui-tgate-nodes": REPO, "older-pack": SUPPORT / "older_pack", "nodes": SUPPORT / "server_nodes"}
-    with Server(
-        python=Path(sys.executable),
-        comfyui=Path(os.environ["TGATE_COMFYUI"]),
-        base=folder / "comfyui",
-        log=folder / "server.log",
-        custom_nodes=packs,
-        arguments=("--cpu",),
-    ) as running:
+    packs = {PACK_NAME: REPO, "older-pack": SUPPORT / "older_pack", "nodes": SUPPORT / "server_nodes"}
+    with Server(Path(sys.executable), Path(os.environ["TGATE_COMFYUI"]), folder, packs) as running:
         model_files.sd15(running.base / "models" / "checkpoints" / CHECKPOINT)
         yield running
 

@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 
-from tgate_dev.server import Server
-from tgate_dev.server_graph import choices_of, input_type, inputs_of, options_of
+from tgate_dev.prompts import choices_of, input_type, inputs_of, options_of
+from tgate_dev.server import PACK_NAME, Server
 
 REPO = Path(__file__).resolve().parents[2]
-PACK_NAME = "comfyui-tgate-nodes"
 NODES = {
     "TGATEApply": "TGATE Apply",
     "TGATEApplyAdvanced": "TGATE Apply (Advanced)",
@@ -59,7 +58,7 @@ def test_pack_registers_exactly_its_nodes(object_info: dict[str, Any]) -> None:
 
 
 def test_pack_loads_without_a_complaint(server: Server) -> None:
-    log = server.log.read_text(encoding="utf-8", errors="replace")
+    log = server.written()
     place = str(server.base / "custom_nodes" / PACK_NAME)
     about_us = [line for line in log.splitlines() if place in line]
     assert about_us, "the log does not mention the pack: it was not even looked at"

@@ -20,9 +20,9 @@ from PIL import Image
 from tgate_dev.comfyui import read_version
 from tgate_dev.demo import ready_standin
 from tgate_dev.environment import Environment
+from tgate_dev.prompts import Prompt, to_prompt
 from tgate_dev.server import Server
 from tgate_dev.server_client import run_prompt
-from tgate_dev.server_graph import Prompt, to_prompt
 
 REPO = Path(__file__).resolve().parents[2]
 SIDE = 64
@@ -63,7 +63,7 @@ RECIPES = [
 @pytest.fixture(scope="module")
 def with_models(server: Server) -> Iterator[Server]:
     comfyui = Path(os.environ["TGATE_COMFYUI"])
-    standin = ready_standin(Environment(Path(sys.executable), comfyui, read_version(comfyui)), verbose=False)
+    standin = ready_standin(Environment(Path(sys.executable), comfyui, ""))
     for name in ("v1-5-pruned-emaonly-fp16.safetensors", "sd_xl_base_1.0.safetensors"):
         (server.base / "models" / "checkpoints" / name).symlink_to(standin)
     control = server.base / "models" / "controlnet" / "control_v11p_sd15_canny_fp16.safetensors"
@@ -94,28 +94,24 @@ def test_recipe_runs_as_it_is(recipe: Recipe, with_models: Server, object_info: 
     if recipe.name == "deepcache_sdxl" and _host_version() < OLDEST_FOR_DEEP_CACHE:
         pytest.skip("this version of the host cannot leave out layers")
     graph = json.loads((REPO / "workflows" / f"{recipe.name}.json").read_text(encoding="utf-8"))
-    before = len(with_models.log.read_text(encoding="utf-8", errors="replace"))
-    run = run_prompt(with_models, small_prompt(graph, object_info), lambda node, share: None)
+    run = run_prompt(with_models, small_prompt(graph, object_info))
     pictures = [Image.open(path).convert("RGB") for path in run.pictures]
     assert tuple(picture.size for picture in pictures) == recipe.pictures
     assert len({picture.tobytes() for picture in pictures}) == len(pictures)
-    log = with_models.log.read_text(encoding="utf-8", errors="replace")[before:]
-    assert tuple(re.findall(r"gate at step \d+ of \d+", log)) == recipe.runs
-    assert "guidance kept" not in log
+    assert tuple(re.findall(r"gate at step \d+ of \d+", run.log)) == recipe.runs
+    assert "guidance kept" not in run.log
     note = next(node for node in graph["nodes"] if node["type"] == "MarkdownNote")["widgets_values"][0]
     assert re.search(recipe.runs[0].removeprefix("gate at ") + " on", note)
 
 
 def test_the_measuring_workflow_runs_as_it_is(with_models: Server, object_info: dict[str, Any]) -> None:
     graph = json.loads((REPO / "workflows" / "probe.json").read_text(encoding="utf-8"))
-    before = len(with_models.log.read_text(encoding="utf-8", errors="replace"))
-    run = run_prompt(with_models, small_prompt(graph, object_info), lambda node, share: None)
+    run = run_prompt(with_models, small_prompt(graph, object_info))
     assert Image.open(next(path for path in run.pictures if path.parent.name == "TGATE")).size == (SIDE, SIDE)
     (measurement,) = (with_models.output / "tgate").glob("probe_*.probe.safetensors")
-    log = with_models.log.read_text(encoding="utf-8", errors="replace")[before:]
-    gate_step = int(re.findall(r"gate at step (\d+) of 25", log)[0])
+    gate_step = int(re.findall(r"gate at step (\d+) of 25", run.log)[0])
     assert 1 <= gate_step < 25
-    assert int(re.findall(r"; (\d+) of \d+ attentions reused", log)[0]) > 0
+    assert int(re.findall(r"; (\d+) of \d+ attentions reused", run.log)[0]) > 0
     measurement.unlink()
 
 

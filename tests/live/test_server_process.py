@@ -33,7 +33,7 @@ def server_of(program: str, folder: Path) -> Server:
     tree = folder / "tree"
     tree.mkdir()
     (tree / "main.py").write_text(program)
-    return Server(Path(sys.executable), tree, folder / "base", folder / "server.log", custom_nodes={})
+    return Server(Path(sys.executable), tree, folder, custom_nodes={})
 
 
 def is_alive(pid: int) -> bool:
@@ -54,7 +54,7 @@ def has_ended(pid: int) -> bool:
 
 def test_server_that_ends_says_why(tmp_path: Path) -> None:
     with pytest.raises(ServerError, match="no module named torch"):
-        server_of("raise SystemExit('no module named torch')", tmp_path).start()
+        server_of("raise SystemExit('no module named torch')", tmp_path).__enter__()
 
 
 @posix_only
@@ -77,13 +77,13 @@ def test_everything_is_stopped_when_the_start_is_interrupted(tmp_path: Path) -> 
     server = server_of(ANSWERS.replace("send_response(200)", "send_response(503)"), tmp_path)
     child = server.comfyui / "child.pid"
 
-    def interrupt(seconds: float) -> None:
+    def interrupt() -> None:
         if child.exists():
             raise KeyboardInterrupt
 
     server.on_wait = interrupt
     with pytest.raises(KeyboardInterrupt):
-        server.start()
+        server.__enter__()
     assert has_ended(int(child.read_text()))
 
 

@@ -9,11 +9,10 @@ from typing import Any
 
 import pytest
 
-from tgate_dev.server_graph import Prompt, is_sampler, to_prompt
-from tgate_dev.workflows.command import made, written
-from tgate_dev.workflows.description import Group, Node, Note, Workflow
-from tgate_dev.workflows.layout import place
-from tgate_dev.workflows.saved import DescriptionError, saved
+from tgate_dev.prompts import Prompt, is_sampler, to_prompt
+from tgate_dev.workflows import made
+from tgate_dev.workflows.note import Note
+from tgate_dev.workflows.workflow import DescriptionError, Workflow
 
 FOLDER = Path(__file__).resolve().parents[2] / "workflows"
 # What each workflow's model is to TGATE Apply; those with TGATE Apply (Advanced) say themselves where the gate is.
@@ -55,10 +54,10 @@ def run_of(prompt: Prompt) -> tuple[int, bool]:
 
 
 def test_files_are_what_the_descriptions_make(object_info: dict[str, Any]) -> None:
-    graphs = dict(made(object_info))
-    assert len(graphs) == 20
-    for name, graph in graphs.items():
-        assert (FOLDER / f"{name}.json").read_text(encoding="utf-8") == written(graph), (
+    texts = dict(made(object_info))
+    assert len(texts) == 20
+    for name, text in texts.items():
+        assert (FOLDER / f"{name}.json").read_text(encoding="utf-8") == text, (
             f"{name} is not what its description makes: run `python3 tools/dev.py workflows`"
         )
 
@@ -82,45 +81,36 @@ def test_note_says_where_the_presets_gate(name: str, object_info: dict[str, Any]
         assert "Nobody has published settings" in note
 
 
-SMALL_NOTE = Note("Small", (), (), "Nothing.", (), ())
-
-
-def small(**changes: Any) -> Workflow:
-    """Two nodes below each other, the first of them changed."""
-    first = Node(**{"name": "model", "kind": "CheckpointLoaderSimple", "values": {"ckpt_name": "a"}, **changes})
-    gate = Node("gate", "TGATEApply", links={"model": "model.MODEL"})
-    return Workflow("small", SMALL_NOTE, (Group("Model", 1, (first, gate)),))
-
-
 @pytest.mark.parametrize(
-    ("changes", "fault"),
+    ("kind", "inputs", "fault"),
     [
-        ({"kind": "NoSuchNode"}, "no node of the type NoSuchNode"),
-        ({"values": {"ckpt_name": "a", "depth": 3}}, "has no input depth"),
-        ({"values": {}}, "ckpt_name has no default"),
-        ({"kind": "VAELoader", "values": {"vae_name": "pixel_space"}}, "no output MODEL"),
-        ({"name": "loader"}, "no node model"),
+        ("NoSuchNode", {}, "no node of the type NoSuchNode"),
+        ("TGATEApply", {"depth": 3}, "has no input depth"),
+        ("CheckpointLoaderSimple", {}, "ckpt_name has no default"),
     ],
 )
-def test_a_wrong_description_is_named(changes: dict[str, Any], fault: str, object_info: dict[str, Any]) -> None:
+def test_a_wrong_node_is_named(kind: str, inputs: dict[str, Any], fault: str, object_info: dict[str, Any]) -> None:
     with pytest.raises(DescriptionError, match=fault):
-        saved(small(**changes), object_info)
+        Workflow(object_info).group("Model", 1).node(kind, **inputs)
 
 
-def test_links_in_a_circle_are_named(object_info: dict[str, Any]) -> None:
-    nodes = (
-        Node("one", "TGATEApply", links={"model": "two"}),
-        Node("two", "TGATEApply", links={"model": "one"}),
-    )
-    with pytest.raises(DescriptionError, match="in a circle"):
-        saved(Workflow("circle", SMALL_NOTE, (Group("T-GATE", 1, nodes),)), object_info)
+def test_a_wrong_output_is_named(object_info: dict[str, Any]) -> None:
+    workflow = Workflow(object_info).group("Model", 1)
+    loader = workflow.node("CheckpointLoaderSimple", ckpt_name="a")
+    with pytest.raises(DescriptionError, match=r"no output IMAGE among \['MODEL', 'CLIP', 'VAE'\]"):
+        workflow.node("TGATEApply", model=loader["IMAGE"])
+    with pytest.raises(DescriptionError, match="which one"):
+        workflow.node("TGATEApply", model=loader)
 
 
 def test_nodes_of_a_group_stand_below_each_other(object_info: dict[str, Any]) -> None:
-    layout = place(small(), object_info, left=100)
-    model, gate = layout.nodes["model"], layout.nodes["gate"]
-    frame = layout.groups[0]
-    assert (model.x, model.y) == (100, 0)
-    assert gate.y >= model.y + model.height + 30
-    assert frame.x < model.x
-    assert frame.y + frame.height > gate.y + gate.height
+    workflow = Workflow(object_info).group("Model", 1)
+    loader = workflow.node("CheckpointLoaderSimple", ckpt_name="a")
+    workflow.node("TGATEApply", model=loader["MODEL"])
+    saved = workflow.saved("small", Note("Small", "Nothing."))
+    note, model, gate = saved["nodes"]
+    assert model["pos"][0] == gate["pos"][0] > note["size"][0]
+    assert gate["pos"][1] >= model["pos"][1] + model["size"][1] + 30
+    (left, top, _, height) = saved["groups"][0]["bounding"]
+    assert left < model["pos"][0]
+    assert top + height > gate["pos"][1] + gate["size"][1]

@@ -10,17 +10,17 @@ from typing import Any
 
 import pytest
 
-from tgate_dev.demo_prompts import GATING_NODES, make_pair, metered
+from tgate_dev.demo.run import GATING_NODES, make_pair, metered
+from tgate_dev.prompts import FILE_INPUTS, GraphError, Prompt, input_type, inputs_of, saved_widgets, to_prompt
 from tgate_dev.server import Server
-from tgate_dev.server_check import problems
-from tgate_dev.server_client import FILE_INPUTS, RefusedPromptError, queue
-from tgate_dev.server_graph import GraphError, Prompt, to_prompt
+from tgate_dev.server_client import RefusedPromptError, queue
 
 # These name files of the user's, which are not there.
 FILES = (*FILE_INPUTS, "image")
 # What the server says of such a file; of a picture that is not there it says the second.
 MISSING_FILE = ("value_not_in_list", "custom_validation_failed")
 TITLE_HEIGHT = 30
+PYTHON_TYPES = {"INT": (int,), "FLOAT": (int, float), "STRING": (str,), "BOOLEAN": (bool,)}
 
 pytestmark = pytest.mark.slow
 
@@ -35,8 +35,31 @@ def prompt_node(prompt: Prompt, kind: str) -> dict[str, Any]:
     return next(node for node in prompt.values() if node["class_type"] == kind)
 
 
+def check_saved(graph: Graph, object_info: dict[str, Any]) -> None:
+    """What the server is not shown: ids, links as the nodes at both ends keep them, and the types of values."""
+    nodes, links = {node["id"]: node for node in graph["nodes"]}, graph["links"]
+    assert len(nodes) == len(graph["nodes"]), "ids"
+    assert max(nodes) <= graph["last_node_id"], "ids"
+    assert max(link[0] for link in links) <= graph["last_link_id"], "ids"
+    slots = [(number, slot, entry) for number, node in nodes.items() for slot, entry in enumerate(node["inputs"])]
+    at_inputs = {(entry["link"], number, slot) for number, slot, entry in slots if entry["link"] is not None}
+    assert at_inputs == {(number, target, slot) for number, _, _, target, slot, _ in links}, "links at inputs"
+    slots = [(number, slot, entry) for number, node in nodes.items() for slot, entry in enumerate(node["outputs"])]
+    at_outputs = {(link, number, slot) for number, slot, entry in slots for link in entry["links"] or ()}
+    assert at_outputs == {(number, origin, slot) for number, origin, slot, *_ in links}, "links at outputs"
+    for _, origin, slot, target, target_slot, kind in links:
+        assert object_info[nodes[origin]["type"]]["output"][slot] == kind, "type of a link"
+        name = nodes[target]["inputs"][target_slot]["name"]
+        assert input_type(inputs_of(object_info[nodes[target]["type"]])[name]) in (kind, "*"), "type of a link"
+    for node in nodes.values():
+        widgets = saved_widgets(object_info[node["type"]]) if node["type"] in object_info else ()
+        for (name, specification), value in zip(widgets, node["widgets_values"], strict=False):
+            kinds = PYTHON_TYPES.get(input_type(specification), (type(value),))
+            assert name is None or type(value) in kinds, "type of a value"
+
+
 def test_workflow_fits_the_server(workflow: Graph, object_info: dict[str, Any]) -> None:
-    assert problems(workflow, object_info, FILES) == []
+    check_saved(workflow, object_info)
 
 
 def test_workflow_is_saved_as_the_editor_saves(workflow: Graph) -> None:
@@ -47,8 +70,8 @@ def test_workflow_is_saved_as_the_editor_saves(workflow: Graph) -> None:
 
 def test_server_misses_nothing_but_the_models(workflow: Graph, object_info: dict[str, Any], server: Server) -> None:
     with pytest.raises(RefusedPromptError) as refusal:
-        queue(server, to_prompt(workflow, object_info), "test")
-    faults = [error for node in refusal.value.node_errors.values() for error in node["errors"]]
+        queue(server, to_prompt(workflow, object_info))
+    faults = refusal.value.errors
     assert faults
     assert {fault["type"] for fault in faults} <= set(MISSING_FILE)
     assert {fault["extra_info"]["input_name"] for fault in faults} <= set(FILES)
@@ -110,10 +133,6 @@ def test_links_lead_to_the_right(workflow: Graph) -> None:
         assert nodes[origin]["pos"][0] <= nodes[target]["pos"][0]
 
 
-def _unknown_type(graph: Graph) -> None:
-    node_of(graph, "TGATEApplyAdvanced")["type"] = "TGATEApplyMore"
-
-
 def _wrong_link_type(graph: Graph) -> None:
     graph["links"][0][5] = "CLIP"
 
@@ -122,49 +141,47 @@ def _lost_link(graph: Graph) -> None:
     del graph["links"][0]
 
 
-def _out_of_range(graph: Graph) -> None:
-    node_of(graph, "KSampler")["widgets_values"][2] = 0
-
-
-def _no_such_choice(graph: Graph) -> None:
-    node_of(graph, "TGATEApplyAdvanced")["widgets_values"][1] = "steps"
-
-
 def _number_as_text(graph: Graph) -> None:
     node_of(graph, "TGATEApplyAdvanced")["widgets_values"][2] = "5"
 
 
-def _one_value_short(graph: Graph) -> None:
-    node_of(graph, "TGATEApplyAdvanced")["widgets_values"].pop()
+def _lost_input(graph: Graph) -> None:
+    node_of(graph, "KSampler")["inputs"][0]["link"] = None
 
 
-def _not_connected(graph: Graph) -> None:
-    sampler = node_of(graph, "KSampler")
-    number = sampler["inputs"][0]["link"]
-    sampler["inputs"][0]["link"] = None
-    graph["links"] = [link for link in graph["links"] if link[0] != number]
-    for output in node_of(graph, "TGATEApplyAdvanced")["outputs"]:
-        output["links"] = []
+def _lost_output(graph: Graph) -> None:
+    node_of(graph, "TGATEApplyAdvanced")["outputs"][0]["links"] = None
 
 
 @pytest.mark.parametrize(
     ("damage", "expected"),
     [
-        (_unknown_type, "no node type TGATEApplyMore"),
-        (_wrong_link_type, "no output 0 of type CLIP"),
-        (_lost_link, "names a link that is not there"),
-        (_out_of_range, "steps is 0, below 1"),
-        (_no_such_choice, "gate_unit is 'steps', which is not one of its choices"),
-        (_number_as_text, "sp_interval is '5', which is no INT"),
-        (_one_value_short, "values for"),
-        (_not_connected, "model is not connected"),
+        (_wrong_link_type, "type of a link"),
+        (_lost_link, "links at inputs"),
+        (_number_as_text, "type of a value"),
+        (_lost_input, "links at inputs"),
+        (_lost_output, "links at outputs"),
     ],
 )
 def test_check_notices(
     damage: Callable[[Graph], None], expected: str, sdxl: Graph, object_info: dict[str, Any]
 ) -> None:
     damage(sdxl)
-    assert any(expected in problem for problem in problems(sdxl, object_info, FILES))
+    with pytest.raises(AssertionError, match=expected):
+        check_saved(sdxl, object_info)
+
+
+def test_an_unconnected_input_is_refused(sdxl: Graph, object_info: dict[str, Any], server: Server) -> None:
+    prompt = to_prompt(sdxl, object_info)
+    del prompt_node(prompt, "KSampler")["inputs"]["model"]
+    with pytest.raises(RefusedPromptError, match="KSampler: Required input is missing"):
+        queue(server, prompt)
+
+
+def test_a_missing_value_is_an_error(sdxl: Graph, object_info: dict[str, Any]) -> None:
+    node_of(sdxl, "TGATEApplyAdvanced")["widgets_values"].pop()
+    with pytest.raises(GraphError, match="10 values for 11 widgets"):
+        to_prompt(sdxl, object_info)
 
 
 @pytest.mark.parametrize(
@@ -183,9 +200,9 @@ def test_server_rejects_a_bad_value(
     prompt = to_prompt(sdxl, object_info)
     prompt_node(prompt, "TGATEApplyAdvanced")["inputs"][name] = value
     with pytest.raises(RefusedPromptError) as refusal:
-        queue(server, prompt, "test")
-    faults = [node for node in refusal.value.node_errors.values() if node["class_type"] == "TGATEApplyAdvanced"]
-    assert [(error["type"], error["extra_info"]["input_name"]) for error in faults[0]["errors"]] == [(fault, name)]
+        queue(server, prompt)
+    faults = [error for error in refusal.value.errors if error["class_type"] == "TGATEApplyAdvanced"]
+    assert [(error["type"], error["extra_info"]["input_name"]) for error in faults] == [(fault, name)]
 
 
 def test_bypassed_gate_leaves_the_loaders_model(sd15: Graph, object_info: dict[str, Any]) -> None:
@@ -243,9 +260,9 @@ def test_demo_changes_checkpoint_steps_and_size_alone(sd15: Graph, object_info: 
 
 def test_meter_stands_between_gate_and_sampler(sd15: Graph, object_info: dict[str, Any]) -> None:
     pair = make_pair(sd15, object_info, "mine.safetensors", None, None)
-    prompt = metered(pair.gated, "result.json", "count")
+    prompt = metered(pair.gated, is_counted=True)
     meter_id, _ = prompt_node(prompt, "KSampler")["inputs"]["model"]
     meter = prompt[meter_id]
-    assert (meter["class_type"], meter["inputs"]["result_file"]) == ("TGATEDevMeter", "result.json")
+    assert (meter["class_type"], meter["inputs"]["is_counted"]) == ("TGATEDevMeter", True)
     assert prompt[meter["inputs"]["model"][0]]["class_type"] == "TGATEApply"
     assert meter_id not in pair.gated

@@ -22,7 +22,7 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.ldm.pixart.pixartms import PixArtMS
 from comfy.ldm.wan.model import WanModel
 
-from tgate_dev.standin import UNET_CONFIG
+from tgate_dev.demo.standin import UNET_CONFIG
 
 IN_CHECKPOINT = "model.diffusion_model."
 # One level with one transformer block.

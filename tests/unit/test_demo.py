@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tgate_dev import demo
-from tgate_dev.demo_prompts import checkpoint_name, fitted
+from tgate_dev.demo.run import checkpoint_name, fitted
 from tgate_dev.errors import UserError
 
 REPO = Path(__file__).resolve().parents[2]
@@ -41,7 +41,7 @@ def test_missing_workflow(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("{", "is not JSON"), ("[]", "not a workflow as ComfyUI's editor saves it"), ('{"1": {}}', "not with Export")],
+    [("{", "cannot be read"), ("[]", "not a workflow as ComfyUI's editor saves it"), ('{"1": {}}', "not Export")],
 )
 def test_not_a_workflow(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "a.json"
@@ -51,13 +51,13 @@ def test_not_a_workflow(tmp_path: Path, text: str, message: str) -> None:
 
 
 def test_missing_checkpoint(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="does not exist: give --checkpoint"):
+    with pytest.raises(UserError, match="is no file: give --checkpoint"):
         demo.main(arguments(tmp_path, checkpoint=tmp_path / "none.safetensors"))
 
 
 def test_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="choose another folder with --out"):
+    with pytest.raises(UserError, match="choose another with --out"):
         demo.main(arguments(tmp_path, out=tmp_path / "file" / "out"))
 
 

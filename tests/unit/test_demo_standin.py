@@ -7,7 +7,7 @@ import comfy.supported_models
 import pytest
 import torch
 
-from tgate_dev import standin
+from tgate_dev.demo import standin
 
 ALL_PREFIXES = ("model.diffusion_model.", "first_stage_model.", "cond_stage_model.transformer.text_model.")
 

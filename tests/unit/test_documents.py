@@ -21,8 +21,7 @@ from documents import (
     without_support_table,
 )
 
-from tgate_dev.chinese import chinese_table
-from tgate_dev.readme import section
+from tgate_dev.readme import chinese_table, section
 
 NODES = sorted(
     set(re.findall(r'node_id="(\w+)"', "".join(p.read_text("utf-8") for p in (REPO / "nodes").glob("*.py"))))

@@ -1,4 +1,4 @@
-"""A Chromium to look at the editor with: the system's own where there is one, else one that is fetched.
+"""A Chromium for the editor, started by Playwright: the system's own, or one that is installed for it.
 
 Runs in the environment's python, which has Playwright.
 """
@@ -9,89 +9,72 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
-from .cache import cache_root, locked
+from playwright.sync_api import Browser, BrowserType, Error, sync_playwright
+
 from .errors import UserError
 from .progress import say
 
-# An explicit choice of the user's, by its path.
+# The path of the browser to use.
 CHOICE = "TGATE_BROWSER"
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
-PLACES = (
-    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
-    "/Applications/Chromium.app/Contents/MacOS/Chromium",
-    "C:/Program Files/Google/Chrome/Application/chrome.exe",
-    "C:/Program Files (x86)/Microsoft/Edge/Application/msedge.exe",
-)
-# Nothing but the pages it is shown, and no need for a graphics card or a user's profile.
-FLAGS = (
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--force-color-profile=srgb",
-)
-START_SECONDS = 60
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+# Playwright knows where these are installed; its own comes last.
+CHANNELS: tuple[dict[str, Any], ...] = ({"channel": "chrome"}, {"channel": "msedge"}, {})
 INSTALL_SECONDS = 600
 # Small, and has what the Chinese editor shows.
 CHINESE_FONT = "fonts-wqy-microhei"
 
 
-def launch_flags() -> list[str]:
-    """Flags to start the browser with; as root it starts without its sandbox alone."""
-    is_root = hasattr(os, "geteuid") and os.geteuid() == 0
-    return [*FLAGS, *(["--no-sandbox"] if is_root else [])]
-
-
-def ready_browser() -> Path:
-    """A browser that starts: found, or fetched and kept in the cache, or installed where this is root on Debian.
+@contextmanager
+def running_browser() -> Iterator[Browser]:
+    """A browser without a window.
 
     Raises:
-        UserError: there is none to be had; the text says how to get one.
+        UserError: none starts, and none can be installed; the text says how to get one.
     """
-    chosen = os.environ.get(CHOICE)
-    if chosen:
-        if not starts(Path(chosen)):
+    with sync_playwright() as playwright:
+        browser = launched(playwright.chromium, os.environ)
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+def launched(chromium: BrowserType, variables: Mapping[str, str]) -> Browser:
+    """The first browser that starts: the user's choice, one on the path, one that Playwright knows, a new one.
+
+    Raises:
+        UserError: none does.
+    """
+    if chosen := variables.get(CHOICE):
+        browser = _first(chromium, [{"executable_path": chosen}])
+        if browser is None:
             raise UserError(f"{CHOICE} is {chosen}, which does not start: set it to a Chromium or Chrome, or unset it.")
-        return Path(chosen)
-    found = find(os.environ) or _fetched()
-    if found is None and install_packages("chromium"):
-        found = find(os.environ)
-    if found is None:
+        return browser
+    browser = _first(chromium, [*_on_path(variables), *CHANNELS])
+    if browser is None and (_playwright_installs() or install_packages("chromium")):
+        browser = _first(chromium, [{}, *_on_path(variables)])
+    if browser is None:
         raise UserError(
-            "The editor's tests need a browser and found none: install Chromium or Chrome (on Debian and Ubuntu "
+            "This needs a browser and found none: install Chromium or Chrome (on Debian and Ubuntu "
             f"'apt-get install chromium'), or set {CHOICE} to the path of one."
         )
-    return found
-
-
-def find(variables: Mapping[str, str]) -> Path | None:
-    """The system's own Chromium or Chrome, if one starts."""
-    on_path = (shutil.which(name, path=variables.get("PATH")) for name in NAMES)
-    candidates = [*(Path(path) for path in on_path if path), *map(Path, PLACES)]
-    return next((path for path in candidates if path.is_file() and starts(path)), None)
-
-
-def starts(browser: Path) -> bool:
-    """Whether a browser can be run; some systems have a stand-in of its name that only says how to install it."""
-    return _succeeds([str(browser), "--version"], START_SECONDS)
+    return browser
 
 
 def ready_chinese_font() -> None:
-    """Chinese letters for pictures.
+    """Have Chinese letters for pictures.
 
     Raises:
         UserError: there are none, and they cannot be installed.
     """
-    if _has_chinese() or (install_packages(CHINESE_FONT) and _has_chinese()):
-        return
-    raise UserError(
-        f"Pictures of the Chinese editor need a Chinese font: install one (on Debian and Ubuntu '{CHINESE_FONT}')."
-    )
+    if not (_has_chinese() or (install_packages(CHINESE_FONT) and _has_chinese())):
+        raise UserError(
+            f"Pictures of the Chinese editor need a Chinese font: install one (on Debian and Ubuntu '{CHINESE_FONT}')."
+        )
 
 
 def install_packages(*names: str) -> bool:
@@ -99,31 +82,28 @@ def install_packages(*names: str) -> bool:
     if shutil.which("apt-get") is None or not hasattr(os, "geteuid") or os.geteuid() != 0:
         return False
     say(f"Installing {', '.join(names)} ...")
-    quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    update = ["apt-get", "update", "--quiet"]
-    install = ["apt-get", "install", "--yes", "--quiet", "--no-install-recommends", *names]
-    return all(_succeeds(command, INSTALL_SECONDS, quiet) for command in (update, install))
-
-
-def _fetched() -> Path | None:
-    """Playwright's own browser, from the cache or fetched; None where it cannot be."""
-    folder = cache_root() / "browser"
-    variables = {**os.environ, "PLAYWRIGHT_BROWSERS_PATH": str(folder)}
-    with locked(folder, lambda: say("Another process fetches a browser: waiting for it ...")):
-        if (known := _playwright_browser(variables)) is not None:
-            return known
-        say("Fetching a browser ...")
-        _succeeds([sys.executable, "-m", "playwright", "install", "chromium"], INSTALL_SECONDS, variables)
-    return _playwright_browser(variables)
-
-
-def _playwright_browser(variables: Mapping[str, str]) -> Path | None:
-    program = "from playwright.sync_api import sync_playwright as s\nwith s() as p: print(p.chromium.executable_path)"
-    answer = subprocess.run(
-        [sys.executable, "-c", program], env=dict(variables), capture_output=True, text=True, check=False
+    return _succeeds("apt-get", "update", "--quiet") and _succeeds(
+        "apt-get", "install", "--yes", "--quiet", "--no-install-recommends", *names
     )
-    path = Path(answer.stdout.strip())
-    return path if answer.returncode == 0 and path.is_file() and starts(path) else None
+
+
+def _on_path(variables: Mapping[str, str]) -> list[dict[str, Any]]:
+    found = (shutil.which(name, path=variables.get("PATH")) for name in NAMES)
+    return [{"executable_path": path} for path in found if path]
+
+
+def _first(chromium: BrowserType, choices: Iterable[dict[str, Any]]) -> Browser | None:
+    for choice in choices:
+        try:
+            return chromium.launch(**choice)
+        except Error:  # not installed, or, on some systems, a stand-in that only says how to install it
+            continue
+    return None
+
+
+def _playwright_installs() -> bool:
+    say("Fetching a browser ...")
+    return _succeeds(sys.executable, "-m", "playwright", "install", "chromium")
 
 
 def _has_chinese() -> bool:
@@ -133,17 +113,10 @@ def _has_chinese() -> bool:
     return bool(listing.stdout.strip())
 
 
-def _succeeds(command: Sequence[str], seconds: float, variables: Mapping[str, str] | None = None) -> bool:
+def _succeeds(*command: str) -> bool:
+    variables = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     try:
-        done = subprocess.run(
-            command,
-            env=None if variables is None else dict(variables),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            timeout=seconds,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
+        subprocess.run(command, env=variables, capture_output=True, timeout=INSTALL_SECONDS, check=True)
+    except (OSError, subprocess.SubprocessError):
         return False
-    return done.returncode == 0
+    return True

@@ -14,13 +14,11 @@ from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 
-from . import checks, environment, readme
+from . import checks, environment, readme, workflows
 from .bench.timing import options as timing
-from .chinese import chinese_table
 from .comfyui import CONTRACT_VERSIONS, DEFAULT_VERSION, PINS
 from .errors import UserError
 from .server import ServerError
-from .workflows import command as workflows
 
 BAD_USE = 2
 INTERRUPTED = 130
@@ -140,7 +138,7 @@ def _support(options: argparse.Namespace) -> int:
         table = "".join(lines)
         docs = environment.PACK / "docs"
         readme.replace_section(docs / "models.md", "support", table)
-        readme.replace_section(docs / "models.zh.md", "support", chinese_table(table))
+        readme.replace_section(docs / "models.zh.md", "support", readme.chinese_table(table))
     return process.returncode
 
 
@@ -160,10 +158,8 @@ def _screenshots(options: argparse.Namespace) -> int:
     ready = environment.ensure(DEFAULT_VERSION, options.verbose)
     out = options.out.expanduser().absolute()
     out.mkdir(parents=True, exist_ok=True)
-    variables = {**ready.variables(), "PYTHONPATH": str(environment.PACK / "tools")}
-    places = ["--comfyui", str(ready.comfyui), "--comfyui-version", ready.comfyui_version, "--out", str(out)]
-    command = [str(ready.python), "-m", f"{__package__}.screenshots", *places]
-    return subprocess.run(command, env=variables, check=False).returncode
+    command = [str(ready.python), "-m", f"{__package__}.screenshots", str(out)]
+    return subprocess.run(command, env=_variables(ready), check=False).returncode
 
 
 def _texts(options: argparse.Namespace) -> int:

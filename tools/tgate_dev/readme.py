@@ -1,4 +1,4 @@
-"""Generated parts of documents."""
+"""Generated parts of documents, and the table of models in Chinese."""
 
 from __future__ import annotations
 
@@ -8,6 +8,20 @@ from .errors import UserError
 
 _BEGIN = "<!-- {name}: made by `python3 tools/dev.py {name}` -->"
 _END = "<!-- end of {name} -->"
+# Longer ones first: each is replaced wherever it stands in the table.
+_CHINESE = {
+    "| model | one run | settings | gated attentions, self + cross | tested | MACs, T | saved | saved, in full |": (
+        "| 模型 | 一次采样 | 设置 | 门控的注意力（自 + 交叉） | 测试 | MACs（T） | 节省 | 节省（完整计算） |"
+    ),
+    "| published |": "| 论文 |",
+    "| experimental |": "| 实验性 |",
+    "| parity, contract |": "| 对照、契约 |",
+    "| contract |": "| 契约 |",
+    " frames, ": " 帧，",
+    " steps |": " 步 |",
+    " s, ": " 秒，",
+    ", ": "，",
+}
 
 
 def section(text: str, name: str) -> str:
@@ -16,8 +30,8 @@ def section(text: str, name: str) -> str:
     Raises:
         UserError: the marks are not there.
     """
-    begin, end = _marks(text, name)
-    return text[begin:end].strip()
+    _, content, _ = _split(text, name)
+    return content.strip()
 
 
 def replace_section(file: Path, name: str, content: str) -> None:
@@ -26,14 +40,21 @@ def replace_section(file: Path, name: str, content: str) -> None:
     Raises:
         UserError: the marks are not there.
     """
-    text = file.read_text(encoding="utf-8")
-    begin, end = _marks(text, name)
-    file.write_text(f"{text[:begin]}\n\n{content.strip()}\n\n{text[end:]}", encoding="utf-8")
+    before, _, after = _split(file.read_text(encoding="utf-8"), name)
+    file.write_text(f"{before}\n\n{content.strip()}\n\n{after}", encoding="utf-8")
 
 
-def _marks(text: str, name: str) -> tuple[int, int]:
-    """Where a part begins, behind its first mark, and where it ends, before its last."""
+def chinese_table(table: str) -> str:
+    """The table of models that `python3 tools/dev.py support` prints, with its words in Chinese."""
+    for english, chinese in _CHINESE.items():
+        table = table.replace(english, chinese)
+    return table
+
+
+def _split(text: str, name: str) -> tuple[str, str, str]:
+    """What stands up to the first mark, between the marks, and from the last on."""
     first, last = _BEGIN.format(name=name), _END.format(name=name)
     if text.count(first) != 1 or text.count(last) != 1 or text.index(first) > text.index(last):
         raise UserError(f"The document needs the lines `{first}` and `{last}`, in this order: put them back.")
-    return text.index(first) + len(first), text.index(last)
+    begin, end = text.index(first) + len(first), text.index(last)
+    return text[:begin], text[begin:end], text[end:]

@@ -1,71 +1,74 @@
-"""The text of a workflow's note, and how high it gets."""
+"""The note of a workflow."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from ..server_graph import ObjectInfo
-from .description import File, Node, Workflow
-
-# As the editor shows a note of this width.
-WIDTH = 400
-CHARACTERS_IN_A_LINE = 70
-CHARACTERS_IN_AN_ITEM = 68
-LINE = 12
-PARAGRAPH_GAP = 10
-LIST_GAP = 12
-HEADINGS = {"## ": 19, "### ": 26}
-MARGINS = 50
-# Fonts differ a little from one system to the next.
-ROOM = 1.15
-LINK = re.compile(r"\[([^]]*)\]\([^)]*\)")
+NOTE_WIDTH = 400
+# What the editor shows at this width: characters in a line, and pixels with room for other fonts.
+LINE_CHARACTERS, LINE, MARGINS = 68, 14, 60
+COMPARE = "To compare, select the node, press **Ctrl+B** (bypass) and run again with the same seed."
+CHANGES = {
+    "picture": f"The picture will change. {COMPARE}",
+    "video": f"The picture will change in every frame, and so can the motion. {COMPARE}",
+    "sound": f"The sound will change. {COMPARE}",
+}
+WRITE_YOURS = "**Prompt**: write yours."
 
 
-def text(workflow: Workflow, object_info: ObjectInfo) -> str:
-    """The note in Markdown."""
-    note = workflow.note
-    parts = [f"## {note.heading}", "\n".join(_steps(workflow, object_info))]
-    if note.settings:
-        parts += ["### What to set", "\n".join(f"- {line}" for line in note.settings)]
-    parts += [f"### What {note.node} does here", note.effect]
-    if note.presets:
-        parts.append("\n".join(f"- {line}" for line in note.presets))
-    return "\n\n".join([*parts, *note.closing]) + "\n"
+@dataclass(frozen=True)
+class Note:
+    """What a note says; loading files and "Run" are added to its steps."""
+
+    heading: str
+    effect: str  # what T-GATE does here
+    steps: Sequence[str] = (WRITE_YOURS,)
+    settings: Sequence[str] = ()
+    presets: Sequence[str] = ()
+    changes: str = CHANGES["picture"]
+    closing: Sequence[str] = ()
+    node: str = "TGATE Apply"  # which `effect` is about
+
+    def markdown(self, loads: Sequence[str]) -> str:
+        """The text; `loads` are the steps that load files."""
+        steps = enumerate([*loads, *self.steps, "**Run**."], start=1)
+        paragraphs = [
+            f"## {self.heading}",
+            "\n".join(f"{number}. {step}" for number, step in steps),
+            *(["### What to set", _listed(self.settings)] if self.settings else []),
+            f"### What {self.node} does here",
+            self.effect,
+            *([_listed(self.presets)] if self.presets else []),
+            self.changes,
+            *self.closing,
+        ]
+        return "\n\n".join(paragraphs) + "\n"
 
 
-def height(markdown: str) -> int:
-    """Pixels that a note of width `WIDTH` needs, in tens."""
-    text_height = sum(_block_height(block) for block in markdown.strip().split("\n\n"))
-    return math.ceil((MARGINS + ROOM * text_height) / 10) * 10
+def effect(gate_step: int, steps: int, unpublished: str = "") -> str:
+    """What TGATE Apply does, for a model with published settings or for the `unpublished` one of this name."""
+    begin = f"From step {gate_step} of {steps} on, cross-attention is reused and the second guidance pass is skipped"
+    if not unpublished:
+        return f"{begin}: each of these steps costs about half."
+    rule = "these follow the paper's rule for other models."
+    return f"Experimental. {begin}. Nobody has published settings for {unpublished}; {rule}"
 
 
-def _block_height(block: str) -> int:
-    for mark, pixels in HEADINGS.items():
-        if block.startswith(mark):
-            return pixels
-    lines = block.split("\n")
-    is_list = re.match(r"(\d+\.|-) ", block) is not None
-    characters = CHARACTERS_IN_AN_ITEM if is_list else CHARACTERS_IN_A_LINE
-    shown = (re.sub(r"[*`]", "", LINK.sub(r"\1", line)) for line in lines)
-    gap = LIST_GAP if is_list else PARAGRAPH_GAP
-    return gap + LINE * sum(math.ceil(len(line) / characters) for line in shown)
+def presets(fast: int, gentle: int = 0) -> list[str]:
+    """The presets and their gate steps; 0 for `gentle` where it gates as `balanced` does."""
+    gently = f"gates at step {gentle}, reuses no self-attention." if gentle else "reuses no self-attention."
+    return ["**balanced**: start here.", f"**gentle**: {gently}", f"**fast**: gates at step {fast}."]
 
 
-def _steps(workflow: Workflow, object_info: ObjectInfo) -> Iterator[str]:
-    sentences = [_load(node, object_info) for node in workflow.nodes() if node.files]
-    for number, sentence in enumerate([*sentences, *workflow.note.steps, "**Run**."], start=1):
-        yield f"{number}. {sentence}"
+def note_height(markdown: str) -> int:
+    """Pixels that a note needs, rounded up to tens."""
+    shown = re.sub(r"[*`]", "", re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", markdown))  # neither marks nor URLs
+    lines = sum(max(1, math.ceil(len(line) / LINE_CHARACTERS)) for line in shown.splitlines())
+    return math.ceil((MARGINS + LINE * lines) / 10) * 10
 
 
-def _load(node: Node, object_info: ObjectInfo) -> str:
-    title = node.title or object_info[node.kind]["display_name"]
-    return f"**{title}**: " + " ".join(_place(file) for file in node.files)
-
-
-def _place(file: File) -> str:
-    if file.is_direct:
-        return f"[{file.name}]({file.url}), in `models/{file.folder}`.{file.remark}"
-    page = file.url.rpartition("/")[2]
-    return f"`{file.name}` of [{page}]({file.url}), in `models/{file.folder}`.{file.remark}"
+def _listed(lines: Sequence[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)

@@ -1,4 +1,4 @@
-"""Pictures of the help pages: laid-out schedules, and what the nodes show of one run on random weights."""
+"""Pictures of the help pages: planned schedules, and what the nodes show of one run on random weights."""
 
 from __future__ import annotations
 
@@ -11,29 +11,25 @@ import comfy.samplers
 import torch
 from PIL import Image
 
-from ..bench.models import FullSizeModel
-from ..bench.pack import pack_core
-from ..bench.timing.models import build_random, random_conditioning, random_noise
-from ..bench.unets import SDXL, square_latent
+from .bench.models import FullSizeModel
+from .bench.pack import pack_core
+from .bench.timing.models import build_random, random_conditioning, random_noise
+from .bench.unets import SDXL, square_latent
 
-STEPS = 25
-CFG = 7.0
-SAMPLER, SCHEDULER = "dpmpp_2m", "karras"
+STEPS, CFG, SAMPLER, SCHEDULER = 25, 7.0, "dpmpp_2m", "karras"
 CPU = torch.device("cpu")
-# All blocks of SDXL, a fifth of its width: a run takes seconds. Its weights are random.
+# All blocks of SDXL at a fifth of its width, with random weights: a run takes seconds.
 WIDTH = 64
-TEXT = (77, WIDTH)
 NARROW_SDXL: FullSizeModel = replace(
     SDXL,
     latent_shape=square_latent(128),
-    text=TEXT,
+    text=(77, WIDTH),
     network={**SDXL.network, "model_channels": WIDTH, "context_dim": WIDTH, "num_head_channels": 32},
 )
 # Enough for flat areas and smooth edges, and small files.
 COLORS = 64
-# What DeepCache and T-GATE do together in the paper's table.
-DEEP_CACHE_INTERVAL = 3
-DEEP_CACHE_GATE = 13
+# As in the paper's table of DeepCache with T-GATE.
+DEEP_CACHE_INTERVAL, DEEP_CACHE_GATE = 3, 13
 
 
 def draw_all(nodes: Mapping[str, Any], folder: Path) -> list[Path]:
@@ -44,19 +40,15 @@ def draw_all(nodes: Mapping[str, Any], folder: Path) -> list[Path]:
         folder: where they go.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    pictures = {
-        "schedule.png": _schedule(nodes),
-        "deep_cache.png": _deep_cache(nodes),
-        "report.png": _report(nodes),
-        "convergence.png": _convergence(nodes),
-    }
-    for name, picture in pictures.items():
-        picture.quantize(COLORS).save(folder / name, optimize=True)
-    return [folder / name for name in pictures]
+    draw = {"schedule": _schedule, "deep_cache": _deep_cache, "report": _report, "convergence": _convergence}
+    files = {folder / f"{name}.png": picture_of for name, picture_of in draw.items()}
+    for file, picture_of in files.items():
+        picture_of(nodes).quantize(COLORS).save(file, optimize=True)
+    return list(files)
 
 
 def _schedule(nodes: Mapping[str, Any]) -> Image.Image:
-    """The balanced preset on SDXL, as laid out."""
+    """The balanced preset on SDXL, as planned."""
     core = pack_core(nodes)
     config = core("gate.presets").PresetConfig("sdxl", "balanced").resolve(STEPS, has_guidance=True)
     schedule = core("gate.schedule").build_schedule(config, STEPS, int(config.gate))
@@ -66,7 +58,7 @@ def _schedule(nodes: Mapping[str, Any]) -> Image.Image:
 
 
 def _deep_cache(nodes: Mapping[str, Any]) -> Image.Image:
-    """DeepCache and T-GATE as laid out."""
+    """DeepCache and T-GATE, as planned."""
     core = pack_core(nodes)
     config = core("gate.config").GateConfig(gate=DEEP_CACHE_GATE, sp_interval=1, warm_up=0, self_attention=False)
     falling = range(STEPS, -1, -1)  # noise levels; all that counts here is that they fall
@@ -85,30 +77,22 @@ def _timeline(core: Any, cells: Any, title: str) -> Image.Image:
 def _report(nodes: Mapping[str, Any]) -> Image.Image:
     """What TGATE Report shows of a run."""
     model = nodes["TGATEApply"].execute(model=build_random(NARROW_SDXL, CPU, torch.float32), preset="balanced").args[0]
-    return _as_picture(nodes["TGATEReport"].execute(model=model, latent={"samples": _sample(model)}).args[2])
+    return _as_picture(nodes["TGATEReport"].execute(model=model, latent=_sampled(model)).args[2])
 
 
 def _convergence(nodes: Mapping[str, Any]) -> Image.Image:
     """What TGATE Convergence Plot shows of a run."""
     model, probe = nodes["TGATEProbe"].execute(model=build_random(NARROW_SDXL, CPU, torch.float32)).args
-    latent = {"samples": _sample(model)}
-    return _as_picture(nodes["TGATEConvergencePlot"].execute(probe=probe, latent=latent).args[0])
+    return _as_picture(nodes["TGATEConvergencePlot"].execute(probe=probe, latent=_sampled(model)).args[0])
 
 
-def _sample(model: Any) -> torch.Tensor:
-    """One run of the host's KSampler on random text; a latent (1, 4, H, W)."""
-    noise = random_noise(NARROW_SDXL, 1)
+def _sampled(model: Any) -> dict[str, torch.Tensor]:
+    """The host's LATENT of one KSampler run on random text."""
+    sampler = comfy.samplers.KSampler(model, STEPS, CPU, SAMPLER, SCHEDULER, 1.0)
+    noise, prompts = random_noise(NARROW_SDXL, 1), [random_conditioning(NARROW_SDXL, seed) for seed in (1, 2)]
     with torch.inference_mode():
-        latent: torch.Tensor = comfy.samplers.KSampler(model, STEPS, CPU, SAMPLER, SCHEDULER, 1.0).sample(
-            noise,
-            random_conditioning(NARROW_SDXL, 1),
-            random_conditioning(NARROW_SDXL, 2),
-            cfg=CFG,
-            latent_image=torch.zeros_like(noise),
-            disable_pbar=True,
-            seed=0,
-        )
-    return latent
+        empty = torch.zeros_like(noise)
+        return {"samples": sampler.sample(noise, *prompts, CFG, latent_image=empty, disable_pbar=True, seed=0)}
 
 
 def _as_picture(image: torch.Tensor) -> Image.Image:

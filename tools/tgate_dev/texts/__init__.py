@@ -1,1 +1,0 @@
-"""Texts and pictures of the nodes that are made from the nodes themselves."""

@@ -1,0 +1,345 @@
+"""Build a workflow node by node, laid out in columns, as ComfyUI's editor saves it."""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..prompts import ObjectInfo, choices_of, input_type, inputs_of, is_widget, options_of, saved_widgets
+from .note import NOTE_WIDTH, Note, note_height
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+MODEL, INPUT, GATE = "#3f789e", "#88A", "#8A8"  # colors of groups
+NOTE_COLORS = {"color": "#432", "bgcolor": "#653"}
+GATE_COLORS = {"color": "#232", "bgcolor": "#353"}
+FOLDERS = {
+    "CheckpointLoaderSimple": "checkpoints",
+    "UNETLoader": "diffusion_models",
+    "VAELoader": "vae",
+    "CLIPLoader": "text_encoders",
+    "DualCLIPLoader": "text_encoders",
+    "CLIPVisionLoader": "clip_vision",
+    "ControlNetLoader": "controlnet",
+}
+# Values of the widgets that only the editor has: what a seed does after a run, and the upload button of a picture.
+EDITOR_VALUES = {"seed": "fixed", "noise_seed": "fixed", "value": "fixed", "image": "image"}
+# Fixed, so that each workflow keeps its id.
+NAMESPACE = uuid.UUID("6f0f0b5e-3c0c-5d7e-9a68-1f8a6f3f6f1e")
+# Pixels, as the editor draws nodes.
+SLOT, WIDGET, BELOW_WIDGETS, BELOW_SLOTS, TITLE = 20, 24, 14, 6, 30
+CHARACTER, BESIDE_FILE_NAME = 7.2, 80
+DEFAULT_WIDTH = 330
+WIDTHS = {"KSampler": 315, "CLIPTextEncode": 360, "SaveImage": 420, "SaveAnimatedWEBP": 420, "ImageCompare": 480}
+STRIP_HEIGHTS = {"TGATEApply": 146, "TGATEApplyAdvanced": 146}
+# With room for texts and pictures.
+HEIGHTS = {
+    "CLIPTextEncode": 150,
+    "CLIPTextEncodePixArtAlpha": 198,
+    "TextEncodeAceStepAudio": 330,
+    "TextEncodeAceStepAudio1.5": 620,
+    "LoadImage": 314,
+    "SaveImage": 430,
+    "SaveAnimatedWEBP": 460,
+    "PreviewImage": 300,
+    "PreviewAny": 190,
+    "PreviewAudio": 100,
+    "ImageCompare": 530,
+}
+NEGATIVE_HEIGHTS = {"CLIPTextEncode": 110, "CLIPTextEncodePixArtAlpha": 158}
+GAP, NOTE_GAP, SIDE, ABOVE = 20, 60, 25, 80
+EXPERIMENTAL_HEIGHT = 270  # with room for what TGATE Apply says about a model without published settings
+
+SEED = 156680208700286
+LIGHTHOUSE = "a lighthouse on a rocky coast at dusk, warm light in the windows, detailed oil painting"
+BLURRY = "blurry, low quality, watermark, text"
+
+
+class DescriptionError(Exception):
+    """A workflow does not fit the server's nodes; the text says where."""
+
+
+@dataclass(frozen=True)
+class File:
+    """A safetensors file on Hugging Face; without a path it is on the repository's page and saved under its name."""
+
+    place: str  # "owner/repository:path", without the ending
+    remark: str = ""  # a sentence for the note
+
+    @property
+    def name(self) -> str:
+        """What it is called in ComfyUI's folder."""
+        return self.place.replace(":", "/").rpartition("/")[2] + ".safetensors"
+
+    @property
+    def url(self) -> str:
+        """Where to get it."""
+        repository, _, path = self.place.partition(":")
+        return f"https://huggingface.co/{repository}" + (f"/resolve/main/{path}.safetensors" if path else "")
+
+    def instruction(self, folder: str) -> str:
+        """Where to get it and where to put it, in Markdown."""
+        link = f"[{self.name}]({self.url})"
+        source = link if ":" in self.place else f"`{self.name}` of {link.replace('.safetensors', '', 1)}"
+        return f"{source}, in `models/{folder}`. {self.remark}".rstrip()
+
+
+class Output(NamedTuple):
+    """An output of a node."""
+
+    entry: dict[str, Any]
+    slot: int
+
+
+class Node(dict[str, Output]):
+    """A node's outputs by their names; where it has only one, the node stands for it."""
+
+    def __missing__(self, name: str) -> Output:
+        raise DescriptionError(f"no output {name} among {list(self)}")
+
+
+Link = Output | Node
+Run = tuple[int, float, str, str]  # steps, cfg, sampler, scheduler
+
+
+class Group(NamedTuple):
+    """A frame around nodes that stand below each other; groups of a column stand below each other, too."""
+
+    title: str
+    column: int
+    color: str
+    entries: list[dict[str, Any]]
+
+
+@dataclass
+class Workflow:
+    """One workflow in the making; `object_info` is what a server says about its nodes."""
+
+    object_info: ObjectInfo
+    _groups: list[Group] = field(default_factory=list)
+    _links: list[list[Any]] = field(default_factory=list)
+    _loads: list[str] = field(default_factory=list)
+
+    def group(self, title: str, column: int, color: str = MODEL) -> Self:
+        """Begin a group, which the nodes that follow are in; returns the workflow."""
+        self._groups.append(Group(title, column, color, []))
+        return self
+
+    def node(self, kind: str, /, *, title: str = "", min_height: int = 0, **inputs: Any) -> Node:
+        """Add a node.
+
+        Args:
+            kind: its type.
+            title: shown in place of the type's name.
+            min_height: pixels; 0 for what suits its type.
+            inputs: a value, a `File`, or the `Link` that it comes from; all else keeps its default.
+
+        Raises:
+            DescriptionError: the server has no such node or input, or an input without a default has no value.
+        """
+        if kind not in self.object_info:
+            raise DescriptionError(f"the server has no node of the type {kind}")
+        info = self.object_info[kind]
+        known = inputs_of(info)
+        if unknown := inputs.keys() - known.keys():
+            raise DescriptionError(f"{kind} has no input {', '.join(sorted(unknown))}")
+        files = [value for value in inputs.values() if isinstance(value, File)]
+        size = [_width(kind, files), max(min_height or HEIGHTS.get(kind, 0), _height(kind, info))]
+        entry = _entry(len(self._entries()) + 2, kind, size)  # the note is 1
+        # The editor lists the inputs that only take links first.
+        for slot, name in enumerate(sorted(known, key=lambda name: is_widget(known[name]))):
+            entry["inputs"].append(_input(info, name, self._link(inputs.get(name), entry["id"], slot)))
+        for output, output_name in zip(info["output"], info["output_name"], strict=True):
+            entry["outputs"].append({"name": output_name, "type": output, "links": []})
+        entry |= {"title": title} if title else {}
+        entry["properties"] = _properties(kind, files)
+        entry["widgets_values"] = list(_values(kind, info, inputs))
+        entry |= GATE_COLORS if kind.startswith("TGATE") else {}
+        if files:
+            instructions = " ".join(file.instruction(FOLDERS[kind]) for file in files)
+            self._loads.append(f"**{title or info['display_name']}**: {instructions}")
+        self._groups[-1].entries.append(entry)
+        return Node({output["name"]: Output(entry, slot) for slot, output in enumerate(entry["outputs"])})
+
+    def checkpoint(self, file: File) -> tuple[Link, Link, Link]:
+        """Load diffusion model, text encoder and VAE from one file."""
+        loader = self.node("CheckpointLoaderSimple", ckpt_name=file)
+        return loader["MODEL"], loader["CLIP"], loader["VAE"]
+
+    def clip(self, kind: str, *files: File) -> Node:
+        """Load one text encoder, or two."""
+        if len(files) == 1:
+            return self.node("CLIPLoader", clip_name=files[0], type=kind)
+        return self.node("DualCLIPLoader", clip_name1=files[0], clip_name2=files[1], type=kind)
+
+    def start_picture(self, title: str = "Picture") -> Output:
+        """A picture of the user's."""
+        return self.group("Picture", 1, INPUT).node("LoadImage", title=title, image="example.png")["IMAGE"]
+
+    def prompts(
+        self,
+        clip: Link,
+        prompt: Mapping[str, Any] = MappingProxyType({"text": LIGHTHOUSE}),
+        negative: str | None = BLURRY,
+        encoder: str = "CLIPTextEncode",
+    ) -> dict[str, Link]:
+        """Prompt and negative prompt as samplers take them; no negative prompt where it is None."""
+        title = "Song" if "lyrics" in prompt else "Prompt"
+        prompts = {"positive": self.group(title, 2, INPUT).node(encoder, title=title, clip=clip, **prompt)}
+        return prompts if negative is None else {**prompts, "negative": self.negative(clip, negative, encoder)}
+
+    def negative(self, clip: Link, text: str = BLURRY, encoder: str = "CLIPTextEncode") -> Node:
+        """The negative prompt."""
+        height = NEGATIVE_HEIGHTS[encoder]
+        return self.node(encoder, title="Negative prompt", min_height=height, clip=clip, text=text)
+
+    def picture_size(self, width: int, height: int, column: int = 3) -> Node:
+        """An empty latent."""
+        group = self.group("Picture size", column, INPUT)
+        return group.node("EmptyLatentImage", title="Size", width=width, height=height)
+
+    def gate(self, model: Link, column: int = 3, is_experimental: bool = False) -> Node:
+        """TGATE Apply."""
+        height = EXPERIMENTAL_HEIGHT if is_experimental else 0
+        return self.group("T-GATE", column, GATE).node("TGATEApply", min_height=height, model=model)
+
+    def sampler(self, run: Run, **inputs: Any) -> Node:
+        """A KSampler."""
+        settings = dict(zip(("steps", "cfg", "sampler_name", "scheduler"), run, strict=True))
+        return self.node("KSampler", **{"seed": SEED, **settings, **inputs})
+
+    def picture(self, latent: Link, vae: Link, name: str, column: int = 5, title: str = "Picture") -> Node:
+        """Decode and save a picture; returns the decoded one."""
+        decoded = self.group(title, column).node("VAEDecode", samples=latent, vae=vae)
+        self.node("SaveImage", images=decoded, filename_prefix=f"TGATE/{name}")
+        return decoded
+
+    def video(self, latent: Link, vae: Link, name: str, fps: float = 24.0) -> None:
+        """Decode and save a video."""
+        images = self.group("Video", 5).node("VAEDecode", samples=latent, vae=vae)
+        values = {"filename_prefix": f"TGATE/{name}", "fps": fps, "lossless": False, "quality": 90}
+        self.node("SaveAnimatedWEBP", title="Save video", images=images, **values)
+
+    def sound(self, latent: Link, vae: Link) -> None:
+        """Decode and play a sound."""
+        audio = self.group("Sound", 5).node("VAEDecodeAudio", samples=latent, vae=vae)
+        self.node("PreviewAudio", title="Listen", audio=audio)
+
+    def saved(self, name: str, note: Note) -> dict[str, Any]:
+        """The workflow as its file has it."""
+        boxes = self._lay_out()
+        text = note.markdown(self._loads)
+        note_entry = _entry(1, "MarkdownNote", [NOTE_WIDTH, note_height(text)])
+        note_entry |= {"title": "Read me", "properties": {}, "widgets_values": [text], **NOTE_COLORS}
+        return {
+            "id": str(uuid.uuid5(NAMESPACE, name)),
+            "revision": 0,
+            "last_node_id": len(self._entries()) + 1,
+            "last_link_id": len(self._links),
+            "nodes": [note_entry, *self._entries()],
+            "links": self._links,
+            "groups": [
+                {"id": number, "title": group.title, "bounding": box, "color": group.color, "flags": {}}
+                for number, (group, box) in enumerate(zip(self._groups, boxes, strict=True), start=1)
+            ],
+            "config": {},
+            "extra": {"ds": {"scale": 1, "offset": [100, 180]}},
+            "version": 0.4,
+        }
+
+    def _entries(self) -> list[dict[str, Any]]:
+        return [entry for group in self._groups for entry in group.entries]
+
+    def _link(self, origin: Any, target: int, target_slot: int) -> int | None:
+        """Number of a new link into an input; None where the input has a value."""
+        if isinstance(origin, Node):
+            origin = origin[next(iter(origin)) if len(origin) == 1 else "(which one?)"]
+        if not isinstance(origin, Output):
+            return None
+        output, number = origin.entry["outputs"][origin.slot], len(self._links) + 1
+        output["links"].append(number)
+        self._links.append([number, origin.entry["id"], origin.slot, target, target_slot, output["type"]])
+        return number
+
+    def _lay_out(self) -> list[list[int]]:
+        """Place all nodes; returns left, top, width and height of each group."""
+        boxes: dict[int, list[int]] = {}
+        left = NOTE_WIDTH + NOTE_GAP
+        for column in sorted({group.column for group in self._groups}):
+            groups = [(index, group) for index, group in enumerate(self._groups) if group.column == column]
+            width = max(entry["size"][0] for _, group in groups for entry in group.entries)
+            y = 0
+            for index, group in groups:
+                top = y
+                for entry in group.entries:
+                    entry["pos"], entry["size"][0] = [left, y], width
+                    y += entry["size"][1] + TITLE + GAP
+                y += SIDE - TITLE - GAP
+                boxes[index] = [left - SIDE, top - ABOVE, width + 2 * SIDE, y - top + ABOVE]
+                y += GAP + ABOVE
+            left += width + 2 * SIDE + GAP
+        return [boxes[index] for index in range(len(self._groups))]
+
+
+def _entry(number: int, kind: str, size: list[int]) -> dict[str, Any]:
+    """What all nodes have; they are added in an order in which they can run."""
+    place = {"id": number, "type": kind, "pos": [0, 0], "size": size}
+    return {**place, "flags": {}, "order": number - 1, "mode": 0, "inputs": [], "outputs": []}
+
+
+def _input(info: Mapping[str, Any], name: str, link: int | None) -> dict[str, Any]:
+    specification = inputs_of(info)[name]
+    entry: dict[str, Any] = {"name": name, "type": input_type(specification)}
+    if is_widget(specification):
+        entry["widget"] = {"name": name}
+    elif name in info["input"].get("optional", {}):
+        entry["shape"] = 7  # how the editor draws an optional input
+    return {**entry, "link": link}
+
+
+def _properties(kind: str, files: Sequence[File]) -> dict[str, Any]:
+    # The editor offers to download these.
+    models = [{"name": f.name, "url": f.url, "directory": FOLDERS[kind]} for f in files if ":" in f.place]
+    return {"Node name for S&R": kind, **({"models": models} if models else {})}
+
+
+def _values(kind: str, info: Mapping[str, Any], inputs: Mapping[str, Any]) -> Iterator[Any]:
+    last = ""
+    for name, specification in saved_widgets(info):
+        if name is None:
+            yield EDITOR_VALUES[last]
+            continue
+        last = name
+        value = inputs[name] if name in inputs else _default(kind, name, specification)
+        if isinstance(value, Node):  # a linked widget shows the value of the node that it is linked to
+            (origin,) = value.values()
+            value = origin.entry["widgets_values"][0]
+        yield value.name if isinstance(value, File) else value
+
+
+def _default(kind: str, name: str, specification: list[Any]) -> Any:
+    if "default" in options_of(specification):
+        return options_of(specification)["default"]
+    choices = choices_of(specification) if input_type(specification) == "COMBO" else []
+    if not choices:
+        raise DescriptionError(f"{kind}: {name} has no default, so it needs a value")
+    return choices[0]
+
+
+def _width(kind: str, files: Sequence[File]) -> int:
+    """Wide enough for the longest file name."""
+    longest = max((len(file.name) for file in files), default=0)
+    return max(WIDTHS.get(kind, DEFAULT_WIDTH), math.ceil((CHARACTER * longest + BESIDE_FILE_NAME) / 10) * 10)
+
+
+def _height(kind: str, info: Mapping[str, Any]) -> int:
+    """What the editor gives a new node, its strip included."""
+    sockets = sum(not is_widget(specification) for specification in inputs_of(info).values())
+    widgets = len(list(saved_widgets(info)))
+    below = WIDGET * widgets + BELOW_WIDGETS if widgets else BELOW_SLOTS
+    return SLOT * max(sockets, len(info["output"])) + below + STRIP_HEIGHTS.get(kind, 0)
