@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
-import os
 import subprocess
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from . import pip
-from .cache import cache_root, content_key, locked, remove_unused
+from .cache import cache_root, content_key, made
 from .demo_checkpoint import UnreadableError, find, read_header, usable
 from .demo_prompts import checkpoint_name
 from .environment import PACK, Environment, ensure
 from .errors import UserError
-from .process import CommandFailed, Runner
-from .progress import Stage, say
+from .process import install
 
 STANDIN_FILE = "tgate-standin-sd15.safetensors"
 STANDIN_RECIPE = Path(__file__).with_name("standin.py")
@@ -88,34 +83,17 @@ def ready_standin(environment: Environment, verbose: bool) -> Path:
     Raises:
         UserError: it cannot be made.
     """
-    entry = cache_root() / "standin" / content_key([STANDIN_RECIPE.read_text(encoding="utf-8")])
-    path = entry / STANDIN_FILE
-    if not _is_whole(path):
-        with locked(entry, lambda: say("Another process makes the stand-in checkpoint: waiting for it ...")) as lock:
-            if not _is_whole(path):
-                _make_standin(environment, path, Runner.fresh(_standin_log(), verbose, lock))
-                remove_unused(entry.parent, STANDIN_FILE, time.time())
-    with contextlib.suppress(OSError):
-        # Tells `remove_unused` that it is in use.
-        os.utime(path)
-    return path
 
+    def make(folder: Path) -> Path:
+        new = folder / "standin"
+        new.mkdir()
+        command = _command(environment, "standin", "--comfyui", str(environment.comfyui), str(new / STANDIN_FILE))
+        install(command, "a stand-in checkpoint with random weights (0.6 GB)", _variables(environment), shown=verbose)
+        return new
 
-def _make_standin(environment: Environment, path: Path, runner: Runner) -> None:
-    command = _command(environment, "standin", "--comfyui", str(environment.comfyui), str(path))
-    with Stage("Making a stand-in checkpoint with random weights (0.6 GB, once)") as stage:
-        try:
-            runner.run(command, stage, variables=_variables(environment))
-        except CommandFailed as error:
-            if any(sign in error.output.lower() for sign in pip.DISK_FULL):
-                raise pip.disk_full() from error
-            raise UserError(
-                f"The stand-in checkpoint could not be made: the reason is in {runner.log}; or use --checkpoint FILE."
-            ) from error
-
-
-def _standin_log() -> Path:
-    return cache_root() / "logs" / "standin.log"
+    key = content_key([STANDIN_RECIPE.read_text(encoding="utf-8")])
+    entry = cache_root() / "standin" / key
+    return made(entry, "the stand-in checkpoint", make, lambda place: _is_whole(place / STANDIN_FILE)) / STANDIN_FILE
 
 
 def _is_whole(path: Path) -> bool:
