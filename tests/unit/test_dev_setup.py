@@ -61,6 +61,8 @@ def build(folder):
 made(Path(sys.argv[1]), "it", build)
 """
 
+posix_only = pytest.mark.skipif(os.name != "posix", reason="Windows has no such signals")
+
 
 @pytest.fixture
 def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -192,6 +194,7 @@ class TestInstallers:
             process.install([*program, "fail"], "it", shown=False)
         assert "the reason" in capsys.readouterr().err
 
+    @posix_only
     def test_an_interrupt_ends_the_child(self, tmp_path: Path) -> None:
         pid_file = tmp_path / "pid"
         program = "import os, sys, time; open(sys.argv[1], 'w').write(str(os.getpid())); time.sleep(60)"
@@ -227,13 +230,31 @@ class TestBootstrap:
         with pytest.raises(UserError, match=r"has no pip: install it .*apt install python3-pip"):
             bootstrap.fetched_tools()
 
-    def test_no_network(self, cache_folder: Path, unreachable: None, capfd: pytest.CaptureFixture[str]) -> None:
-        assert bootstrap.run(["env"]) == 2
-        assert (
-            capfd.readouterr()
-            .err.splitlines()[-1]
-            .startswith("Installation of the developer tool's own packages failed")
+    def test_no_network(self, cache_folder: Path, unreachable: None) -> None:
+        done = subprocess.run(
+            [sys.executable, str(TOOLS / "dev.py"), "env"], stderr=subprocess.PIPE, text=True, check=False
         )
+        assert done.returncode == 2
+        last = done.stderr.splitlines()[-1]
+        assert last.startswith("Installation of the developer tool's own packages failed")
+        assert "check the network connection" in last
+        assert left_in(cache_folder / "bootstrap") == []
+
+    @posix_only
+    @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+    def test_an_interrupt_leaves_nothing(
+        self, number: signal.Signals, code: int, cache_folder: Path, unreachable: None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("PIP_RETRIES", "30")
+        with subprocess.Popen(
+            [sys.executable, str(TOOLS / "dev.py"), "env"], stderr=subprocess.PIPE, text=True
+        ) as tool:
+            assert tool.stderr is not None
+            while "Retrying" not in tool.stderr.readline():
+                assert left_in(cache_folder / "bootstrap") != []
+            tool.send_signal(number)
+            tool.communicate()
+        assert tool.returncode == code
         assert left_in(cache_folder / "bootstrap") == []
 
 

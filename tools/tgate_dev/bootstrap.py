@@ -9,6 +9,7 @@ import hashlib
 import importlib.util
 import os
 import platform
+import signal
 import sys
 import tempfile
 import traceback
@@ -21,6 +22,7 @@ from .process import PIP, install
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 BAD_USE = 2
 INTERRUPTED = 130
+TERMINATED = 143
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -28,6 +30,8 @@ def run(arguments: Sequence[str]) -> int:
 
     2 is for what the user can put right, and a sentence on the error stream says how.
     """
+    # An exception, so that children are ended and half-made folders removed on the way out.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(TERMINATED))
     try:
         sys.path.insert(0, str(fetched_tools()))
         from .cli import main

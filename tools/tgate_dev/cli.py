@@ -1,17 +1,14 @@
-"""The developer tool's commands, and how each of them ends."""
+"""The developer tool's commands."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import os
-import signal
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from types import FrameType
 
 from . import checks, environment, readme
 from .bench.timing import options as timing
@@ -21,13 +18,10 @@ from .errors import UserError
 from .server import ServerError
 from .workflows import command as workflows
 
-TERMINATED = 143
-
 
 def main(arguments: Sequence[str]) -> int:
     """Runs one command; returns the process's exit code."""
     options = parse(arguments)
-    signal.signal(signal.SIGTERM, _terminate)
     return COMMANDS[options.command](options)
 
 
@@ -179,8 +173,3 @@ COMMANDS = {
     "screenshots": _screenshots,
     "texts": _texts,
 }
-
-
-def _terminate(number: int, frame: FrameType | None) -> None:
-    # An exception, so that children are ended and temporary folders removed on the way out.
-    sys.exit(TERMINATED)
