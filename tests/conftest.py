@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 
-REPO = Path(__file__).resolve().parent.parent
+TESTS = Path(__file__).resolve().parent
+REPO = TESTS.parent
+NEWEST_HOST_ALONE = ("newest", "random", "slow")
 
 
 def _prepare_path() -> None:
@@ -22,7 +24,7 @@ def _prepare_path() -> None:
     if not comfyui:
         pytest.exit("TGATE_COMFYUI is not set: run the tests with `python3 tools/dev.py test`.", returncode=2)
     sys.path.insert(0, comfyui)
-    sys.path.extend([str(Path(__file__).resolve().parent / "support"), str(REPO)])
+    sys.path.extend([str(TESTS / "support"), str(REPO)])
 
 
 _prepare_path()
@@ -42,8 +44,19 @@ import torch  # noqa: E402
 # As in ComfyUI's main.py: its server puts a folder on the path later that holds another module of this name.
 import utils.extra_config  # noqa: E402, F401
 
-# The models here are so small that a second thread costs more than it brings.
+# The models here are so small that a second thread costs more than it brings, and so does oneDNN's look for a kernel.
 torch.set_num_threads(1)
+torch.backends.mkldnn.set_flags(False)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks each test by its tier, before any are selected by mark."""
+    for item in items:
+        tier = item.path.relative_to(TESTS).parts[0]
+        item.add_marker(tier)
+        if tier == "contract" and not any(map(item.get_closest_marker, NEWEST_HOST_ALONE)):
+            item.add_marker("hosts")
 
 
 def pytest_collection_finish() -> None:

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Developer tool of the TGATE pack: `python3 tools/dev.py {env,test,demo,bench,support,workflows} --help`.
+"""Developer tool of the TGATE pack: `python3 tools/dev.py --help`.
 
-Nothing but a Python is needed to start it; it sets up the rest.
+A plain Python with pip is enough to start it; it fetches the rest into the user's cache folder.
 """
 
 import sys
@@ -21,7 +21,7 @@ sys.dont_write_bytecode = True
 # Python's safe path mode leaves the script's own folder out.
 sys.path.insert(0, str(Path(__file__).absolute().parent))
 
-from tgate_dev.cli import main  # noqa: E402
+from tgate_dev.bootstrap import run  # noqa: E402
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run(sys.argv[1:]))

@@ -14,6 +14,8 @@ from frozen_depth import FrozenDepth
 from host_nodes import ONE_LEVEL, host_node
 from other_nodes import ALL_NODES, SHRINK, WHOLE, OtherNode
 
+pytestmark = pytest.mark.newest
+
 EXACT = 1e-4  # of the latent's spread
 STEPS = 5
 BLOCK_PATCHES = (

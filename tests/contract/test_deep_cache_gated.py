@@ -10,6 +10,8 @@ from frozen_depth import FrozenDepth
 from graphs import combine, ranged
 from record import recording
 
+pytestmark = pytest.mark.newest
+
 EXACT = 1e-5  # of the latent's spread
 FELT = 1e-3
 STEPS = 10

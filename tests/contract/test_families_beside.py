@@ -11,6 +11,8 @@ from family_nodes import nodes_for
 from frozen_network import FrozenNetwork
 from reference import relative_difference
 
+pytestmark = pytest.mark.newest
+
 SCHEDULE = {"gate": 4, "sp_interval": 2, "fi_interval": 2, "warm_up": 1}
 ROUNDING = 1e-5
 PAIRS = [(family, name) for family in FAMILIES if family.is_available for name in nodes_for(family)]

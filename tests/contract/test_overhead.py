@@ -16,6 +16,8 @@ from record import recording
 
 from tgate_dev.bench.timing.oracles import without_attentions
 
+pytestmark = pytest.mark.newest
+
 STEPS = 8
 GATE = 4
 GUIDANCE = ["uncond", "cond", "cached_delta", "keep"]

@@ -13,6 +13,8 @@ from families import FAMILIES
 from family_nodes import FAMILY_NODES, nodes_for
 from random_graphs import Node, check, graphs, models_of, searching
 
+pytestmark = pytest.mark.random
+
 KNOWN = [family for family in FAMILIES if family.is_available]
 OTHER_NODES: dict[str, Node] = {
     "CFGNorm": lambda model: CFGNorm.execute(model, 0.9)[0],

@@ -21,6 +21,8 @@ from comfy_extras.nodes_tomesd import TomePatchModel
 from families import Family
 from random_graphs import DEEP_CACHE, Node, check, graphs, models_of, searching
 
+pytestmark = pytest.mark.random
+
 _PICTURE = {"latent": (4, 8, 8), "text_width": tiny.CONTEXT, "text_lengths": (8, 8, 9)}
 SIZES = ((8, 8), (8, 8), (8, 12), (16, 8))
 # Two levels, so that areas, tiles and tokens differ in size; one level, so that most examples are cheap.

@@ -14,6 +14,8 @@ from record import recording
 from reference import reference, relative_difference
 from variants import ATTENTIONS
 
+pytestmark = pytest.mark.newest
+
 EXACT = 1e-6  # of the latent's spread; the effect of T-GATE is above 1e-3
 SETTINGS = {"gate": 5.0, "sp_interval": 3, "fi_interval": 2}
 PRECISIONS = [torch.float32, torch.bfloat16, torch.float16, torch.float32]

@@ -17,6 +17,8 @@ from variants import ATTENTIONS
 
 import nodes as host_nodes
 
+pytestmark = pytest.mark.newest
+
 GUIDANCE = ["uncond", "cond", "cached_delta", "keep"]
 SURVIVORS = {"uncond": [1], "cond": [0], "cached_delta": [0], "keep": [1, 0]}
 EXACT = 1e-6  # of the latent's spread; the effect of T-GATE is above 1e-3

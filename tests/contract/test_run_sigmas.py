@@ -12,6 +12,8 @@ from record import recording
 from reference import reference, relative_difference
 from variants import ATTENTIONS
 
+pytestmark = pytest.mark.newest
+
 GUIDANCE = ["uncond", "cond", "cached_delta", "keep"]
 SURVIVORS = {"uncond": [1], "cond": [0], "cached_delta": [0], "keep": [1, 0]}
 EXACT = 1e-6  # of the latent's spread; the effect of T-GATE is above 1e-3

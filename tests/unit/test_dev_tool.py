@@ -133,6 +133,12 @@ class TestCommandLine:
         assert options.pytest_arguments == ["-k", "cache", "--verbose"]
         assert (options.comfyui_version, options.verbose) == ("0.20.1", False)
 
+    def test_quick_chooses_the_tests_itself(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert parse(["test", "--quick"]).quick
+        with pytest.raises(SystemExit):
+            parse(["test", "--quick", "--", "unit"])
+        assert "leave out it, or the arguments after --" in capsys.readouterr().err
+
     def test_measurements_are_named(self, capsys: pytest.CaptureFixture[str]) -> None:
         options = parse(["bench", "macs", "--comfyui-version", "0.24.1"])
         assert (options.measurement, options.comfyui_version) == ("macs", "0.24.1")

@@ -1,1 +1,1 @@
-"""Modules of the developer tool, standard library only: they run before anything is installed."""
+"""Modules of the developer tool. `bootstrap` starts it with nothing but a Python and fetches what the others import."""

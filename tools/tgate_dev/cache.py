@@ -1,4 +1,7 @@
-"""The user's cache folder: where it is, who may build in it, and what is thrown away."""
+"""The user's cache folder: each entry is made once, and whole or not at all.
+
+Removing all or any part of it while nothing runs is always safe.
+"""
 
 from __future__ import annotations
 
@@ -6,29 +9,21 @@ import contextlib
 import hashlib
 import os
 import shutil
-import sys
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import IO
 
-FOLDER = "comfyui-tgate-nodes"
-UNUSED_AFTER_SECONDS = 30 * 24 * 3600
-LOCK_POLL_SECONDS = 0.2
+import filelock
+import platformdirs
+
+from .progress import say
 
 
-def cache_root(variables: Mapping[str, str] = os.environ) -> Path:
+def cache_root() -> Path:
     """Folder shared by all clones: TGATE_CACHE_DIR, else one of our own in the system's place for caches."""
-    override = variables.get("TGATE_CACHE_DIR")
-    if override:
+    if override := os.environ.get("TGATE_CACHE_DIR"):
         return Path(override).expanduser().absolute()
-    if sys.platform == "win32":
-        base = Path(variables.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(variables.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / FOLDER
+    return platformdirs.user_cache_path("comfyui-tgate-nodes", appauthor=False)
 
 
 def content_key(parts: Iterable[str]) -> str:
@@ -36,72 +31,44 @@ def content_key(parts: Iterable[str]) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
-def lock_path(entry: Path) -> Path:
-    """Lock file of a cache entry: next to it, so that removing the entry does not remove the lock."""
-    return entry.with_name(entry.name + ".lock")
-
-
-def remove_tree(folder: Path) -> None:
-    """Removes a folder; one that is not there is fine."""
-    with contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(folder)
-
-
 @contextlib.contextmanager
-def locked(entry: Path, on_wait: Callable[[], None]) -> Iterator[int]:
-    """Holds a cache entry's lock; yields the lock's file descriptor.
-
-    The system lets go of the lock when the last process that has the descriptor ends. A builder passes it to its child
-    processes, so an installer that outlives its parent still keeps others out.
+def locked(entry: Path, on_wait: Callable[[], None]) -> Iterator[None]:
+    """Holds a cache entry's lock.
 
     Args:
-        entry: the folder to be built; it need not exist.
+        entry: the folder to be made; it need not exist.
         on_wait: called once when another process holds the lock.
     """
     entry.parent.mkdir(parents=True, exist_ok=True)
-    with lock_path(entry).open("a+") as file:
-        if not _try_lock(file):
-            on_wait()
-            while not _try_lock(file):
-                time.sleep(LOCK_POLL_SECONDS)
-        yield file.fileno()
+    lock = filelock.FileLock(f"{entry}.lock")
+    try:
+        held = lock.acquire(blocking=False)
+    except filelock.Timeout:
+        on_wait()
+        held = lock.acquire()
+    with held:
+        yield
 
 
-def remove_unused(entries: Path, marker: str, now: float) -> list[Path]:
-    """Removes the entries nobody wants; returns what was removed.
+def made(
+    entry: Path, what: str, build: Callable[[Path], Path], is_usable: Callable[[Path], bool] = Path.exists
+) -> Path:
+    """A cache entry, built first where there is none that can be used.
 
-    Those are the complete ones whose marker file was last touched long ago, and what builders that were killed left
-    behind, which has no marker. An entry that is locked is left alone.
+    Args:
+        entry: its place.
+        what: what it is, for the message to those who wait.
+        build: makes the entry inside the empty folder it is given, and returns its path there; it is then moved.
+        is_usable: whether what stands at `entry` will do.
     """
-    removed = []
-    for entry in [path for path in entries.iterdir() if path.is_dir()]:
-        stamp = entry / marker
-        if stamp.is_file() and now - stamp.stat().st_mtime < UNUSED_AFTER_SECONDS:
-            continue
-        with lock_path(entry).open("a+") as file:
-            if _try_lock(file):
-                remove_tree(entry)
-                removed.append(entry)
-    return removed
-
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _try_lock(file: IO[str]) -> bool:
-        file.seek(0)
-        try:
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        return True
-
-else:
-    import fcntl
-
-    def _try_lock(file: IO[str]) -> bool:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
+    if is_usable(entry):
+        return entry
+    with locked(entry, lambda: say(f"Another process makes {what}: waiting for it ...")):
+        if not is_usable(entry):
+            prefix = f"{entry.name}.building-"
+            # Builders that were killed leave their folders behind.
+            for old in [entry, *entry.parent.glob(f"{prefix}*")]:
+                shutil.rmtree(old, ignore_errors=True)
+            with tempfile.TemporaryDirectory(prefix=prefix, dir=entry.parent) as folder:
+                build(Path(folder)).rename(entry)
+    return entry

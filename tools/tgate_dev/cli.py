@@ -1,47 +1,26 @@
-"""The developer tool's commands, and how each of them ends."""
+"""The developer tool's commands."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import os
-import signal
 import subprocess
-import sys
-import traceback
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from types import FrameType
 
 from . import checks, environment, readme, workflows
 from .bench.timing import options as timing
-from .comfyui import CONTRACT_VERSIONS, DEFAULT_VERSION, PINS
+from .comfyui import DEFAULT_VERSION, OLDER_VERSIONS, PINS
 from .errors import UserError
 from .server import ServerError
 
-BAD_USE = 2
-INTERRUPTED = 130
-TERMINATED = 143
-
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs one command; returns the process's exit code.
-
-    2 is for what the user can put right, and a sentence on the error stream says how.
-    """
+    """Runs one command; returns the process's exit code."""
     options = parse(arguments)
-    signal.signal(signal.SIGTERM, _terminate)
-    try:
-        return COMMANDS[options.command](options)
-    except UserError as error:
-        if options.verbose:
-            traceback.print_exc()
-        sys.stderr.write(f"{error}\n")
-        return BAD_USE
-    except KeyboardInterrupt:
-        sys.stderr.write("\nInterrupted: nothing half-made is kept, so the same command can simply be run again.\n")
-        return INTERRUPTED
+    return COMMANDS[options.command](options)
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -57,8 +36,10 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True)
     env_help = "set up if needed, and print one JSON line that says where things are"
     commands.add_parser("env", parents=[common, host], help=env_help)
-    test_help = "linter, formatter check, type check, all tests, and the contract on older hosts; -- ARGS go to pytest"
-    commands.add_parser("test", parents=[common, host], help=test_help)
+    test_help = "all checks and tests, and those of the host on older ones too; -- ARGS go to pytest instead"
+    test = commands.add_parser("test", parents=[common, host], help=test_help)
+    quick_help = "unit and contract tests alone, without random graphs and slow ones, on one host"
+    test.add_argument("--quick", action="store_true", help=quick_help)
     demo = commands.add_parser("demo", parents=[common], help="a picture with T-GATE off and on, by a real ComfyUI")
     demo.add_argument("--checkpoint", type=Path, metavar="FILE", help="the checkpoint to use")
     demo.add_argument("--workflow", type=Path, metavar="FILE", default=environment.PACK / "workflows" / "sd15.json")
@@ -83,6 +64,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     options = parser.parse_args(own)
     if pytest_arguments and options.command != "test":
         parser.error("only the command 'test' takes arguments after --")
+    if pytest_arguments and options.quick:
+        parser.error("--quick chooses the tests itself: leave out it, or the arguments after --")
     options.pytest_arguments = pytest_arguments
     return options
 
@@ -102,14 +85,12 @@ def _env(options: argparse.Namespace) -> int:
 
 def _test(options: argparse.Namespace) -> int:
     ready = environment.ensure(options.comfyui_version, options.verbose)
-    others = [environment.ensure(version, options.verbose) for version in _other_hosts(options)]
-    return checks.run(ready, others, environment.PACK, options.pytest_arguments, options.verbose)
-
-
-def _other_hosts(options: argparse.Namespace) -> tuple[str, ...]:
-    """Versions whose contract is tested beside all tests on the newest; none where something else was asked for."""
-    has_choice = options.comfyui_version or options.pytest_arguments or os.environ.get("COMFYUI_PATH")
-    return () if has_choice else CONTRACT_VERSIONS
+    # Older hosts come with the whole gate alone: not where something else was asked for.
+    has_choice = options.comfyui_version or options.pytest_arguments or options.quick or os.environ.get("COMFYUI_PATH")
+    versions = () if has_choice else OLDER_VERSIONS
+    older = [environment.ensure(version, options.verbose) for version in versions]
+    arguments = [*checks.TWO_PROCESSES, "-m", checks.QUICK] if options.quick else options.pytest_arguments
+    return checks.run(ready, older, environment.PACK, arguments, options.verbose)
 
 
 def _demo(options: argparse.Namespace) -> int:
@@ -189,8 +170,3 @@ COMMANDS = {
     "screenshots": _screenshots,
     "texts": _texts,
 }
-
-
-def _terminate(number: int, frame: FrameType | None) -> None:
-    # An exception, so that children are ended and temporary folders removed on the way out.
-    sys.exit(TERMINATED)

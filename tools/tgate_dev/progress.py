@@ -5,8 +5,6 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from types import TracebackType
-from typing import TextIO
 
 LIVE_SECONDS = 0.2
 # Where the output is kept (a file, a CI log), a sign of life now and then is enough.
@@ -15,23 +13,19 @@ CLEAR_LINE = "\r\x1b[K"
 
 
 class Stage:
-    """One stage of a set-up, as a context manager; `update` may be called as often as is convenient."""
+    """One stage of a command, as a context manager; `update` may be called as often as is convenient."""
 
-    def __init__(self, title: str, stream: TextIO | None = None) -> None:
+    def __init__(self, title: str) -> None:
         self.title = title
-        self._stream = sys.stderr if stream is None else stream
-        self._live = self._stream.isatty()
-        self._start = self._shown = 0.0
+        self._live = sys.stderr.isatty()
+        self._start = self._shown = time.monotonic()
 
     def __enter__(self) -> Stage:
-        self._start = self._shown = time.monotonic()
         self._write(f"{self.title} ...", ends_line=not self._live)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        outcome = "done in" if error is None else "stopped after"
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        outcome = "done in" if kind is None else "stopped after"
         self._write(f"{self.title}: {outcome} {self._elapsed()}", ends_line=True)
 
     def update(self, detail: str) -> None:
@@ -44,8 +38,8 @@ class Stage:
 
     def echo(self, text: str) -> None:
         """Passes text through as it is, on lines of its own."""
-        self._stream.write((CLEAR_LINE if self._live else "") + text)
-        self._stream.flush()
+        sys.stderr.write((CLEAR_LINE if self._live else "") + text)
+        sys.stderr.flush()
 
     def _elapsed(self) -> str:
         minutes, seconds = divmod(round(time.monotonic() - self._start), 60)
@@ -55,8 +49,8 @@ class Stage:
         if self._live:
             # A line that wraps could not be written over.
             line = CLEAR_LINE + line[: shutil.get_terminal_size().columns - 1]
-        self._stream.write(line + ("\n" if ends_line else ""))
-        self._stream.flush()
+        sys.stderr.write(line + ("\n" if ends_line else ""))
+        sys.stderr.flush()
 
 
 def say(line: str) -> None:

@@ -6,21 +6,18 @@ encoder and VAE are full size. Nothing is trained: what comes of it is texture.
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import json
 import math
-import os
 import sys
-import time
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..cache import cache_root, content_key, locked, remove_unused
+from ..cache import cache_root, content_key, made
 from ..environment import Environment
 from ..errors import UserError
-from ..progress import Stage, say
+from ..progress import Stage
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -70,18 +67,16 @@ def ready_standin(environment: Environment) -> Path:
     Raises:
         UserError: it cannot be made.
     """
-    # Each version of the recipe has its own.
     entry = cache_root() / "standin" / content_key([Path(__file__).read_text(encoding="utf-8")])
-    path = entry / FILE
-    with locked(entry, lambda: say("Another process makes the stand-in checkpoint: waiting for it ...")):
-        if not path.is_file():
-            with Stage("Making a stand-in checkpoint with random weights (0.6 GB, once)"):
-                _make(path, environment)
-            remove_unused(entry.parent, FILE, time.time())
-    with contextlib.suppress(OSError):
-        # `remove_unused` sees that it is in use.
-        os.utime(path)
-    return path
+
+    def build(folder: Path) -> Path:
+        new = folder / "standin"
+        new.mkdir()
+        with Stage("Making a stand-in checkpoint with random weights (0.6 GB, once)"):
+            _make(new / FILE, environment)
+        return new
+
+    return made(entry, "the stand-in checkpoint", build, lambda place: (place / FILE).is_file()) / FILE
 
 
 def _make(path: Path, environment: Environment) -> None:
@@ -91,11 +86,8 @@ def _make(path: Path, environment: Environment) -> None:
     sys.path.insert(0, str(environment.comfyui))
     host_arguments = importlib.import_module("comfy.cli_args").args
     host_arguments.cpu = True
-    partial = path.with_suffix(".partial")
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        save_file(weights(), partial)
-        partial.replace(path)
+        save_file(weights(), path)
     except (SafetensorError, OSError) as error:
         raise UserError(f"The stand-in checkpoint {path} cannot be written ({error}): make room there.") from error
 
