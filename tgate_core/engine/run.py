@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from torch import Tensor
@@ -25,6 +25,19 @@ MOVED = "the sampler moves the latent between steps, so what was captured before
 RUN_TWICE = "another node runs the network more than once in a call, so which run a capture belongs to is unknown"
 
 AnyRun = TypeVar("AnyRun", bound=TechniqueRun)
+
+
+@dataclass(frozen=True)
+class NetworkFacts:
+    """What has to be known of a network before it is called.
+
+    Attributes:
+        visits: how often it comes to attentions of the same names when it runs once.
+        is_compiled: whether it runs compiled code whatever we do.
+    """
+
+    visits: int = 1
+    is_compiled: bool = False
 
 
 class Run:
@@ -58,8 +71,8 @@ class Run:
         self.evaluation: ModelEvaluation | None = None
         # Arguments of one network call of each shape without their values: from them its cost is counted later.
         self.call_templates: dict[CallShape, Any] = {}
-        # By model: how often its network comes to attentions of the same names when it runs once.
-        self.visits: dict[int, int] = {}
+        # By the id of a network: what was looked up of it.
+        self.networks: dict[int, NetworkFacts] = {}
         self._is_watched = is_watched
         self._last_latent: Tensor | None = None
         self._shifts = 0

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..engine.identity import COND, UNCOND, CondBatch
+from ..engine.tensors import detached, widened
 
 SEVERAL_CONDS = "guidance kept: a branch has several conds, whose captures cannot be merged"
 OTHER_BRANCHES = "guidance kept: the guider asks for other branches than one cond and one uncond"
@@ -112,8 +113,11 @@ def noise_space_difference(cond: Tensor, uncond: Tensor, sigma: float) -> Tensor
         cond: denoised prediction of the cond branch, latent shape (B, C, ...).
         uncond: denoised prediction of the uncond branch, same shape.
         sigma: noise level of that call, above 0.
+
+    Returns:
+        The difference, same shape, in fp32 at least: half precision has no room for what a small sigma makes of it.
     """
-    return (cond - uncond) / sigma
+    return (widened(detached(cond)) - detached(uncond)) / sigma
 
 
 def uncond_from_difference(cond: Tensor, difference: Tensor, sigma: float) -> Tensor:
@@ -124,4 +128,4 @@ def uncond_from_difference(cond: Tensor, difference: Tensor, sigma: float) -> Te
         difference: from `noise_space_difference`, same shape.
         sigma: noise level of this call.
     """
-    return cond - difference * sigma
+    return (cond - difference * sigma).to(cond.dtype)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
+import torch
 from torch import Tensor
 
 from ..engine.actions import CROSS_ATTENTION, SELF_ATTENTION, AttentionKind
@@ -27,7 +28,7 @@ AttentionInputs = tuple[Tensor, Tensor | None, Tensor | None]
 
 def _enter(slot: Slot, n: Tensor, context: Tensor, value: Tensor, extra_options: Options) -> AttentionInputs:
     """Before an attention: `n` is (B, tokens, channels), the input; `context` and `value` are what it attends to."""
-    call: PatchedCall | None = extra_options.get(CALL_KEY)
+    call = _patched_call(extra_options)
     if call is None:
         return n, context, value
     call.enter(slot, n, context, extra_options)
@@ -39,8 +40,13 @@ def _enter(slot: Slot, n: Tensor, context: Tensor, value: Tensor, extra_options:
 
 def _leave(slot: Slot, n: Tensor, extra_options: Options) -> Tensor:
     """After an attention: `n` is (B, tokens, channels), its output; returns what the residual gets."""
-    call: PatchedCall | None = extra_options.get(CALL_KEY)
+    call = _patched_call(extra_options)
     return n if call is None else call.leave(slot, n)
+
+
+def _patched_call(extra_options: Options) -> PatchedCall | None:
+    """The network call, if it is active; none while torch compiles: what it sees would be replayed in others."""
+    return None if torch.compiler.is_compiling() else extra_options.get(CALL_KEY)
 
 
 # The patches, by the host's names for them. Functions, since they are recognised by identity: other nodes deep-copy

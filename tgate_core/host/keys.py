@@ -12,7 +12,8 @@ TECHNIQUES_KEY = "tgate_techniques"
 RUN_KEY = "tgate_run"
 PASS_KEY = "tgate_pass"
 CALL_KEY = "tgate_call"
-# Of wrappers that are not ours: of the host's compile node, and of its EasyCache and LazyCache.
+# Of wrappers that are not ours: of compile nodes, which put compiled modules in place for each call; of the host's
+# EasyCache and LazyCache.
 COMPILE_KEY = "torch.compile"
 STEP_CACHE_KEY = "easycache"
 OWN_KEYS = (TECHNIQUES_KEY, RUN_KEY, PASS_KEY, CALL_KEY, INPUT_KEY)

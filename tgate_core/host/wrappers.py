@@ -5,35 +5,34 @@ All are plain functions that find their state in the options they are given; non
 
 from __future__ import annotations
 
-import sys
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-import torch
-from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ..deepcache.technique import DeepCall
 from ..engine.batch_pass import CondBatchPass
 from ..engine.forward import ForwardCall
 from ..engine.identity import Place, latent_key
-from ..engine.run import RUN_TWICE, Run
+from ..engine.run import RUN_TWICE, NetworkFacts, Run
 from ..engine.technique import BatchPlan, FinishedBatch
 from .attention import Options, arranged, without_own
 from .bypass import bypass
+from .compiled import COMPILED_IN_PLACE, RUNS_UNCOMPILED, is_compiled_in_place, is_compiled_per_call, uncompiled
 from .conds import cond_batch, window_key
 from .current_call import current_call
-from .keys import COMPILE_KEY, PASS_KEY, RUN_KEY, TECHNIQUES_KEY
+from .keys import PASS_KEY, RUN_KEY, TECHNIQUES_KEY
 from .network_runs import has_network_run, is_cut_by_host, is_from_host, surrounding
 from .networks import visits_per_run
-from .reporting import counted, reported
+from .reporting import TELL_US, counted, harmless, reported
 from .run_start import DEEP_CACHE, start_run
 from .unet_blocks import arranged_in_depth
 
 if TYPE_CHECKING:
     from comfy.patcher_extension import WrapperExecutor
 
-_DYNAMO = "torch._dynamo"
+
+UNMEASURED = f"The probe holds no measurement: sample again; if that fails too, {TELL_US}"
 
 
 class RepeatEvaluation(BaseException):
@@ -56,7 +55,10 @@ def outer_sample_wrapper(executor: WrapperExecutor, *args: Any, **kwargs: Any) -
         options[RUN_KEY] = run
         try:
             outcome.result = executor(*args, **kwargs)
-            run.complete()
+            with harmless(
+                "measuring this run", f"The probe holds no measurement: sample again; if that fails too, {TELL_US}"
+            ):
+                run.complete()
             return outcome.result
         finally:
             options.pop(RUN_KEY, None)
@@ -102,9 +104,8 @@ def calc_cond_batch_wrapper(executor: WrapperExecutor, *args: Any, **kwargs: Any
         if not plan.runs_network:
             return [x_in] * len(conds), batch_pass
         branches = [branch if plan.branch in (None, index) else None for index, branch in enumerate(conds)]
-        pass_options = {**model_options, "transformer_options": surrounding({**options, PASS_KEY: batch_pass})}
-        with nullcontext() if plan.is_idle else _uncompiled():
-            predictions = executor(model, branches, x_in, timestep, pass_options, *rest, **kwargs)
+        pass_options = {**model_options, "transformer_options": _pass_options(run, batch_pass, options)}
+        predictions = executor(model, branches, x_in, timestep, pass_options, *rest, **kwargs)
         return predictions, batch_pass
 
     plan = run.plan(cond_batch(conds, sigma, place, tuple(x_in.shape[2:])), step)
@@ -114,6 +115,14 @@ def calc_cond_batch_wrapper(executor: WrapperExecutor, *args: Any, **kwargs: Any
         plan = repeated
         predictions, batch_pass = run_pass(plan)
     return run.finish(FinishedBatch(plan, x_in, sigma, batch_pass.has_run), predictions)
+
+
+def _pass_options(run: Run, batch_pass: CondBatchPass, options: Options) -> Options:
+    """The options of a pass: they hold its state, and its network calls run uncompiled if they do anything."""
+    if not batch_pass.plan.is_idle and is_compiled_per_call(options):
+        run.counts.note(RUNS_UNCOMPILED)
+        options = uncompiled(options)
+    return surrounding({**options, PASS_KEY: batch_pass})
 
 
 def apply_model_wrapper(executor: WrapperExecutor, *args: Any, **kwargs: Any) -> Tensor:
@@ -126,8 +135,6 @@ def apply_model_wrapper(executor: WrapperExecutor, *args: Any, **kwargs: Any) ->
     call = _begin_call(run, batch_pass, model, transformer_options, args[0])
     with current_call(call), counted(run, call, args, kwargs):
         if call.is_active:
-            if COMPILE_KEY in transformer_options.get("wrappers", {}).get(WrappersMP.APPLY_MODEL, {}):
-                run.counts.note("torch.compile: calls that capture or reuse attention run uncompiled")
             options = arranged(transformer_options, call)
             if isinstance(call.depth, DeepCall):
                 control, options = arranged_in_depth(model.diffusion_model, call.depth, control, options)
@@ -148,28 +155,13 @@ def _begin_call(
     """The forward call; outside of main passes nothing is captured or reused."""
     if batch_pass is None:
         return ForwardCall(model)
-    if _is_compiler_in_the_way():
-        return batch_pass.step_aside(model)
     network = model.diffusion_model
-    if id(network) not in run.visits:
-        run.visits[id(network)] = visits_per_run(network)
+    if id(network) not in run.networks:
+        run.networks[id(network)] = NetworkFacts(visits_per_run(network), is_compiled_in_place(network))
+    facts = run.networks[id(network)]
+    if facts.is_compiled and not batch_pass.plan.is_idle:
+        run.counts.note(COMPILED_IN_PLACE)
+        return batch_pass.step_aside(model)
     branches, uuids = transformer_options.get("cond_or_uncond", ()), transformer_options.get("uuids", ())
     is_own = is_from_host(x, transformer_options)
-    return batch_pass.begin_call(branches, uuids, x, model, is_own, run.visits[id(network)])
-
-
-def _uncompiled() -> AbstractContextManager[None]:
-    """Runs what follows without torch's compiler.
-
-    The host's compile node tells the compiler to disregard these options: it would replay what the first call of a
-    shape did in all later ones, whatever they were to reuse. That torch is told so holds for all threads: around a
-    network call, those of several devices would take each other's for what was there before, and leave it behind.
-    """
-    if _DYNAMO not in sys.modules or _is_compiler_in_the_way():
-        return nullcontext()
-    return torch.compiler.set_stance("force_eager")
-
-
-def _is_compiler_in_the_way() -> bool:
-    """Whether a compiler is loaded that cannot be told to stand aside (torch before 2.6)."""
-    return _DYNAMO in sys.modules and not hasattr(torch.compiler, "set_stance")
+    return batch_pass.begin_call(branches, uuids, x, model, is_own, facts.visits)

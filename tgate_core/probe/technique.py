@@ -78,8 +78,9 @@ class ProbeRun(TechniqueRun):
         return predictions
 
     def complete(self) -> None:
-        """Hand on what was measured."""
+        """Hand on what was measured; if that fails the probe holds nothing, rather than what an older run left."""
         if self._measurement is not None:
+            self._probe.profile = None
             self._probe.profile = self._measurement.profile(self._context.network, self._context.signature())
 
     def close(self) -> None:
