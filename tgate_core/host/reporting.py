@@ -95,9 +95,11 @@ def _report(guider: Any, run: Run, outcome: Outcome, seconds: float) -> None:
 
 
 def _fingerprint(result: Any) -> Fingerprint | None:
+    fingerprint = None
     with harmless("recognising this run's latent", f"TGATE Report takes the run for an older one; {TELL_US}"):
-        return Fingerprint.of(result) if isinstance(result, Tensor) else None
-    return None
+        if isinstance(result, Tensor):
+            fingerprint = Fingerprint.of(result)
+    return fingerprint
 
 
 @contextmanager
