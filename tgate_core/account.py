@@ -35,15 +35,17 @@ def _saved(record: RunRecord) -> list[str]:
         return [f"Steps: none of {statistics.steps} gated; the run was left as it is"]
     lines = []
     if statistics.gate_step < statistics.steps:
-        gated = sum(cell.phase is Phase.FIDELITY and cell.has_run for cell in record.cells)
+        gated = sum(
+            cell.phase is Phase.FIDELITY and statistics.has_saved_in(step) for step, cell in enumerate(record.cells)
+        )
         attentions = statistics.attention_computed + statistics.attention_skipped
         passes = sum(tally.full_passes + tally.dropped_passes for tally in statistics.tallies.values())
         lines = [
-            f"Steps: {gated} of {statistics.steps} gated, from step {statistics.gate_step} on",
+            f"Steps: {gated or 'none'} of {statistics.steps} gated, from step {statistics.gate_step} on",
             f"Attention: {statistics.attention_skipped} of {attentions} calls reused",
             f"Guidance: second pass left out {statistics.branches_dropped} of {passes} times",
         ]
-    if statistics.shallow_calls:
+    if statistics.shallow_steps:
         shallow, calls = statistics.shallow_calls, statistics.model_calls
         lines.append(f"DeepCache: {shallow} of {calls} network calls left out the deep blocks")
     return lines
@@ -51,10 +53,7 @@ def _saved(record: RunRecord) -> list[str]:
 
 def _reasons(record: RunRecord) -> list[str]:
     statistics = record.statistics
-    reasons = [*statistics.notes, *([INTERRUPTED] if record.was_interrupted else [])]
-    if record.is_plain and statistics.gate_step >= statistics.steps:
-        reasons.insert(0, f"the gate lies beyond this run of {statistics.steps} steps; lower it")
-    return reasons
+    return [*statistics.notes, *([INTERRUPTED] if record.was_interrupted else [])]
 
 
 def _cost_line(cost: RunCost | None, uncounted: str) -> str:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Hashable
 
 from .config import Guidance
+from .reasons import NO_GUIDANCE
 from .request import COND, UNCOND, PassRequest
 
 SEVERAL_CONDS = "guidance kept: a branch has several conds, whose captures cannot be merged"
+EMPTY_BRANCH = "guidance kept: a branch has no prompt in some steps"
 OTHER_BRANCHES = "guidance kept: the guider asks for other branches than one cond and one uncond"
 NEEDED_BY_OTHERS = "guidance kept: another node evaluates the branch that would be dropped"
 CACHE_FULL = "guidance kept: cache_limit_mb leaves no room for the captures that replace it"
@@ -38,10 +40,14 @@ def effective_guidance(
             main pass, so the branch they belong to has to be a real prediction.
     """
     survivor = surviving_branch(wanted)
-    if survivor is None or not all(request.branches):
-        return "keep", None  # a missing branch (cfg 1) leaves no guidance to drop
+    if survivor is None:
+        return "keep", None
+    if sum(branch is not None for branch in request.branches) == 1:
+        return "keep", NO_GUIDANCE
     if len(request.branches) != 2:
         return "keep", OTHER_BRANCHES
+    if not all(request.branches):
+        return "keep", EMPTY_BRANCH
     if is_merged(wanted) and not request.has_one_cond_each:
         return "keep", SEVERAL_CONDS
     if not {cond.uuid for cond in request.conds(survivor)}.issuperset(auxiliary_uuids):

@@ -14,6 +14,7 @@ from .deep_cache import Depth
 from .deep_call import DeepCall
 from .network_call import NetworkCall
 from .probe import Measurement
+from .reasons import OTHER_BATCH, UNPLACED
 from .request import BankKey, CondKey, FeatureOwner, PassRequest
 from .schedule import CROSS_ATTENTION, Action, AttentionKind
 from .tiles import find_tile, is_same
@@ -64,7 +65,10 @@ class PassPlan:
 
 
 class ModelPass:
-    """A pass while it runs. Network calls of several devices may ask at the same time."""
+    """A pass while it runs. Network calls of several devices may ask at the same time.
+
+    `reasons` says why calls of it were computed as usual where something was to be captured or reused.
+    """
 
     def __init__(
         self,
@@ -93,6 +97,7 @@ class ModelPass:
         self.is_void = False
         # Whether the network ran in each of its calls; else another node put a guess in its place.
         self.has_run = True
+        self.reasons: set[str] = set()
         self._cache = cache
         self._now = now
         self._latent = latent
@@ -123,7 +128,6 @@ class ModelPass:
             return None
         parts = self._parts(branches, uuids, x, is_from_host and self._is_as_cut)
         if parts is None:
-            self.step_aside()
             return None
         keys = [self._bank_key(cond, part) for cond, part in parts]
         on_lost_text = self.step_aside if self.plan.is_anchored else None
@@ -150,8 +154,10 @@ class ModelPass:
         measurement, step = self._measurement, self.plan.step
         return lambda site, tokens: measurement.note_output(step, site, keys, tokens)
 
-    def step_aside(self) -> None:
+    def step_aside(self, reason: str | None = None) -> None:
         """Something of this pass is computed as usual; on merged captures that would lose, or mix, the text."""
+        if reason is not None:
+            self.reasons.add(reason)
         if self.plan.is_anchored and self.plan.actions[CROSS_ATTENTION] is Action.REUSE:
             self.has_lost_text = True
 
@@ -172,9 +178,13 @@ class ModelPass:
         """Each cond in a call, and which part of it that is; None where that cannot be told."""
         conds = [CondKey(branch, uuid) for branch, uuid in zip(branches, uuids, strict=False)]
         if not conds or len(branches) != len(uuids) or x.shape[0] != len(conds) * self._latent.shape[0]:
+            self.step_aside(OTHER_BATCH)
             return None
         parts = [self._part(cond, x, (index, len(conds)), is_as_cut) for index, cond in enumerate(conds)]
-        return None if None in parts else list(zip(conds, parts, strict=True))
+        if None in parts:
+            self.step_aside(UNPLACED)
+            return None
+        return list(zip(conds, parts, strict=True))
 
     def _part(self, cond: CondKey, x: Tensor, chunk_of: tuple[int, int], is_as_cut: bool) -> Hashable | None:
         """Which part of its cond one chunk of a call is, by its index and their number; None where it cannot be told."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .cache import Capture, CaptureCache, Site, gather
 from .deep_call import DeepCall
+from .reasons import MISFIT, UNREACHED
 from .request import BankKey
 from .schedule import CROSS_ATTENTION, Action, AttentionKind
 
@@ -58,6 +59,8 @@ class NetworkCall:
         self._is_other_run = False
         self._is_overrun = False
         self._is_captured = False
+        # Whether an output had another form than its capture, or none that can be captured.
+        self.has_misfit = False
         # How often the network came to attentions of the same names, by the first of them.
         self._visits: dict[Site, int] = {}
         self._site: Site | None = None
@@ -108,6 +111,18 @@ class NetworkCall:
         """Whether the deep blocks are left out."""
         return self.deep is not None and self.deep.is_shallow
 
+    @property
+    def reasons(self) -> Iterator[str]:
+        """Why this call, once it is done, was computed as usual where it was to capture or to reuse."""
+        if self.has_misfit:
+            yield MISFIT
+        is_asked_for = self._observer is not None or any(
+            action is not Action.COMPUTE for action in self._actions.values()
+        )
+        # The shallow blocks of some networks hold no attention.
+        if is_asked_for and not self.met and not self.is_shallow:
+            yield UNREACHED
+
     def enter(self, kind: AttentionKind, block: Hashable, block_index: int, tokens: Tensor) -> bool:
         """Before an attention; returns whether it is skipped.
 
@@ -146,6 +161,12 @@ class NetworkCall:
         self.skipped[kind] += 1
         return True
 
+    def refuse(self, kind: AttentionKind) -> None:
+        """An attention is computed as usual: what goes in has not the form that its architecture states."""
+        self.has_misfit = True
+        if kind == CROSS_ATTENTION and self._on_lost_text is not None:
+            self._on_lost_text()
+
     def _next_site(self, kind: AttentionKind, block: Hashable, block_index: int) -> Site:
         """The site of these names that the network has come to now."""
         first = Site(kind, block, block_index, 0)
@@ -166,7 +187,9 @@ class NetworkCall:
             return tokens
         if handout is not None:
             tokens = handout
-        elif self._is_captured and tokens.shape[0] % len(self._keys) == 0:
+        elif self._is_captured and tokens.shape[0] % len(self._keys):
+            self.has_misfit = True
+        elif self._is_captured:
             tokens = self._capture(site, tokens)
         if self._observer is not None:
             self._observer(site, tokens)
@@ -180,6 +203,8 @@ class NetworkCall:
         chunks = tokens.chunk(len(self._keys))
         reused = [gather([capture], chunk) for capture, chunk in zip(self._present, chunks, strict=True)]
         missing = [key if reuse is None else None for key, reuse in zip(self._keys, reused, strict=True)]
+        unused = (capture for capture, reuse in zip(self._present, reused, strict=True) if reuse is None)
+        self.has_misfit = self.has_misfit or any(capture is not None for capture in unused)
         self._present = self._nothing
         self._cache.store(missing, site, tokens, self._now)
         if all(reuse is None for reuse in reused):

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from .schedule import CROSS_ATTENTION, SELF_ATTENTION, Schedule
+from .branches import CACHE_FULL
+from .reasons import (
+    CACHE_LIMIT,
+    EXTRA_PASS,
+    NO_CALL,
+    NO_FEATURE_AGAIN,
+    NO_GUIDANCE,
+    NO_PASS,
+    NO_SHALLOW_STEP,
+    NOT_MEASURED,
+    NOTHING_AGAIN,
+    NOTHING_BEFORE,
+)
+from .schedule import CROSS_ATTENTION, SELF_ATTENTION, Phase, Schedule
 from .statistics import RunStatistics
 from .tally import CallShape, StepTally
 from .timeline import StepCell
@@ -77,10 +90,8 @@ class RunRecord:
         """One line: what was saved, and why not where it was not."""
         if not self.is_plain:
             return self.statistics.summary()
-        steps = self.statistics.steps
-        is_beyond = self.statistics.gate_step >= steps
-        reason = f"the gate lies beyond this run of {steps} steps" if is_beyond else "there is nothing to reuse"
-        return "; ".join([f"{reason}: nothing is changed in this run", *self.statistics.notes])
+        reasons = "; ".join(self.statistics.notes)
+        return f"nothing is changed in this run: {reasons}" if reasons else "nothing is changed in this run"
 
 
 @dataclass
@@ -113,6 +124,36 @@ class RunRecords:
     def last(self) -> RunRecord | None:
         """The run that ended last."""
         return self._recent[0] if self._recent else None
+
+
+def closing_reasons(
+    cells: Sequence[StepCell], schedule: Schedule, statistics: RunStatistics, has_refused: bool
+) -> list[str]:
+    """Why a run saved less than was planned, as far as that shows once it is over.
+
+    Args:
+        cells: what its steps did.
+        schedule: what was planned.
+        statistics: its counts.
+        has_refused: whether captures found no room.
+    """
+    if not statistics.passes and not statistics.auxiliary_passes:
+        return [NO_PASS]
+    if not statistics.model_calls:
+        return [NO_CALL]
+    if has_refused and CACHE_FULL not in statistics.notes:
+        return [CACHE_LIMIT]
+    beside = {EXTRA_PASS, NO_SHALLOW_STEP, NOT_MEASURED} | ({NO_GUIDANCE} if schedule.saves_attention else set())
+    if not beside.issuperset(statistics.notes):
+        return []  # said already
+    reasons = []
+    gated = [step for step, cell in enumerate(cells) if cell.has_run and cell.phase is Phase.FIDELITY]
+    unsaved = [step for step in gated if not statistics.has_saved_in(step)]
+    if unsaved:
+        reasons.append(NOTHING_BEFORE if unsaved == gated[:1] != gated else NOTHING_AGAIN)
+    if statistics.shallow_steps and not statistics.shallow_calls:
+        reasons.append(NO_FEATURE_AGAIN)
+    return reasons
 
 
 def happened_cells(schedule: Schedule, tallies: Mapping[int, StepTally]) -> tuple[StepCell, ...]:

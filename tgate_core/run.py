@@ -17,6 +17,7 @@ from .evaluation import Baseline, Evaluation
 from .guidance import noise_space_difference, uncond_from_difference
 from .model_pass import ModelPass, PassPlan, TileMemory
 from .probe import Measurement
+from .reasons import MANY_EVALUATIONS
 from .request import COND, UNCOND, BankKey, PassRequest, Place
 from .schedule import (
     ATTENTION_KINDS,
@@ -80,7 +81,9 @@ class Run:
         first_frozen = min(self.site_gates.values(), default=None)
         self.schedule = build_schedule(config, self.tracker.steps, gate_step, self.deep.shallow, first_frozen)
         self.cache = CaptureCache(keep, config.cache_limit_mb * 2**20)
-        self.statistics = RunStatistics(self.tracker.steps, self.schedule.gate_step)
+        self.statistics = RunStatistics(
+            self.tracker.steps, self.schedule.gate_step, shallow_steps=len(self.deep.shallow)
+        )
         self.evaluation: Evaluation | None = None
         # Arguments of one network call of each shape without their values: from them its cost is counted later.
         self.call_templates: dict[CallShape, Any] = {}
@@ -179,6 +182,7 @@ class Run:
     def _plan_attention(self, request: PassRequest, step: int) -> PassPlan:
         step_plan = self.schedule.steps[step]
         if request.place.evaluation >= MAX_EVALUATIONS_PER_STEP:
+            self.statistics.note(MANY_EVALUATIONS)
             return PassPlan(request, dict.fromkeys(ATTENTION_KINDS, Action.COMPUTE))
         if self.schedule.has_gate and step == self.schedule.gate_step - 1:
             return self._plan_capture(request, _actions(step_plan))
@@ -214,6 +218,7 @@ class Run:
             latent: what is denoised.
             is_as_cut: whether its network calls are given what the host cuts out of the latent for sure.
         """
+        self.statistics.passes += 1
         if plan.branch is None:
             self.statistics.tallies[plan.step].full_passes += plan.request.is_guided
         else:

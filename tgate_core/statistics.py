@@ -16,12 +16,15 @@ class RunStatistics:
     Attributes:
         steps: steps N of the run.
         gate_step: first step m of the fidelity-improving phase.
+        shallow_steps: steps in which the deep blocks are to be left out.
+        is_guided: whether the run guides one branch by another.
+        passes: passes over the guidance branches.
         model_calls: calls of the network.
         shallow_calls: those of them that left out the deep blocks.
         attention_computed: attention modules that ran, one per module and network call.
         attention_skipped: attention modules that were handed a capture instead.
         branches_dropped: evaluations in which one of the two guidance branches did not run.
-        auxiliary_passes: extra evaluations made by other nodes, left as they are.
+        auxiliary_passes: passes of other nodes' own, left as they are.
         peak_cache_bytes: most bytes of captures alive at once.
         notes: reasons why something was not saved, each once.
         tallies: the same step by step, for the main passes.
@@ -30,6 +33,9 @@ class RunStatistics:
 
     steps: int = 0
     gate_step: int = 0
+    shallow_steps: int = 0
+    is_guided: bool = True
+    passes: int = 0
     model_calls: int = 0
     shallow_calls: int = 0
     attention_computed: int = 0
@@ -47,6 +53,11 @@ class RunStatistics:
             return False
         self.notes.append(reason)
         return True
+
+    def has_saved_in(self, step: int) -> bool:
+        """Whether T-GATE left out anything in this step."""
+        tally = self.tallies.get(step, StepTally())
+        return tally.dropped_passes > 0 or any(tally.reused.values())
 
     def note_dropped(self, step: int) -> None:
         """A pass of this step runs one branch in place of two."""
@@ -80,14 +91,14 @@ class RunStatistics:
     def summary(self) -> str:
         """One line for the log: what there is to say of T-GATE, of DeepCache, and of both."""
         parts = []
-        if self.gate_step < self.steps or not self.shallow_calls:
+        if self.gate_step < self.steps or not self.shallow_steps:
             attentions = self.attention_computed + self.attention_skipped
             parts += [
                 f"gate at step {self.gate_step} of {self.steps}; "
                 f"{self.attention_skipped} of {attentions} attentions reused",
                 f"guidance dropped in {self.branches_dropped} evaluations",
             ]
-        if self.shallow_calls:
+        if self.shallow_steps:
             parts.append(f"{self.shallow_calls} of {self.model_calls} network calls left out the deep blocks")
         parts.append(f"cache peak {self.peak_cache_bytes / 2**20:.1f} MiB")
         return "; ".join([", ".join(parts), *self.notes])

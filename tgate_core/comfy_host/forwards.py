@@ -75,13 +75,18 @@ class GatedForward(StandInForward):
         call, kind = None if current is None else current.call, self._rule.kind
         if current is None or call is None:
             return self._compute(current, args, kwargs)
-        x = self._inward(args[0] if args else kwargs[self._input_name])
         current.has_run = True
+        given = args[0] if args else kwargs.get(self._input_name)
+        if not isinstance(given, Tensor):  # another pack's attention, with a signature of its own
+            call.refuse(kind)
+            return self._compute(current, args, kwargs)
+        x = self._inward(given)
         if call.enter(kind, self._name, 0, x):
             return pack(self._outward(call.leave(kind, x)), self._rule)
         result = self._compute(current, args, kwargs)
         tokens = unpack(result, self._rule)
         if tokens is None:
+            call.has_misfit = True
             return result
         return pack(self._outward(call.leave(kind, self._inward(tokens))), self._rule)
 

@@ -16,7 +16,7 @@ from ..presets import PresetConfig
 from ..probe import Probe
 from ..record import RunRecord, RunRecords
 from .deep_blocks import can_leave_out_layers, deep_branches
-from .families import architecture, attention_modules, family_of
+from .families import architecture, attention_modules, family_of, why_not_gated
 from .injection import add_skip_injection
 from .keys import DEEP_CACHE_KEY, MEASURED_KEY, PATCHER_KEY, PROBE_KEY, RECORDS_KEY, SETTINGS_KEY
 from .memory import prepare_sampling_wrapper
@@ -36,17 +36,18 @@ _WRAPPERS = {
     WrappersMP.APPLY_MODEL: apply_model_wrapper,
 }
 NOTHING_TO_SAVE = "both attentions are off and guidance is kept, so there is nothing to save"
-JOINT_ATTENTION = "joint attention: nothing to freeze; only guidance can be dropped"
+ONLY_GUIDANCE = "only guidance can be dropped"
 # The uncond branch alone has seen the prompt only through frozen cross-attention.
-NEEDS_COND = f"{JOINT_ATTENTION}, and for that set guidance to cached_delta or cond in TGATE Apply (Advanced)"
+NEEDS_COND = f"{ONLY_GUIDANCE}, and for that set guidance to cached_delta or cond in TGATE Apply (Advanced)"
+UNCHANGED = "the model is passed on unchanged"
 EXPERIMENTAL = "experimental: nobody has published settings for this model; the rule of the paper is used"
 NEAREST_WINS = "the model was gated already; the node nearest to the sampler wins"
 PROBE_UNUSED = "the probe is not used: set gate_unit to 'measured'"
-NOTHING_TO_MEASURE = "joint attention: there is no cross-attention to measure; the model is passed on unchanged"
+NOTHING_TO_MEASURE = f"there is no cross-attention to measure; {UNCHANGED}"
 PROBED_ALREADY_CHANGED = "the probe measures runs without TGATE and DeepCache alone: connect it to the loader's model"
 DEEP_CACHE_OFF = "DeepCache is off: cache_interval is 1, or start is not below end"
-NO_DEEP_BLOCKS = "DeepCache is for UNets (SD 1.5, SD 2, SDXL, SVD); the model is passed on unchanged"
-HOST_TOO_OLD = "DeepCache needs a newer ComfyUI (0.20 will do); the model is passed on unchanged"
+NO_DEEP_BLOCKS = f"DeepCache is for UNets (SD 1.5, SD 2, SDXL, SVD) that the host runs; {UNCHANGED}"
+HOST_TOO_OLD = f"DeepCache needs a newer ComfyUI (0.20 will do); {UNCHANGED}"
 NEAREST_DEEP_CACHE_WINS = "the model had DeepCache already; the node nearest to the sampler wins"
 
 logger = logging.getLogger(__name__)
@@ -78,7 +79,7 @@ def apply_preset(model: ModelPatcher, preset: str, listener: Listener | None = N
     """
     settings = PresetConfig(family_of(model), preset)  # type: ignore[arg-type]  # checked when made
     if not _has_cross_attention(model):
-        return _remarked(Applied(model.clone(), f"{NEEDS_COND}; the model is passed on unchanged"))
+        return _remarked(Applied(model.clone(), f"{why_not_gated(model)}; {NEEDS_COND}; {UNCHANGED}"))
     return _install(model, settings, listener, EXPERIMENTAL if settings.is_experimental else None)
 
 
@@ -105,8 +106,8 @@ def apply_config(
         return _install(model, config, listener, remark, probe)
     if config.guidance in ("cond", "cached_delta"):
         guidance_alone = replace(config, cross_attention=False, self_attention=False)
-        return _install(model, guidance_alone, listener, JOINT_ATTENTION)
-    return _remarked(Applied(model.clone(), f"{NEEDS_COND}; the model is passed on unchanged"))
+        return _install(model, guidance_alone, listener, f"{why_not_gated(model)}; {ONLY_GUIDANCE}")
+    return _remarked(Applied(model.clone(), f"{why_not_gated(model)}; {NEEDS_COND}; {UNCHANGED}"))
 
 
 def apply_deep_cache(model: ModelPatcher, config: DeepCacheConfig) -> Applied:
@@ -134,7 +135,7 @@ def _has_cross_attention(model: ModelPatcher) -> bool:
     """Whether the model has attentions that T-GATE can gate, rather than text and picture in one."""
     if architecture(model) is None:
         return False
-    if not attention_modules(model.get_model_object("diffusion_model")):
+    if not attention_modules(model.get_model_object("diffusion_model"), architecture(model)):
         raise ValueError("TGATE: model has no attention to gate; connect a text-to-image diffusion model instead.")
     return True
 
@@ -142,7 +143,7 @@ def _has_cross_attention(model: ModelPatcher) -> bool:
 def apply_probe(model: ModelPatcher, probe: Probe) -> Applied:
     """A clone of `model` whose runs are measured: once one is done, `probe` holds what was seen in it."""
     if not _has_cross_attention(model):
-        return _remarked(Applied(model.clone(), NOTHING_TO_MEASURE))
+        return _remarked(Applied(model.clone(), f"{why_not_gated(model)}; {NOTHING_TO_MEASURE}"))
     patched = model.clone()
     options = patched.model_options["transformer_options"]
     options[PROBE_KEY] = probe
@@ -161,7 +162,7 @@ def records_of(model: ModelPatcher) -> RunRecords | None:
 
 def why_not(model: ModelPatcher) -> str | None:
     """Why T-GATE passes a model on; None where it gates it."""
-    return None if _has_cross_attention(model) else NEEDS_COND
+    return None if _has_cross_attention(model) else f"{why_not_gated(model)}; {NEEDS_COND}"
 
 
 def _install(

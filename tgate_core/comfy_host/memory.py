@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import comfy.model_management
 import torch
-from comfy.ldm.modules.attention import SpatialTransformer
 from comfy.ldm.modules.diffusionmodules.openaimodel import Downsample, UNetModel, Upsample
 from torch import nn
 
-from ..architectures import UNET, architecture_of, attention_sites
+from ..architectures import UNET, Architecture, attention_sites
 from ..run import Run
 from ..schedule import ATTENTION_KINDS, CROSS_ATTENTION
 from .deep_blocks import feature_size
+from .families import architecture
 from .keys import RUN_KEY
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def expected_capture_bytes(run: Run, patcher: ModelPatcher) -> int:
     at_once = len(kinds) if is_both_at_once else min(len(kinds), 1)
     batch, _, *size = run.latent_shape
     network = patcher.model.diffusion_model
-    elements = at_once * sum(_outputs(network, size))
+    elements = at_once * sum(_outputs(network, architecture(patcher), size))
     if run.deep.shallow:
         elements += feature_size(network, run.deep.branch, *size[-2:])
     expected = BRANCHES * batch * elements * comfy.model_management.dtype_size(patcher.model.get_dtype_inference())
@@ -93,9 +93,8 @@ def is_memory_short(device: torch.device) -> bool:
     return bool(free < comfy.model_management.minimum_inference_memory())
 
 
-def _outputs(network: nn.Module, size: Sequence[int]) -> Iterator[int]:
+def _outputs(network: nn.Module, known: Architecture | None, size: Sequence[int]) -> Iterator[int]:
     """Elements of each output (tokens * channels) of one kind of attention, for one latent of this size."""
-    known = architecture_of(network)
     if known is UNET:
         yield from _unet_outputs(network, *size[-2:])
     elif known is not None:
@@ -120,7 +119,7 @@ def _unet_outputs(unet: UNetModel, height: int, width: int) -> Iterator[int]:
                 scale *= 2
             elif isinstance(layer, Upsample):
                 scale //= 2
-            elif isinstance(layer, SpatialTransformer):
+            elif hasattr(layer, "transformer_blocks"):
                 tokens = math.ceil(height / scale) * math.ceil(width / scale)
                 blocks = (*layer.transformer_blocks, *getattr(layer, "time_stack", ()))
                 yield from (tokens * block.attn1.to_q.in_features for block in blocks)

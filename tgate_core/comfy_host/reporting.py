@@ -14,9 +14,10 @@ from torch import Tensor
 
 from ..model_pass import ModelPass
 from ..network_call import NetworkCall
-from ..record import Fingerprint, RunRecord, RunRecords, happened_cells
+from ..record import Fingerprint, RunRecord, RunRecords, closing_reasons, happened_cells
 from ..run import Run
 from ..tally import CallShape
+from ..timeline import StepCell, planned_cells
 from .keys import PASS_KEY, RECORDS_KEY
 
 logger = logging.getLogger(__name__)
@@ -41,20 +42,36 @@ def reported(guider: Any, run: Run | None) -> Iterator[Outcome]:
         run: its state.
     """
     outcome, start = Outcome(), time.monotonic()
+    is_bypassed = run is None or run.is_plain
     try:
         yield outcome
     finally:
         if run is not None:
-            _report(guider, run, outcome, time.monotonic() - start)
+            cells = _untouched_cells(run, outcome) if is_bypassed else _cells(run, outcome)
+            _report(guider, run, outcome, cells, time.monotonic() - start)
 
 
-def _report(guider: Any, run: Run, outcome: Outcome, seconds: float) -> None:
+def _untouched_cells(run: Run, outcome: Outcome) -> tuple[StepCell, ...]:
+    """Of a run that nothing of ours was on: all its steps in full; of one that ended early, nobody counted them."""
+    is_whole = outcome.result is not None
+    return planned_cells(run.config, run.schedule, run.statistics.is_guided) if is_whole else ()
+
+
+def _cells(run: Run, outcome: Outcome) -> tuple[StepCell, ...]:
+    cells = happened_cells(run.schedule, run.statistics.tallies)
+    if outcome.result is not None:
+        for reason in closing_reasons(cells, run.schedule, run.statistics, run.cache.has_refused):
+            run.statistics.note(reason)
+    return cells
+
+
+def _report(guider: Any, run: Run, outcome: Outcome, cells: tuple[StepCell, ...], seconds: float) -> None:
     records: RunRecords | None = guider.model_patcher.get_attachment(RECORDS_KEY)
     result = outcome.result
     record = RunRecord(
         family="" if records is None else records.family,
         statistics=run.statistics,
-        cells=happened_cells(run.schedule, run.statistics.tallies),
+        cells=cells,
         is_plain=run.is_plain,
         seconds=seconds,
         was_interrupted=result is None,
@@ -78,6 +95,9 @@ def counted(run: Run, call: NetworkCall | None, args: Sequence[Any], kwargs: Map
     """
     try:
         yield
+        if call is not None:  # whole: one that was interrupted proves nothing
+            for reason in call.reasons:
+                run.statistics.note(reason)
     finally:
         x, text, options = args[0], args[3], args[5]
         shape = CallShape(tuple(x.shape[1:]), None if text is None else tuple(text.shape[1:]))

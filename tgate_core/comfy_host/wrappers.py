@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..model_pass import ModelPass, PassPlan
 from ..network_call import NetworkCall
+from ..reasons import EXTRA_PASS, OLD_COMPILER, SPLIT_BEFORE
 from ..request import Place, latent_key
 from ..run import RUN_TWICE, Run
 from .at_hand import CallAtHand, at_hand
@@ -89,6 +90,8 @@ def calc_cond_batch_wrapper(executor: WrapperExecutor, *args: Any, **kwargs: Any
     if not evaluation.admits(id(model), window, x_in):
         if run.note_auxiliary(evaluation, (cond["uuid"] for branch in conds for cond in branch or ())):
             raise RepeatEvaluation
+        is_whole = window is not None or tuple(x_in.shape) == evaluation.shape
+        run.statistics.note(EXTRA_PASS if is_whole else SPLIT_BEFORE)
         return executor(*args, **kwargs)
     sigma = float(timestep.flatten()[0])  # the one read of the device in a pass
     step = run.locate(evaluation, sigma)
@@ -103,6 +106,8 @@ def calc_cond_batch_wrapper(executor: WrapperExecutor, *args: Any, **kwargs: Any
         pass_options = {**model_options, "transformer_options": surrounding({**options, PASS_KEY: model_pass})}
         with nullcontext() if model_pass.is_idle else _uncompiled():
             predictions = executor(model, branches, x_in, timestep, pass_options, *rest, **kwargs)
+        for reason in model_pass.reasons:
+            run.statistics.note(reason)
         return predictions, model_pass
 
     plan = run.plan(request, step)
@@ -152,7 +157,7 @@ def _begin_call(
 ) -> NetworkCall | None:
     """This network call of the pass at hand; None where there is nothing to do."""
     if _is_compiler_in_the_way():
-        model_pass.step_aside()
+        model_pass.step_aside(OLD_COMPILER)
         return None
     if id(network) not in run.visits:
         run.visits[id(network)] = visits_per_run(network)
