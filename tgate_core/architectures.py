@@ -195,7 +195,7 @@ ARCHITECTURES = (
 )
 
 JOINT_ATTENTION = "joint attention: nothing to freeze"
-OTHER_CODE = "another node runs this model by code of its own ({name}): nothing to freeze"
+OTHER_CODE = "another node runs this model by code of its own ({name})"
 # Derived from one of the above, and yet not to be gated.
 _EXCLUDED = {
     "comfy.ldm.wan.ar_model.CausalWanModel": "autoregressive Wan caches attention itself: nothing to freeze",
@@ -222,8 +222,12 @@ def why_unknown(network: type) -> str:
     excluded = [reason for name, reason in _EXCLUDED.items() if name in _names(network)]
     if excluded:
         return excluded[0]
-    is_of_host = network.__module__.startswith(_HOST)
-    return JOINT_ATTENTION if is_of_host else OTHER_CODE.format(name=network.__name__)
+    return JOINT_ATTENTION if is_of_host(network) else OTHER_CODE.format(name=network.__name__)
+
+
+def is_of_host(network: type) -> bool:
+    """Whether a class is the host's own."""
+    return network.__module__.startswith(_HOST)
 
 
 def _names(network: type) -> list[str]:

@@ -378,12 +378,13 @@ def swapped_classes(model: ModelPatcher, make: Callable[[type], type], is_networ
     """
     patched, made = model.clone(), dict[type, type]()
     for name, module in model.model.diffusion_model.named_modules():
-        kind, is_network = type(module), not name
+        path, is_network = ".".join(filter(None, ("diffusion_model", name, "__class__"))), not name
+        kind = model.get_model_object(path)
         if is_network and is_network_swapped and make is own_class:
             made[kind] = own_class(kind, forward=_needs_level)
         if (is_network and is_network_swapped) or hasattr(module, "to_q") or _is_block(module):
             swapped = made.setdefault(kind, make(kind))
-            patched.add_object_patch(".".join(filter(None, ("diffusion_model", name, "__class__"))), swapped)
+            patched.add_object_patch(path, swapped)
     return patched
 
 

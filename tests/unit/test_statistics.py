@@ -36,10 +36,10 @@ def test_the_summary_ends_with_the_reasons():
 
 
 def test_the_summary_names_deep_cache_beside_a_gate_and_alone():
-    both = RunStatistics(steps=25, gate_step=10, model_calls=25, shallow_calls=16)
+    both = RunStatistics(steps=25, gate_step=10, model_calls=25, shallow_steps=16, shallow_calls=16)
     assert both.summary() == (
         "gate at step 10 of 25; 0 of 0 attentions reused, guidance dropped in 0 evaluations, "
         "16 of 25 network calls left out the deep blocks, cache peak 0.0 MiB"
     )
-    alone = RunStatistics(steps=25, gate_step=25, model_calls=25, shallow_calls=16)
+    alone = RunStatistics(steps=25, gate_step=25, model_calls=25, shallow_steps=16, shallow_calls=16)
     assert alone.summary() == "16 of 25 network calls left out the deep blocks, cache peak 0.0 MiB"

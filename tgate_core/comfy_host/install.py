@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 from comfy.patcher_extension import WrappersMP
 
-from ..architectures import UNET
+from ..architectures import UNET, is_of_host
 from ..config import GateConfig
 from ..deep_cache import DeepCacheConfig
 from ..presets import PresetConfig
 from ..probe import Probe
 from ..record import RunRecord, RunRecords
 from .deep_blocks import can_leave_out_layers, deep_branches
-from .families import architecture, attention_modules, family_of, why_not_gated
+from .families import architecture, attention_modules, family_of, network_class, why_not_gated
 from .injection import add_skip_injection
 from .keys import DEEP_CACHE_KEY, MEASURED_KEY, PATCHER_KEY, PROBE_KEY, RECORDS_KEY, SETTINGS_KEY
 from .memory import prepare_sampling_wrapper
@@ -46,7 +46,7 @@ PROBE_UNUSED = "the probe is not used: set gate_unit to 'measured'"
 NOTHING_TO_MEASURE = f"there is no cross-attention to measure; {UNCHANGED}"
 PROBED_ALREADY_CHANGED = "the probe measures runs without TGATE and DeepCache alone: connect it to the loader's model"
 DEEP_CACHE_OFF = "DeepCache is off: cache_interval is 1, or start is not below end"
-NO_DEEP_BLOCKS = f"DeepCache is for UNets (SD 1.5, SD 2, SDXL, SVD) that the host runs; {UNCHANGED}"
+NO_DEEP_BLOCKS = f"DeepCache is for UNets (SD 1.5, SD 2, SDXL, SVD); {UNCHANGED}"
 HOST_TOO_OLD = f"DeepCache needs a newer ComfyUI (0.20 will do); {UNCHANGED}"
 NEAREST_DEEP_CACHE_WINS = "the model had DeepCache already; the node nearest to the sampler wins"
 
@@ -116,7 +116,8 @@ def apply_deep_cache(model: ModelPatcher, config: DeepCacheConfig) -> Applied:
         return _remarked(Applied(model.clone(), DEEP_CACHE_OFF))
     branches = deep_branches(model.get_model_object("diffusion_model")) if architecture(model) is UNET else 0
     if not branches:
-        return _remarked(Applied(model.clone(), NO_DEEP_BLOCKS))
+        is_known = is_of_host(network_class(model))
+        return _remarked(Applied(model.clone(), NO_DEEP_BLOCKS if is_known else f"{why_not_gated(model)}; {UNCHANGED}"))
     if not can_leave_out_layers():
         return _remarked(Applied(model.clone(), HOST_TOO_OLD))
     patched = model.clone()
