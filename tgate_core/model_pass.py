@@ -187,7 +187,7 @@ class ModelPass:
         return list(zip(conds, parts, strict=True))
 
     def _part(self, cond: CondKey, x: Tensor, chunk_of: tuple[int, int], is_as_cut: bool) -> Hashable | None:
-        """Which part of its cond one chunk of a call is, by its index and their number; None where it cannot be told."""
+        """Which part of its cond a chunk of a call is, by its index and their number; None where it cannot be told."""
         with self._lock:
             occurrence = self._occurrences[cond]
             self._occurrences[cond] += 1

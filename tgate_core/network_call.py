@@ -155,6 +155,7 @@ class NetworkCall:
         self._handout = gather(self._present, tokens)
         if self._handout is None:
             if kind == CROSS_ATTENTION and self._on_lost_text is not None:
+                self.has_misfit = self.has_misfit or any(self._present)
                 self._on_lost_text()
                 self._site = None
             return False

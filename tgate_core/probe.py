@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .cache import Site
 from .convergence import ConvergenceProfile, mean_of
+from .record import Fingerprint
 from .request import BankKey
 from .schedule import ATTENTION_KINDS, AttentionKind
 
@@ -21,9 +22,22 @@ SMALLEST = 1e-12
 
 @dataclass
 class Probe:
-    """What the nodes hand on: the measurement of the last finished run, None until there is one."""
+    """What the nodes hand on.
+
+    Attributes:
+        profile: the measurement; None until there is one.
+        is_live: whether each run of a model measures anew into this probe. What it holds is then the run before, for a
+            node that does not wait for the run at hand.
+        latent: of the latent that came out of the measured run, for a live probe.
+    """
 
     profile: ConvergenceProfile | None = None
+    is_live: bool = False
+    latent: Fingerprint | None = None
+
+    def clear(self) -> None:
+        """A run begins that measures into it."""
+        self.profile = self.latent = None
 
 
 class Measurement:

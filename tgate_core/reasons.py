@@ -17,7 +17,7 @@ PROBE_MEASURES = "TGATE Probe measures this run and leaves it as it is"
 # Met while it goes on.
 OTHER_BATCH = "another node gives the network a batch of its own (several tiles, some of the frames): computed in full"
 UNPLACED = "another node gives the network tiles whose place in the latent cannot be told: computed in full"
-SPLIT_BEFORE = "another node splits the latent before T-GATE sees it (windows or tiles of its own): computed in full"
+SPLIT_BEFORE = "another node splits or reorders the latent first (windows or tiles of its own): computed in full"
 EXTRA_PASS = "extra passes of another node (as of PAG, SAG or PerpNeg) are computed in full"
 MANY_EVALUATIONS = "the sampler evaluates a step more often than captures are kept for: the rest is computed in full"
 MISFIT = "attention came in another size, batch or precision than it was captured in: computed in full"

@@ -49,7 +49,7 @@ CASES = [
     pytest.param(behind(foreign_nodes.own_block_loop), None, "NO_CALL", id="blocks run by a wrapper"),
     pytest.param(behind(foreign_nodes.own_network_forward), None, "UNREACHED", id="forward of the network replaced"),
     pytest.param(behind(foreign_nodes.own_guider_passes), None, "NO_PASS", id="passes with options of their own"),
-    pytest.param(behind(foreign_nodes.rows_one_by_one), None, "MISFIT", id="rows one by one"),
+    pytest.param(behind(foreign_nodes.rows_one_by_one), None, "RUN_TWICE", id="rows one by one"),
 ]
 
 
@@ -65,7 +65,7 @@ def test_a_run_that_saved_nothing_says_why(model, gated, told, caplog, pack, nod
         result = tiny.sample(patched, drawn=drawn)
     assert torch.equal(result, tiny.sample(plain, drawn=drawn))
     text, record = told(patched, result)
-    wanted = getattr(pack.core("reasons"), reason)
+    wanted = getattr(pack.core("run" if reason == "RUN_TWICE" else "reasons"), reason)
     assert f"Steps: none of {STEPS} gated" in text
     assert f"Why not more: {wanted}" in text
     assert record.statistics.notes.count(wanted) == 1
@@ -106,6 +106,15 @@ def test_extra_passes_are_named(model, gated, told, pack):
     text, _ = told(patched, tiny.sample(patched))
     assert f"Steps: 4 of {STEPS} gated" in text
     assert pack.core("reasons").EXTRA_PASS in text
+
+
+def test_attention_that_changes_its_size(model, gated, told, pack):
+    """Deep Shrink lets go of the picture behind the gate."""
+    shrink = {"downscale_after_skip": True, "downscale_method": "bicubic", "upscale_method": "bicubic"}
+    until = {"block_number": 1, "downscale_factor": 2.0, "start_percent": 0.0, "end_percent": 0.7}
+    patched = host_node("nodes_model_downscale", "PatchModelAddDownscale", **shrink, **until)(gated(model, gate=2.0))
+    text, _ = told(patched, tiny.sample(patched))
+    assert pack.core("reasons").MISFIT in text
 
 
 def test_a_limit_that_leaves_no_room(pack, gated, told, model):

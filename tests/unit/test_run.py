@@ -21,6 +21,7 @@ from run_driver import (
 )
 
 from tgate_core.config import GateConfig
+from tgate_core.reasons import NO_GUIDANCE
 from tgate_core.request import COND, UNCOND
 from tgate_core.run import MAX_EVALUATIONS_PER_STEP, Evaluation
 from tgate_core.schedule import CROSS_ATTENTION, SELF_ATTENTION, Action
@@ -83,7 +84,7 @@ def test_without_guidance_the_cond_branch_reuses_its_own_captures(guidance):
     driver = Driver(start(cross_only(guidance)))
     assert cross_given(driver, request=COND_ALONE) == [{"c": v} for v in (4.0, 14.0, 24.0, 24.0, 24.0, 24.0)]
     assert driver.run.statistics.branches_dropped == 0
-    assert driver.run.statistics.notes == []
+    assert driver.run.statistics.notes == ([] if guidance == "keep" else [NO_GUIDANCE])
 
 
 @pytest.mark.parametrize("in_one_call", [True, False])

@@ -42,6 +42,11 @@ NEEDS_COND = f"{ONLY_GUIDANCE}, and for that set guidance to cached_delta or con
 UNCHANGED = "the model is passed on unchanged"
 EXPERIMENTAL = "experimental: nobody has published settings for this model; the rule of the paper is used"
 NEAREST_WINS = "the model was gated already; the node nearest to the sampler wins"
+NO_PROBE = "TGATE: gate_unit is 'measured'; connect a probe, or choose another gate_unit."
+LIVE_PROBE = (
+    "TGATE: a probe straight from TGATE Probe may hold the run before, or none; take it from TGATE Convergence Plot, "
+    "which waits for the run that measures, or load one with TGATE Load Probe."
+)
 PROBE_UNUSED = "the probe is not used: set gate_unit to 'measured'"
 NOTHING_TO_MEASURE = f"there is no cross-attention to measure; {UNCHANGED}"
 PROBED_ALREADY_CHANGED = "the probe measures runs without TGATE and DeepCache alone: connect it to the loader's model"
@@ -95,10 +100,12 @@ def apply_config(
         probe: what was measured, for gates that follow from it.
 
     Raises:
-        ValueError: the model has no attention, or the gate is to be as measured without a probe.
+        ValueError: the model has no attention, or the gate is to be as measured without a probe that is sure to be.
     """
     if config.gate_unit == "measured" and probe is None:
-        raise ValueError("TGATE: gate_unit is 'measured'; connect a probe, or choose another gate_unit.")
+        raise ValueError(NO_PROBE)
+    if config.gate_unit == "measured" and probe is not None and probe.is_live:
+        raise ValueError(LIVE_PROBE)
     if config.gates_nothing:
         return _remarked(Applied(model.clone(), NOTHING_TO_SAVE))
     if _has_cross_attention(model):

@@ -13,6 +13,7 @@ from ..config import GateConfig
 from ..presets import PresetConfig
 from ..probe import Probe
 from ..reasons import GATE_BEYOND, NO_GUIDANCE, NO_SHALLOW_STEP, NOT_MEASURED, NOTHING_TO_REUSE, PROBE_MEASURES
+from ..record import Fingerprint
 from ..run import Run
 from ..steps import resolve_gate_step
 from ..storage import CaptureStorage
@@ -47,7 +48,7 @@ def start_run(guider: Any, sampler: Any, sigmas: torch.Tensor, latent_shape: tor
         return None
     options = guider.model_options["transformer_options"]
     gate = _resolve_gate(options, guider, schedule)
-    config, is_probed = gate.config, options.get(PROBE_KEY) is not None
+    config, probe = gate.config, options.get(PROBE_KEY)
     storage = CaptureStorage(config.cache_device, is_memory_short)
     run = Run(
         config,
@@ -57,9 +58,11 @@ def start_run(guider: Any, sampler: Any, sigmas: torch.Tensor, latent_shape: tor
         latent_shape,
         deep_cache=None if gate.unreached else options.get(DEEP_CACHE_KEY),
         site_gates=gate.site_gates,
-        is_measured=is_probed and not gate.unreached,
+        is_measured=probe is not None and not gate.unreached,
         is_watched=not _is_of_host(sampler),
     )
+    if probe is not None and run.measurement is not None:
+        probe.clear()
     run.statistics.is_guided = _has_guidance(guider)
     for reason in _opening_reasons(run, gate, options):
         run.statistics.note(reason)
@@ -96,12 +99,13 @@ def _opening_reasons(run: Run, gate: _Gate, options: dict[str, Any]) -> Iterator
         yield NOT_MEASURED if run.measurement is None else PROBE_MEASURES
 
 
-def deliver_measurement(guider: Any, run: Run) -> None:
-    """Hand what was measured in a run that is done to the probe on its model, if there is one."""
+def deliver_measurement(guider: Any, run: Run, latent: torch.Tensor) -> None:
+    """Hand what was measured in a run that is done, and made `latent`, to the probe on its model, if there is one."""
     probe: Probe | None = guider.model_options["transformer_options"].get(PROBE_KEY)
     if probe is not None and run.measurement is not None:
         patcher = guider.model_patcher
         probe.profile = run.measurement.profile(network_class(patcher).__name__, network_signature(patcher))
+        probe.latent = Fingerprint.of(latent)
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ def outer_sample_wrapper(executor: WrapperExecutor, *args: Any, **kwargs: Any) -
         options[RUN_KEY] = run
         try:
             outcome.result = executor(*args, **kwargs)
-            deliver_measurement(guider, run)
+            deliver_measurement(guider, run, outcome.result)
             return outcome.result
         finally:
             options.pop(RUN_KEY, None)
@@ -90,8 +90,7 @@ def calc_cond_batch_wrapper(executor: WrapperExecutor, *args: Any, **kwargs: Any
     if not evaluation.admits(id(model), window, x_in):
         if run.note_auxiliary(evaluation, (cond["uuid"] for branch in conds for cond in branch or ())):
             raise RepeatEvaluation
-        is_whole = window is not None or tuple(x_in.shape) == evaluation.shape
-        run.statistics.note(EXTRA_PASS if is_whole else SPLIT_BEFORE)
+        run.statistics.note(SPLIT_BEFORE if evaluation.step is None else EXTRA_PASS)
         return executor(*args, **kwargs)
     sigma = float(timestep.flatten()[0])  # the one read of the device in a pass
     step = run.locate(evaluation, sigma)
