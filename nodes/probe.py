@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io
 
-from ..tgate_core.host.install import apply_probe
+from ..tgate_core.engine.identity import Fingerprint
+from ..tgate_core.host.install import LIVE_PROBE, apply_probe
 from ..tgate_core.probe.profile import Probe
 from ..tgate_core.report.pictures.convergence_picture import draw_convergence
 from .apply import CATEGORY
@@ -15,6 +16,7 @@ from .remarks import output
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
+    from torch import Tensor
 
     from ..tgate_core.probe.profile import ConvergenceProfile
 
@@ -22,7 +24,15 @@ ProbeType = io.Custom("TGATE_PROBE")
 DEFAULT_TOLERANCE = 10.0
 NO_RUN = (
     "TGATE: the probe holds no measurement; sample the model that comes out of TGATE Probe, and connect that sampler's "
-    "latent here."
+    "latent to TGATE Convergence Plot."
+)
+NOT_WAITED = (
+    "TGATE: without a latent this node does not wait for the run that TGATE Probe measures, and the probe holds no "
+    "measurement of it; connect the latent of the measured sampler."
+)
+OTHER_LATENT = (
+    "This latent is not the one that the measured run made: another node changed it, or this is the measurement of "
+    "another run."
 )
 
 
@@ -52,7 +62,7 @@ class TGATEProbe(io.ComfyNode):
     @classmethod
     def execute(cls, model: ModelPatcher) -> io.NodeOutput:
         """A clone of `model` that is measured, and the probe that will hold what was seen."""
-        probe = Probe()
+        probe = Probe(is_live=True)
         return output(apply_probe(model, probe), cls.hidden, probe)
 
 
@@ -87,7 +97,7 @@ class TGATEConvergencePlot(io.ComfyNode):
                 io.Latent.Input(
                     "latent",
                     optional=True,
-                    tooltip="What the measured sampler made: connect it, so that this node waits for it.",
+                    tooltip="What the measured sampler made, so that this node waits for it; needed with TGATE Probe.",
                 ),
             ],
             outputs=[
@@ -108,22 +118,35 @@ class TGATEConvergencePlot(io.ComfyNode):
         """The picture (1, H, W, 3), the gate step, the recommendation, and the probe.
 
         Raises:
-            ValueError: nothing was measured yet.
+            ValueError: nothing was measured yet, or nobody can tell for which run.
         """
-        profile = measured(probe)
+        if probe.is_live and latent is None:
+            raise ValueError(NOT_WAITED)
+        if probe.profile is None:
+            raise ValueError(NO_RUN)
+        profile = probe.profile
         gate_step = profile.gate_step(tolerance)
         text = recommendation(profile, tolerance)
+        if latent is not None and not _is_made_by(probe, latent["samples"]):
+            text = f"{text} {OTHER_LATENT}"
         picture = as_image(draw_convergence(profile, tolerance, gate_step))
         # A copy: the next run of the measured model fills the original anew.
         return io.NodeOutput(picture, float(gate_step), text, Probe(profile), ui={"text": (text,)})
+
+
+def _is_made_by(probe: Probe, latent: Tensor) -> bool:
+    """Whether a latent, (B, C, …), came out of the measured run, as far as that is known."""
+    return probe.latent is None or probe.latent.matches(Fingerprint.of(latent))
 
 
 def measured(probe: Probe) -> ConvergenceProfile:
     """What a probe holds.
 
     Raises:
-        ValueError: nothing yet.
+        ValueError: nothing, or nobody can tell of which run.
     """
+    if probe.is_live:
+        raise ValueError(LIVE_PROBE)
     if probe.profile is None:
         raise ValueError(NO_RUN)
     return probe.profile

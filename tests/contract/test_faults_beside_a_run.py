@@ -58,7 +58,7 @@ def faulty(name):
 
 AT_THE_END = {
     "cells": faulty("host/reporting.executed_steps"),
-    "fingerprint": faulty("report/record.Fingerprint.of"),
+    "fingerprint": faulty("engine/identity.Fingerprint.of"),
     "summary": faulty("host/reporting.summary_text"),
     "records": faulty("report/record.RunRecords.add"),
 }

@@ -29,7 +29,13 @@ def probed(pack):
 
 @pytest.fixture
 def plot(pack):
-    return lambda probe, **settings: pack.nodes["TGATEConvergencePlot"].execute(probe=probe, **settings).args
+    """What the plot gives, with the latent of the measured run."""
+
+    def show(probe, latent=None, **settings):
+        given = {} if latent is None else {"latent": {"samples": latent}}
+        return pack.nodes["TGATEConvergencePlot"].execute(probe=probe, **given, **settings).args
+
+    return show
 
 
 def seen_changes(model, attention, **run):
@@ -79,8 +85,9 @@ def test_the_angle_of_the_branches_needs_both(model, probed, cfg):
 @pytest.mark.parametrize("sampler", ["heun", "dpm_fast", "dpmpp_2s_ancestral", "uni_pc"])
 def test_any_sampler(model, probed, plot, sampler):
     patched, probe = probed(model)
-    assert torch.equal(tiny.sample(patched, sampler=sampler), tiny.sample(model, sampler=sampler))
-    assert 1 <= plot(probe)[1] <= STEPS
+    result = tiny.sample(patched, sampler=sampler)
+    assert torch.equal(result, tiny.sample(model, sampler=sampler))
+    assert 1 <= plot(probe, result)[1] <= STEPS
 
 
 def test_sizes_batches_and_areas(model, probed):
@@ -96,10 +103,11 @@ def test_other_networks(family, probed, plot):
         pytest.skip("this host does not know the model")
     model = family.make()
     patched, probe = probed(model)
-    assert torch.equal(family.sample(patched), family.sample(model))
+    result = family.sample(patched)
+    assert torch.equal(result, family.sample(model))
     pairs = family.pairs(model)
     assert len(probe.profile.changes["attn2"]) == len(pairs)
-    assert plot(probe)[0].ndim == 4
+    assert plot(probe, result)[0].ndim == 4
 
 
 def test_an_interrupted_run_measures_nothing(model, probed):
@@ -121,24 +129,71 @@ def test_a_gated_run_is_not_measured(model, gated, probed, pack):
     assert any("measures runs" in note for note in record.counts.notes)
 
 
+class TestWhichRunIsShown:
+    """A node that does not wait for the measured run would show the one before as if it were this one."""
+
+    def test_without_a_latent_nothing_is_shown_of_a_probe_that_runs_fill(self, model, probed, plot):
+        patched, probe = probed(model)
+        for _ in range(2):
+            with pytest.raises(ValueError, match=r"holds no measurement of it; connect the latent"):
+                plot(probe)
+            tiny.sample(patched)
+
+    def test_a_loaded_measurement_waits_for_nothing(self, model, probed, plot):
+        patched, probe = probed(model)
+        copy = plot(probe, tiny.sample(patched))[3]
+        assert plot(copy)[1] == plot(copy, torch.zeros(1, 4, 8, 8))[1]
+
+    def test_a_run_that_is_measured_begins_with_nothing(self, model, probed, plot):
+        patched, probe = probed(model)
+        result, held = tiny.sample(patched), []
+        tiny.sample(patched, callback=lambda *_: held.append(probe.profile))
+        assert held == [None] * STEPS
+        with pytest.raises(RuntimeError):
+            tiny.sample(patched, callback=fail)
+        with pytest.raises(ValueError, match="holds no measurement"):
+            plot(probe, result)
+
+    def test_the_latent_of_another_run_is_told(self, model, gated, probed, plot):
+        patched, probe = probed(model)
+        measured = tiny.sample(patched)
+        assert "not the one that the measured run made" not in plot(probe, measured)[2]
+        # Gated behind the probe: such a run is not measured, so the probe still holds the one before.
+        other = tiny.sample(gated(patched), seed=1)
+        assert "not the one that the measured run made" in plot(probe, other)[2]
+
+    @pytest.mark.parametrize("has_run", [False, True])
+    def test_no_other_node_takes_a_probe_that_runs_fill(self, model, pack, gated, probed, has_run):
+        patched, probe = probed(model)
+        if has_run:
+            tiny.sample(patched)
+        with pytest.raises(ValueError, match="take it from TGATE Convergence Plot"):
+            gated(model, gate=10.0, gate_unit="measured", probe=probe)
+        with pytest.raises(ValueError, match="take it from TGATE Convergence Plot"):
+            pack.nodes["TGATESaveProbe"].execute(probe=probe)
+
+
+def fail(*_):
+    raise RuntimeError
+
+
 def test_an_empty_probe_is_an_error_that_says_what_to_do(model, gated, probed, plot):
     _, probe = probed(model)
     with pytest.raises(ValueError, match="sample the model that comes out of TGATE Probe"):
-        plot(probe)
-    patched = gated(model, gate=10.0, gate_unit="measured", probe=probe)
-    with pytest.raises(ValueError, match="holds no measurement yet"):
-        tiny.sample(patched)
+        plot(probe, torch.zeros(1, 4, 8, 8))
     with pytest.raises(ValueError, match="connect a probe"):
         gated(model, gate=10.0, gate_unit="measured")
     with pytest.raises(ValueError, match="percent"):
-        gated(model, gate=101.0, gate_unit="measured", probe=probe)
+        gated(model, gate=101.0, gate_unit="measured", probe=type(probe)())
+    with pytest.raises(ValueError, match="holds no measurement yet"):
+        tiny.sample(gated(model, gate=10.0, gate_unit="measured", probe=type(probe)()))
 
 
 def test_a_probe_of_another_model_is_an_error(gated, probed):
     patched, probe = probed(tiny.sd15(transformer_depth=[1, 0], transformer_depth_output=[1, 1, 0, 0]))
     tiny.sample(patched)
     with pytest.raises(ValueError, match="another model"):
-        tiny.sample(gated(tiny.sd15(), gate=10.0, gate_unit="measured", probe=probe))
+        tiny.sample(gated(tiny.sd15(), gate=10.0, gate_unit="measured", probe=type(probe)(probe.profile)))
 
 
 @contextmanager

@@ -65,11 +65,11 @@ def test_models_without_a_run(model, gated, report):
 
 
 def test_a_model_with_joint_attention(model, report, monkeypatch):
-    class Joint(torch.nn.Module):
-        pass
+    class Flux(torch.nn.Module):
+        __module__ = "comfy.ldm.flux.model"
 
     joint = model.clone()
-    joint.add_object_patch("diffusion_model", Joint())
+    joint.add_object_patch("diffusion_model", Flux())
     assert "joint attention" in report(joint, torch.zeros(1, 4, 8, 8))[1]
 
 

@@ -167,7 +167,7 @@ GUIDERS = [
     pytest.param(cfg_1, 1, False, id="CFGGuider, cfg 1"),
     pytest.param(dual_cfg, 3, True, id="DualCFGGuider"),
     pytest.param(lambda m: dual_cfg(m, "nested"), 3, True, id="DualCFGGuider nested"),
-    pytest.param(lambda m: dual_cfg(m, cfg_cond2_negative=1.0), 2, False, id="DualCFGGuider without negative"),
+    pytest.param(lambda m: dual_cfg(m, cfg_cond2_negative=1.0), 2, True, id="DualCFGGuider without negative"),
     pytest.param(lambda m: dual_cfg(m, "regular", 1.0, 1.0), 1, False, id="DualCFGGuider, cond 1 alone"),
     pytest.param(perp_neg, 3, True, id="PerpNegGuider"),
     pytest.param(lambda m: perp_neg(m, neg_scale=0.0), 2, False, id="PerpNegGuider without negative"),

@@ -153,7 +153,7 @@ def test_windows_that_shift_begin_anew(model, gated, guidance):
 
 
 @pytest.mark.parametrize("guidance", GUIDANCE)
-def test_windows_that_are_new_at_every_step_are_computed_in_full(model, gated, guidance):
+def test_windows_that_are_new_at_every_step_are_computed_in_full(model, gated, pack, guidance):
     """A window of the same ordinal and length holds other frames at every step: nothing is reused, nothing changes."""
 
     def windows(step):
@@ -165,6 +165,8 @@ def test_windows_that_are_new_at_every_step_are_computed_in_full(model, gated, g
     plain = tiny.sample(windows_of_step(windowed(model), windows), drawn=drawn, steps=5)
     patched = windows_of_step(windowed(gated(model, **settings)), windows)
     assert torch.equal(tiny.sample(patched, drawn=drawn, steps=5), plain)
+    record = pack.core("host.install").records_of(patched).last
+    assert record.statistics.notes == [pack.core("reasons").NOTHING_AGAIN]
 
 
 @pytest.mark.parametrize("guidance", GUIDANCE)

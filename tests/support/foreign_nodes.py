@@ -10,8 +10,10 @@ from typing import Any
 import comfy.samplers
 import torch
 from comfy.ldm.modules.attention import optimized_attention
+from comfy.ldm.modules.diffusionmodules.openaimodel import forward_timestep_embed
+from comfy.ldm.modules.diffusionmodules.util import timestep_embedding
 from comfy.model_patcher import ModelPatcher
-from comfy.patcher_extension import PatcherInjection
+from comfy.patcher_extension import PatcherInjection, WrappersMP
 from tiny import blocks
 from torch import Tensor, nn
 
@@ -239,3 +241,152 @@ def forward_injection(model: ModelPatcher) -> ModelPatcher:
     patched = model.clone()
     patched.set_injections("louder", [PatcherInjection(inject=inject, eject=eject)])
     return patched
+
+
+class BatchedTiles:
+    """A unet wrapper that runs the network on column strips, several of them in one batch, as tiled samplers do."""
+
+    def __init__(self, width: int, per_batch: int) -> None:
+        self._width = width
+        self._per_batch = per_batch
+
+    def __call__(self, apply_model: Callable[..., Tensor], args: dict[str, Any]) -> Tensor:
+        """The noise prediction, the shape of the input."""
+        strips = args["input"].split(self._width, dim=-1)
+        done: list[Tensor] = []
+        for start in range(0, len(strips), self._per_batch):
+            batch = torch.cat(strips[start : start + self._per_batch])
+            count = len(batch) // len(args["input"])
+            text = args["c"]["c_crossattn"].repeat(count, 1, 1)
+            result = apply_model(batch, args["timestep"].repeat(count), **{**args["c"], "c_crossattn": text})
+            done.extend(result.chunk(count))
+        return torch.cat(done, dim=-1)
+
+
+def batched_tiles(model: ModelPatcher, width: int = 4, per_batch: int = 4) -> ModelPatcher:
+    """Four strips of a latent of 16 columns, all in one call of the network."""
+    patched = model.clone()
+    patched.set_model_unet_function_wrapper(BatchedTiles(width, per_batch))
+    return patched
+
+
+def own_windows(model: ModelPatcher, length: int = 4) -> ModelPatcher:
+    """Windows over the frames (the batch) that are this node's own: each is evaluated by a call of what follows."""
+
+    def windows(executor: Any, model: Any, conds: Any, x_in: Tensor, timestep: Tensor, *rest: Any) -> list[Tensor]:
+        times = timestep.expand(len(x_in)).split(length)
+        parts = [executor(model, conds, x, t, *rest) for x, t in zip(x_in.split(length), times, strict=True)]
+        return [torch.cat(branch) for branch in zip(*parts, strict=True)]
+
+    patched = model.clone()
+    patched.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, "own windows", windows)
+    return patched
+
+
+def own_block_loop(model: ModelPatcher) -> ModelPatcher:
+    """A unet wrapper that calls the blocks of the network itself, and never the network."""
+
+    def run_blocks(_apply_model: Callable[..., Tensor], args: dict[str, Any]) -> Tensor:
+        base: Any = patched.model
+        x, sigma, c = args["input"], args["timestep"], args["c"]
+        h = base.model_sampling.calculate_input(sigma, x)
+        unet, text, options = base.diffusion_model, c["c_crossattn"], c["transformer_options"]
+        times = base.model_sampling.timestep(sigma).float()
+        emb = unet.time_embed(timestep_embedding(times, unet.model_channels))
+        skips = []
+        for block in unet.input_blocks:
+            h = forward_timestep_embed(block, h, emb, text, options)
+            skips.append(h)
+        h = forward_timestep_embed(unet.middle_block, h, emb, text, options)
+        for block in unet.output_blocks:
+            h = torch.cat([h, skips.pop()], dim=1)
+            h = forward_timestep_embed(block, h, emb, text, options, skips[-1].shape if skips else None)
+        return base.model_sampling.calculate_denoised(sigma, unet.out(h), x)
+
+    patched = model.clone()
+    patched.set_model_unet_function_wrapper(run_blocks)
+    return patched
+
+
+def own_network_forward(model: ModelPatcher) -> ModelPatcher:
+    """An object patch in place of the network's `forward`, which runs it without anybody's options."""
+    patched = model.clone()
+    original = patched.get_model_object("diffusion_model.forward")
+
+    def forward(x: Tensor, timesteps: Tensor, context: Tensor, *_: Any, **__: Any) -> Tensor:
+        return original(x, timesteps, context, transformer_options={})
+
+    patched.add_object_patch("diffusion_model.forward", forward)
+    return patched
+
+
+def own_guider_passes(model: ModelPatcher) -> ModelPatcher:
+    """A wrapper of each evaluation that asks the model for both branches itself, out of options of its own."""
+
+    def evaluate(executor: Any, x: Tensor, timestep: Tensor, options: dict[str, Any], _seed: Any = None) -> Tensor:
+        guider = executor.class_obj
+        conds = [guider.conds["positive"], guider.conds["negative"]]
+        cond, uncond = comfy.samplers._calc_cond_batch(guider.inner_model, conds, x, timestep, {})
+        return uncond + (cond - uncond) * guider.cfg
+
+    patched = model.clone()
+    patched.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, "own passes", evaluate)
+    return patched
+
+
+def rows_one_by_one(model: ModelPatcher) -> ModelPatcher:
+    """An object patch in place of the network's `forward`, which runs it row by row on the options of all rows."""
+    patched = model.clone()
+    original = patched.get_model_object("diffusion_model.forward")
+
+    def forward(x: Tensor, timesteps: Tensor, context: Tensor, *_: Any, **kwargs: Any) -> Tensor:
+        options = kwargs["transformer_options"]
+        rows = zip(x.split(1), timesteps.split(1), context.split(1), strict=True)
+        return torch.cat([original(*row, transformer_options=options) for row in rows])
+
+    patched.add_object_patch("diffusion_model.forward", forward)
+    return patched
+
+
+def own_class(source: type, **members: Any) -> type:
+    """A class that does what `source` does, and is not derived from it."""
+    copied = {name: member for name, member in vars(source).items() if name not in ("__dict__", "__weakref__")}
+    return type(f"Own{source.__name__}", (nn.Module,), {**copied, "__module__": __name__, **members})
+
+
+def derived_class(source: type) -> type:
+    """A class derived from `source` that overrides its `forward`."""
+
+    def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return source.forward(self, *args, **kwargs)
+
+    return type(f"Derived{source.__name__}", (source,), {"__module__": __name__, "forward": forward})
+
+
+def _needs_level(self: Any, x: Tensor, *args: Any, transformer_options: dict[str, Any], **kwargs: Any) -> Tensor:
+    """`forward` of a network that looks up the noise level in the options, as the host's own do not."""
+    if not transformer_options["sigmas"].isfinite().all():
+        raise ValueError("no noise level")
+    result: Tensor = self._forward(x, *args, transformer_options=transformer_options, **kwargs)
+    return result
+
+
+def swapped_classes(model: ModelPatcher, make: Callable[[type], type], is_network_swapped: bool = True) -> ModelPatcher:
+    """Puts classes made by `make` in place of those of the network, its blocks and their attentions while it is loaded.
+
+    Object patches on `__class__`, as packs do it that bring networks of their own.
+    """
+    patched, made = model.clone(), dict[type, type]()
+    for name, module in model.model.diffusion_model.named_modules():
+        path, is_network = ".".join(filter(None, ("diffusion_model", name, "__class__"))), not name
+        kind = model.get_model_object(path)
+        if is_network and is_network_swapped and make is own_class:
+            made[kind] = own_class(kind, forward=_needs_level)
+        if (is_network and is_network_swapped) or hasattr(module, "to_q") or _is_block(module):
+            swapped = made.setdefault(kind, make(kind))
+            patched.add_object_patch(path, swapped)
+    return patched
+
+
+def _is_block(module: nn.Module) -> bool:
+    return hasattr(module, "attn1") or hasattr(module, "cross_attn")

@@ -233,6 +233,7 @@ def check(
         settings["probe"] = probe_of(graph, model, pack, nodes)
     patched = apply_all(nodes, gated(before, **settings), graph.behind)
     result = sample(patched, graph)
+    check_reasons(patched, pack)
     if torch.isfinite(plain).all():
         assert torch.isfinite(result).all(), "not finite"
     assert same(sample(patched, graph), result), "another result when sampled again"
@@ -244,6 +245,19 @@ def check(
         check_batching(model, {patched: result, without: plain}, graph)
 
 
+def check_reasons(patched: Any, pack: Any) -> None:
+    """No step behind the gate ran in full, and no run saved nothing, without a reason."""
+    record = pack.core("host.install").records_of(patched).last
+    statistics, fidelity = record.statistics, pack.core("gate.schedule").Phase.FIDELITY
+    has_saved = statistics.attention_skipped or statistics.branches_dropped or statistics.shallow_calls
+    in_full = [
+        step
+        for step, cell in enumerate(record.cells)
+        if cell.phase is fidelity and cell.has_run and not statistics.has_saved_in(step)
+    ]
+    assert statistics.notes or (has_saved and not in_full), f"no reason that steps {in_full} ran in full"
+
+
 def probe_of(graph: Graph, model: Any, pack: Any, nodes: Mapping[str, Node]) -> Any:
     """A measurement of this graph, but for DeepCache, beside which none is made; it leaves the result as it is."""
     before, behind = ([name for name in names if name != DEEP_CACHE] for names in (graph.before, graph.behind))
@@ -251,7 +265,7 @@ def probe_of(graph: Graph, model: Any, pack: Any, nodes: Mapping[str, Node]) -> 
     plain = apply_all(nodes, model, [*before, *behind])
     assert same(sample(apply_all(nodes, watched, behind), graph), sample(plain, graph)), "the probe changes the result"
     assert probe.profile is not None, "nothing was measured"
-    return probe
+    return type(probe)(probe.profile)
 
 
 def check_batching(model: Any, together: dict[Any, torch.Tensor], graph: Graph) -> None:

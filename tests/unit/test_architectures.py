@@ -21,6 +21,7 @@ from tgate_core.host.architectures import (
     attention_sites,
     pack,
     unpack,
+    why_unknown,
 )
 
 TOKENS = torch.zeros(1, 2, 3)
@@ -58,8 +59,20 @@ def test_another_class_is_not_known(path):
 )
 def test_networks_with_rules_of_their_own_are_left_alone(path, parent):
     network = network_of(path, type(network_of(parent)))
-    assert architecture_of(network) is None
-    assert architecture_of(network_of("elsewhere.Variant", type(network))) is None
+    for excluded in (network, network_of("elsewhere.Variant", type(network))):
+        assert architecture_of(excluded) is None
+        assert why_unknown(type(excluded)).startswith(("autoregressive Wan", "LTX-2"))
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("comfy.ldm.flux.model.Flux", "joint attention"),
+        ("pack.sd.ReUNetModel", "another node runs this model by code of its own (ReUNetModel)"),
+    ],
+)
+def test_what_is_not_known_has_its_own_reason(path, reason):
+    assert why_unknown(type(network_of(path))).startswith(reason)
 
 
 def test_attentions_are_found_by_their_full_names():

@@ -22,8 +22,8 @@ def call(plan, met=0, reused=0):
     return made
 
 
-def record(counts, gate_step, is_plain=False):
-    return RunRecord("sd15", counts, (), gate_step, is_plain, seconds=1.0)
+def record(counts, gate_step, shallow_steps=0, is_plain=False):
+    return RunRecord("sd15", counts, (), gate_step, shallow_steps, is_plain, seconds=1.0)
 
 
 def test_a_reason_is_kept_once():
@@ -92,8 +92,8 @@ def test_the_summary_ends_with_the_reasons():
 def test_the_summary_names_deep_cache_beside_a_gate_and_alone():
     counts = RunCounts(steps=25, network_calls=25)
     counts.by_step[1].shallow_calls = 16
-    assert summary_text(record(counts, 10)) == (
+    assert summary_text(record(counts, 10, 16)) == (
         "gate at step 10 of 25; 0 of 0 attentions reused, guidance dropped in 0 evaluations, "
         "16 of 25 network calls left out the deep blocks, cache peak 0.0 MiB"
     )
-    assert summary_text(record(counts, 25)) == "16 of 25 network calls left out the deep blocks, cache peak 0.0 MiB"
+    assert summary_text(record(counts, 25, 16)) == "16 of 25 network calls left out the deep blocks, cache peak 0.0 MiB"

@@ -2,7 +2,15 @@ import pytest
 
 from tgate_core.engine.identity import COND, UNCOND, CondBatch, CondKey, Place
 from tgate_core.gate.config import GUIDANCE_MODES
-from tgate_core.gate.guidance import MODES, NEEDED_BY_OTHERS, OTHER_BRANCHES, SEVERAL_CONDS, effective_mode
+from tgate_core.gate.guidance import (
+    EMPTY_BRANCH,
+    MODES,
+    NEEDED_BY_OTHERS,
+    NO_GUIDANCE,
+    OTHER_BRANCHES,
+    SEVERAL_CONDS,
+    effective_mode,
+)
 
 HERE = Place(model=1, window=None, evaluation=0, conds=None)
 
@@ -47,16 +55,28 @@ def test_one_cond_a_branch_gets_what_is_wanted(guidance):
 
 
 @pytest.mark.parametrize("guidance", GUIDANCE_MODES)
-@pytest.mark.parametrize("branches", [("c", None), (None, "u"), ("c", ""), ("", "u"), (None, None), ("c", "u", None)])
-def test_a_branch_that_does_not_run_leaves_no_guidance_to_drop(guidance, branches):
-    assert effective(guidance, request(*branches), set()) == ("keep", None)
+@pytest.mark.parametrize(
+    ("branches", "reason"),
+    [
+        (("c", None), NO_GUIDANCE),
+        ((None, "u"), NO_GUIDANCE),
+        (("c",), NO_GUIDANCE),
+        (("c", None, None), NO_GUIDANCE),
+        (("c", ""), EMPTY_BRANCH),
+        (("", "u"), EMPTY_BRANCH),
+        (("c", "u", None), OTHER_BRANCHES),
+    ],
+)
+def test_a_branch_that_does_not_run_leaves_no_guidance_to_drop_and_says_so(guidance, branches, reason):
+    wanted = None if guidance == "keep" else reason
+    assert effective(guidance, request(*branches), set()) == ("keep", wanted)
 
 
 @pytest.mark.parametrize(
     ("guidance", "reason"),
     [("uncond", OTHER_BRANCHES), ("cond", OTHER_BRANCHES), ("cached_delta", OTHER_BRANCHES), ("keep", None)],
 )
-@pytest.mark.parametrize("branches", [("c", "m", "u"), ("c",)])
+@pytest.mark.parametrize("branches", [("c", "m", "u"), ("c", "m", "")])
 def test_branches_other_than_a_pair_are_all_kept(branches, guidance, reason):
     assert effective(guidance, request(*branches), set()) == ("keep", reason)
 

@@ -24,6 +24,7 @@ from tgate_core.engine.actions import CROSS_ATTENTION, SELF_ATTENTION, Action
 from tgate_core.engine.identity import COND, UNCOND, ModelEvaluation
 from tgate_core.engine.run import MAX_EVALUATIONS_PER_STEP
 from tgate_core.gate.config import GateConfig
+from tgate_core.gate.guidance import NO_GUIDANCE
 
 
 @pytest.mark.parametrize("in_one_call", [True, False])
@@ -83,7 +84,7 @@ def test_without_guidance_the_cond_branch_reuses_its_own_captures(guidance):
     driver = Driver(start(cross_only(guidance)))
     assert cross_given(driver, request=COND_ALONE) == [{"c": v} for v in (4.0, 14.0, 24.0, 24.0, 24.0, 24.0)]
     assert driver.run.counts.cond_only_passes == 0
-    assert driver.run.counts.notes == []
+    assert driver.run.counts.notes == ([] if guidance == "keep" else [NO_GUIDANCE])
 
 
 @pytest.mark.parametrize("in_one_call", [True, False])

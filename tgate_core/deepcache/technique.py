@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -15,6 +15,9 @@ from ..engine.identity import BankKey, CondKey, FeatureOwner
 from ..engine.storage import CacheSettings
 from ..engine.technique import BatchPlan, Layout, NetworkSizes, RunContext, TechniqueRun
 from .schedule import DeepCacheConfig, DeepSchedule, build_deep_schedule
+
+NO_SHALLOW_STEP = "DeepCache: no step of this run lies between its full ones"
+NO_FEATURE_AGAIN = "DeepCache: what a full step kept did not come up again at the same place of the run"
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,19 @@ class DeepCacheRun(TechniqueRun):
         """Steps that others need whole are full ones."""
         self.schedule = build_deep_schedule(self._config, self._context.sigmas, layout.needs_full)
         self.shallow = self.schedule.shallow
+
+    def opening_reasons(self, saves_nothing: bool) -> Iterable[str]:
+        """Full steps may leave none between."""
+        return () if self.schedule.shallow else (NO_SHALLOW_STEP,)
+
+    def closing_reasons(self) -> Iterable[str]:
+        """Features may not have come up again."""
+        return (NO_FEATURE_AGAIN,) if self.schedule.shallow and not self._context.counts.shallow_calls else ()
+
+    @property
+    def side_notes(self) -> frozenset[str]:
+        """That there is no shallow step says nothing of the gate."""
+        return frozenset({NO_SHALLOW_STEP})
 
     def begin_step(self, step: int, now: int, forgotten: int) -> None:
         """Captures are marked with the time of use."""
@@ -166,5 +182,5 @@ class DeepCall:
         if (h.shape[0], *h.shape[2:]) != self._expected:
             return h
         kept = h.clone()  # what goes on may be written to
-        given = self._cache.store_missing(self.keys, self._site, kept, self._present, self._now)
+        given, _ = self._cache.store_missing(self.keys, self._site, kept, self._present, self._now)
         return h if given is kept else given

@@ -14,6 +14,7 @@ from .cache import CaptureCache
 from .forward import ForwardCall
 from .identity import BankKey, CondKey
 from .location import find_tile, is_same
+from .reasons import OTHER_BATCH, UNPLACED
 from .technique import BatchPlan, TechniqueRun
 
 # Offset at which a cond's n-th network call of a pass was found last, by (cond, n).
@@ -48,6 +49,8 @@ class CondBatchPass:
         self.has_missed_anchor = False
         # Whether captures went to a network call that may have been another run of the network.
         self.is_void = False
+        # Why calls of it were computed as usual where something was to be captured or reused.
+        self.reasons: set[str] = set()
         # Whether the network ran in each of its calls; else another node put a guess in its place.
         self.has_run = plan.runs_network
         self._cache = cache
@@ -82,7 +85,7 @@ class CondBatchPass:
             return ForwardCall(model, self.plan)
         parts = self._parts(branches, uuids, x, is_from_host and self._is_as_cut)
         if parts is None:
-            return self.step_aside(model)
+            return ForwardCall(model, self.plan)
         keys = [self._bank_key(cond, part) for cond, part in parts]
         on_anchor_miss = self._note_anchor_miss if self.plan.uses_merged_captures else None
         call = ForwardCall(model, self.plan, self._cache, keys, self._now, on_anchor_miss, visits)
@@ -90,8 +93,9 @@ class CondBatchPass:
             technique.begin_call(call, parts, x)
         return call
 
-    def step_aside(self, model: Any = None) -> ForwardCall:
-        """A network call in which everything is computed as usual."""
+    def step_aside(self, reason: str, model: Any = None) -> ForwardCall:
+        """A network call in which everything is computed as usual, and why."""
+        self.reasons.add(reason)
         self._note_anchor_miss()
         return ForwardCall(model, self.plan)
 
@@ -114,9 +118,13 @@ class CondBatchPass:
         """Each cond in a call, and which part of it that is; None where that cannot be told."""
         conds = [CondKey(branch, uuid) for branch, uuid in zip(branches, uuids, strict=False)]
         if not conds or len(branches) != len(uuids) or x.shape[0] != len(conds) * self._latent.shape[0]:
+            self.step_aside(OTHER_BATCH)
             return None
         parts = [self._part(cond, x, (index, len(conds)), is_as_cut) for index, cond in enumerate(conds)]
-        return None if None in parts else list(zip(conds, parts, strict=True))
+        if None in parts:
+            self.step_aside(UNPLACED)
+            return None
+        return list(zip(conds, parts, strict=True))
 
     def _part(self, cond: CondKey, x: Tensor, chunk_of: tuple[int, int], is_as_cut: bool) -> Hashable | None:
         """Which part of its cond a chunk, by index and number of chunks, of a call is; None where it cannot be told."""

@@ -172,7 +172,7 @@ class CaptureCache:
 
     def store_missing(
         self, keys: Sequence[BankKey | None], site: Site, tokens: Tensor, present: Sequence[Capture | None], now: int
-    ) -> Tensor:
+    ) -> tuple[Tensor, bool]:
         """Capture the conds of a call that have no capture; the others' captures take the place of what was computed.
 
         So that it does not show whether conds came in one call, or in calls of their own that differ in this.
@@ -182,14 +182,16 @@ class CaptureCache:
             present: capture of each cond, None where there is none.
 
         Returns:
-            What the call goes on with, shape of `tokens`.
+            What the call goes on with, shape of `tokens`; and whether all captures that there were did fit.
         """
         chunks = tokens.chunk(len(keys))
         reused = [gather([capture], chunk) for capture, chunk in zip(present, chunks, strict=True)]
         self.store([key if one is None else None for key, one in zip(keys, reused, strict=True)], site, tokens, now)
+        is_fitting = all(one is not None or capture is None for one, capture in zip(reused, present, strict=True))
         if all(one is None for one in reused):
-            return tokens
-        return torch.cat([chunk if one is None else one for chunk, one in zip(chunks, reused, strict=True)])
+            return tokens, is_fitting
+        together = [chunk if one is None else one for chunk, one in zip(chunks, reused, strict=True)]
+        return torch.cat(together), is_fitting
 
     def merge(self, first: BankKey, second: BankKey, into: BankKey, now: int) -> bool:
         """Replace two banks by their mean (the anchor of the fidelity-improving phase), where both are there.

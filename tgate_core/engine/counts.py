@@ -48,6 +48,7 @@ class StepCounts:
         shallow_calls: those of them that left out the deep blocks.
         guided_passes: passes in which all branches ran that were asked for, and there were two or more.
         cond_only_passes: passes in which one branch ran in place of two.
+        passes: all main passes.
         skipped_passes: passes in which the network did not run.
         reused: attentions that were reused.
         reused_share: per kind of attention, the sum over calls of the share that was reused.
@@ -57,6 +58,7 @@ class StepCounts:
     shallow_calls: int = 0
     guided_passes: int = 0
     cond_only_passes: int = 0
+    passes: int = 0
     skipped_passes: int = 0
     reused: int = 0
     reused_share: defaultdict[AttentionKind, float] = field(default_factory=lambda: defaultdict(float))
@@ -97,6 +99,11 @@ class RunCounts:
         return sum(step.shallow_calls for step in self.by_step.values())
 
     @property
+    def passes(self) -> int:
+        """Main passes over the guidance branches."""
+        return sum(step.passes for step in self.by_step.values())
+
+    @property
     def guided_passes(self) -> int:
         """Passes in which all branches ran."""
         return sum(step.guided_passes for step in self.by_step.values())
@@ -105,6 +112,11 @@ class RunCounts:
     def cond_only_passes(self) -> int:
         """Passes in which one of two branches did not run."""
         return sum(step.cond_only_passes for step in self.by_step.values())
+
+    def has_saved_in(self, step: int) -> bool:
+        """Whether anything was left out of the attention or guidance of a step."""
+        counts = self.by_step.get(step, StepCounts())
+        return counts.cond_only_passes > 0 or any(counts.reused_share.values())
 
     def note(self, reason: str) -> bool:
         """Keep a reason; returns whether it is new to this run."""
@@ -116,6 +128,7 @@ class RunCounts:
     def begin_pass(self, plan: BatchPlan) -> None:
         """A main pass is about to run."""
         step = self.by_step[plan.step]
+        step.passes += 1
         step.skipped_passes += not plan.runs_network
         if plan.branch is None:
             step.guided_passes += plan.batch.is_guided

@@ -12,6 +12,7 @@ from torch import Tensor
 from .actions import CROSS_ATTENTION, Action, AttentionKind
 from .cache import Capture, CaptureCache, Site, gather
 from .identity import BankKey
+from .reasons import MISFIT, UNREACHED
 from .technique import BatchPlan
 
 Observer = Callable[[Site, Tensor], None]
@@ -75,6 +76,8 @@ class ForwardCall:
         self.computed = 0
         # Whether it may capture or reuse anything now; else everything is computed as usual.
         self.is_active = cache is not None and plan is not None
+        # Whether an output had another form than its capture, or none that can be captured.
+        self.has_misfit = False
         self._cache = cache
         self._keys = bank_keys
         self._banks = [None if key is None or cache is None else cache.bank(key, now) for key in bank_keys]
@@ -106,6 +109,24 @@ class ForwardCall:
         Then another node runs the network again on something unknown: a capture may belong to either run.
         """
         return self._is_overrun or (self.depth is not None and self.depth.has_run_again)
+
+    @property
+    def reasons(self) -> Iterator[str]:
+        """Why this call, once it is over, computed what it was to capture or reuse."""
+        if self.has_misfit:
+            yield MISFIT
+        if self._cache is None or self.plan is None:
+            return
+        is_asked_for = any(action is not Action.COMPUTE for action in self.plan.actions.values())
+        # The shallow blocks of some networks hold no attention.
+        if (is_asked_for or self.observers) and not self.met and not self.is_shallow:
+            yield UNREACHED
+
+    def refuse(self, kind: AttentionKind) -> None:
+        """An attention is computed as usual: its input has not the form that its architecture states."""
+        self.has_misfit = True
+        if kind == CROSS_ATTENTION and self._on_anchor_miss is not None:
+            self._on_anchor_miss()
 
     @contextmanager
     def other_run(self) -> Iterator[None]:
@@ -166,6 +187,7 @@ class ForwardCall:
             if self.observers:
                 self._tell(site, reused)
         elif kind == CROSS_ATTENTION and self._on_anchor_miss is not None:
+            self.has_misfit = self.has_misfit or any(self._present)
             self._on_anchor_miss()
             self._site = None
         return reused
@@ -180,14 +202,22 @@ class ForwardCall:
         site, self._site = self._site, None
         if site is None or site.kind != kind:
             return tokens
-        if self._is_captured and self._cache is not None and tokens.shape[0] % len(self._keys) == 0:
-            if self._present is self._nothing:
-                self._cache.store(self._keys, site, tokens, self._now)
-            else:
-                tokens = self._cache.store_missing(self._keys, site, tokens, self._present, self._now)
+        if self._is_captured and self._cache is not None:
+            tokens = self._store(self._cache, site, tokens)
         if self.observers:
             self._tell(site, tokens)
         return tokens
+
+    def _store(self, cache: CaptureCache, site: Site, tokens: Tensor) -> Tensor:
+        if tokens.shape[0] % len(self._keys):
+            self.has_misfit = True
+            return tokens
+        if self._present is self._nothing:
+            cache.store(self._keys, site, tokens, self._now)
+            return tokens
+        given, is_fitting = cache.store_missing(self._keys, site, tokens, self._present, self._now)
+        self.has_misfit = self.has_misfit or not is_fitting
+        return given
 
     def _tell(self, site: Site, tokens: Tensor) -> None:
         for observe in self.observers:

@@ -5,6 +5,7 @@ A capture is reused only at the same `Place` of the same run, for the same `Cond
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -12,6 +13,10 @@ from typing import NamedTuple
 from torch import Tensor
 
 from .location import is_same
+
+# Values by which a latent is recognised, as far as a move to half precision leaves them.
+SAMPLED_VALUES = 64
+RELATIVE_TOLERANCE = 1e-2
 
 COND = 0
 UNCOND = 1
@@ -143,3 +148,30 @@ class ModelEvaluation:
             return False
         self._passes.add((model, window))
         return True
+
+
+class Fingerprint(NamedTuple):
+    """Identifies a latent: its shape, and values spread over all of it."""
+
+    shape: tuple[int, ...]
+    values: tuple[float, ...]
+
+    @classmethod
+    def of(cls, latent: Tensor) -> Fingerprint:
+        """The fingerprint of a latent, (B, C, …); several latents in one count as the first of them."""
+        if latent.is_nested:
+            latent = latent.unbind()[0]
+        flat = latent.detach().flatten()
+        spread = flat[:: max(1, flat.numel() // SAMPLED_VALUES)]
+        return cls(tuple(latent.shape), tuple(spread.float().tolist()))
+
+    def matches(self, other: Fingerprint) -> bool:
+        """Whether both are of the same latent, up to its precision."""
+        if self.shape != other.shape:
+            return False
+        largest = max((abs(value) for value in self.values if math.isfinite(value)), default=0.0)
+        tolerance = RELATIVE_TOLERANCE * largest
+        return all(
+            one == two or abs(one - two) <= tolerance or (math.isnan(one) and math.isnan(two))
+            for one, two in zip(self.values, other.values, strict=True)
+        )

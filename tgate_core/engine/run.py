@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from torch import Tensor
@@ -14,6 +14,7 @@ from .batch_pass import CondBatchPass, TileMemory
 from .counts import CallShape
 from .identity import CondBatch, ModelEvaluation
 from .location import is_in_place
+from .reasons import CACHE_FULL, CACHE_LIMIT, EXTRA_PASS, MANY_EVALUATIONS, MOVED, NO_CALL, NO_PASS
 from .steps import StepTracker
 from .technique import BatchPlan, FinishedBatch, Layout, RunContext, Technique, TechniqueRun
 
@@ -21,8 +22,6 @@ from .technique import BatchPlan, FinishedBatch, Layout, RunContext, Technique, 
 MAX_EVALUATIONS_PER_STEP = 4
 # Unused captures are dropped after this many steps.
 PATIENCE = 2
-MOVED = "the sampler moves the latent between steps, so what was captured before is elsewhere and is not reused"
-RUN_TWICE = "another node runs the network more than once in a call, so which run a capture belongs to is unknown"
 
 AnyRun = TypeVar("AnyRun", bound=TechniqueRun)
 
@@ -84,13 +83,20 @@ class Run:
     def _lay_out(self) -> None:
         """Twice: what a technique leaves shallow depends on what others need whole, and what those do on the former."""
         none: frozenset[int] = frozenset()
-        layout = Layout(needs_full=none.union(*(technique.needs_full for technique in self.techniques)))
+        needs_full = none.union(*(technique.needs_full for technique in self.techniques))
+        layout = Layout(needs_full=needs_full, is_settled=False)
         for technique in self.techniques:
             technique.lay_out(layout)
         shallow = none.union(*(technique.shallow for technique in self.techniques))
-        layout = replace(layout, shallow=shallow, is_plain=self.saves_nothing)
+        layout = Layout(needs_full, shallow, self.saves_nothing)
         for technique in self.techniques:
             technique.lay_out(layout)
+        for technique in self.techniques:
+            self._note(technique.opening_reasons(layout.is_plain))
+
+    def _note(self, reasons: Iterable[str]) -> None:
+        for reason in reasons:
+            self.counts.note(reason)
 
     @property
     def saves_nothing(self) -> bool:
@@ -106,10 +112,23 @@ class Run:
         """The technique of a kind, None where it is not on the model."""
         return next((technique for technique in self.techniques if isinstance(technique, kind)), None)
 
-    def complete(self) -> None:
-        """The run came to its end."""
+    def complete(self, latent: Tensor) -> None:
+        """The run came to its end and made `latent`, (B, C, ...)."""
         for technique in self.techniques:
-            technique.complete()
+            technique.complete(latent)
+
+    def explain(self) -> None:
+        """Note why the run saved less than was planned, as far as that shows once it is over."""
+        counts = self.counts
+        if not counts.passes and not counts.auxiliary_passes:
+            counts.note(NO_PASS)
+        elif not counts.network_calls:
+            counts.note(NO_CALL)
+        elif self.cache.has_refused and CACHE_FULL not in counts.notes:
+            counts.note(CACHE_LIMIT)
+        elif {EXTRA_PASS}.union(*(one.side_notes for one in self.techniques)).issuperset(counts.notes):
+            for technique in self.techniques:
+                self._note(tuple(technique.closing_reasons()))
 
     def close(self) -> None:
         """Let go of everything that was captured."""
@@ -156,6 +175,7 @@ class Run:
 
     def _refined(self, plan: BatchPlan) -> BatchPlan:
         if plan.batch.place.evaluation >= MAX_EVALUATIONS_PER_STEP:
+            self.counts.note(MANY_EVALUATIONS)
             return plan
         for technique in self.techniques:
             plan = technique.plan(plan)

@@ -7,7 +7,7 @@ step, and the order in which they refine one `BatchPlan` (and, in reverse, the p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -114,11 +114,13 @@ class Layout:
         needs_full: steps that some technique needs to run whole.
         shallow: steps in which some technique leaves out part of the network.
         is_plain: whether no technique saves anything in this run.
+        is_settled: False in the first of two rounds, in which only `needs_full` counts.
     """
 
     needs_full: frozenset[int] = frozenset()
     shallow: frozenset[int] = frozenset()
     is_plain: bool = True
+    is_settled: bool = True
 
 
 @dataclass
@@ -189,6 +191,23 @@ class TechniqueRun:
     def lay_out(self, layout: Layout) -> None:
         """All techniques have begun: take into account what the others need."""
 
+    def opening_reasons(self, saves_nothing: bool) -> Iterable[str]:
+        """Why less will be done than the node asks for, as far as that is known before the first step.
+
+        Args:
+            saves_nothing: whether the whole run is left as it is.
+        """
+        return ()
+
+    def closing_reasons(self) -> Iterable[str]:
+        """Why less was done than was planned, as far as that shows once the run is over."""
+        return ()
+
+    @property
+    def side_notes(self) -> frozenset[str]:
+        """Reasons of its own beside which a closing reason is still worth giving."""
+        return frozenset()
+
     def begin_step(self, step: int, now: int, forgotten: int) -> None:
         """The run came to a later step than before; what was last used before time `forgotten` may go."""
 
@@ -224,8 +243,8 @@ class TechniqueRun:
         """Most elements of captures held at once for one latent and one branch."""
         return 0
 
-    def complete(self) -> None:
-        """The run came to its end."""
+    def complete(self, latent: Tensor) -> None:
+        """The run came to its end and made `latent`, (B, C, ...)."""
 
     def close(self) -> None:
         """The run is over, however it ended: let go of everything."""

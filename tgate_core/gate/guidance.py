@@ -15,6 +15,8 @@ from torch import Tensor
 from ..engine.identity import COND, UNCOND, CondBatch
 from ..engine.tensors import detached, widened
 
+NO_GUIDANCE = "no guidance to drop where one branch runs alone (cfg 1)"
+EMPTY_BRANCH = "guidance kept: a branch has no prompt in some steps"
 SEVERAL_CONDS = "guidance kept: a branch has several conds, whose captures cannot be merged"
 OTHER_BRANCHES = "guidance kept: the guider asks for other branches than one cond and one uncond"
 NEEDED_BY_OTHERS = "guidance kept: another node evaluates the branch that would be dropped"
@@ -95,10 +97,14 @@ def effective_mode(
         auxiliary_uuids: conds that other nodes evaluated on their own in this run; they compare the outcome with the
             main pass, so the branch they belong to has to be a real prediction.
     """
-    if wanted.branch is None or not all(batch.branches):
-        return KEEP, None  # a missing branch (cfg 1) leaves no guidance to drop
+    if wanted.branch is None:
+        return KEEP, None
+    if sum(branch is not None for branch in batch.branches) == 1:
+        return KEEP, NO_GUIDANCE
     if len(batch.branches) != 2:
         return KEEP, OTHER_BRANCHES
+    if not all(batch.branches):
+        return KEEP, EMPTY_BRANCH
     if wanted.merges_captures and not batch.has_one_cond_each:
         return KEEP, SEVERAL_CONDS
     if not {cond.uuid for cond in batch.conds(wanted.branch)}.issuperset(auxiliary_uuids):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -11,18 +11,21 @@ from torch import Tensor
 
 from ..engine.actions import ATTENTION_KINDS, CROSS_ATTENTION, Action, AttentionKind, CaptureKind
 from ..engine.identity import COND, UNCOND, BankKey, CondBatch, CondKey, Place
+from ..engine.reasons import CACHE_FULL
 from ..engine.storage import CacheSettings
 from ..engine.technique import BatchPlan, FinishedBatch, Layout, NetworkSizes, RunContext, TechniqueRun
 from .config import GateConfig
-from .guidance import MODES, GuidanceMode, effective_mode, noise_space_difference
+from .guidance import MODES, NO_GUIDANCE, GuidanceMode, effective_mode, noise_space_difference
 from .presets import PresetConfig
 from .schedule import Phase, Schedule, StepPlan, build_schedule, resolve_gate_step
 
 # A pass whose captures did not fit is repeated with guidance; twice in a row, and guidance stays.
 MAX_ANCHOR_MISSES = 2
-CACHE_FULL = "guidance kept: cache_limit_mb leaves no room for the captures that replace it"
 NOT_MERGED = "guidance kept: the captures of cond and uncond do not fit together"
-NO_GUIDANCE = "no guidance to drop: this run has one branch alone (cfg 1)"
+GATE_BEYOND = "the gate lies beyond this run of {steps} steps; lower it"
+NOTHING_TO_REUSE = "the settings leave nothing to reuse in this run"
+NOTHING_BEFORE = "the first step behind the gate runs in full: nothing was captured before it"
+NOTHING_AGAIN = "what was captured did not come up again at the same place of the run: computed in full"
 NOT_SETTLED = "cross-attention never settled as the gate asks, so the gate lies beyond the run; raise gate"
 NOTHING_MEASURED = (
     "TGATE: gate_unit is 'measured', but the probe holds no measurement yet; take the probe from TGATE Convergence "
@@ -87,13 +90,17 @@ class Gate:
         config = self.settings
         if isinstance(config, PresetConfig):
             config = config.resolve(context.steps, has_guidance=context.has_guidance)
-        if config.gate_unit != "measured":
-            run = GateRun(config, context, resolve_gate_step(config, context.sigmas, context.percent_to_sigma))
-        else:
-            run = self._begin_measured(config, context)
-        if run.schedule.has_gate and run.mode.drops_a_branch and not context.has_guidance:
-            context.counts.note(NO_GUIDANCE)
-        return run
+        if config.gate_unit == "measured":
+            return self._begin_measured(config, context)
+        return GateRun(config, context, resolve_gate_step(config, context.sigmas, context.percent_to_sigma))
+
+    def guidance_alone(self) -> Gate | None:
+        """What is left for a network whose attentions cannot be gated; None where nothing is."""
+        if isinstance(self.settings, PresetConfig) or self.settings.gate_unit == "measured":
+            return None
+        if not MODES[self.settings.guidance].suits_joint_attention:
+            return None
+        return Gate(replace(self.settings, cross_attention=False, self_attention=False))
 
     def _begin_measured(self, config: GateConfig, context: RunContext) -> GateRun:
         profile = None if self.probe is None else self.probe.profile
@@ -106,12 +113,8 @@ class Gate:
             )
         step = profile.step_in(context.sigmas, profile.gate_step(config.gate))
         sites = profile.site_gate_steps(config.gate)
-        run = GateRun(
-            config, context, step, {site: profile.step_in(context.sigmas, gate) for site, gate in sites.items()}
-        )
-        if step >= context.steps:
-            context.counts.note(NOT_SETTLED)
-        return run
+        site_gates = {site: profile.step_in(context.sigmas, gate) for site, gate in sites.items()}
+        return GateRun(config, context, step, site_gates)
 
 
 @dataclass
@@ -169,6 +172,33 @@ class GateRun(TechniqueRun):
     def lay_out(self, layout: Layout) -> None:
         """Captures due in a step that others leave shallow are made later."""
         self.schedule = self._build_schedule(layout.shallow)
+
+    def opening_reasons(self, saves_nothing: bool) -> Iterable[str]:
+        """A gate beyond the run, settings that save nothing, and cfg 1."""
+        if not self.schedule.has_gate:
+            is_measured = self.config.gate_unit == "measured"
+            yield NOT_SETTLED if is_measured else GATE_BEYOND.format(steps=self._context.steps)
+        elif saves_nothing:
+            yield NOTHING_TO_REUSE
+        if self.schedule.has_gate and self.mode.drops_a_branch and not self._context.has_guidance:
+            yield NO_GUIDANCE
+
+    def closing_reasons(self) -> Iterable[str]:
+        """Steps of the fidelity phase in which nothing was left out."""
+        counts = self._context.counts
+        gated = [
+            step
+            for step, plan in enumerate(self.schedule.steps)
+            if plan.phase is Phase.FIDELITY and step in counts.by_step and counts.by_step[step].calls
+        ]
+        unsaved = [step for step in gated if not counts.has_saved_in(step)]
+        if unsaved:
+            yield NOTHING_BEFORE if unsaved == gated[:1] != gated else NOTHING_AGAIN
+
+    @property
+    def side_notes(self) -> frozenset[str]:
+        """Without guidance to drop there is attention to reuse all the same."""
+        return frozenset({NO_GUIDANCE}) if self.schedule.saves_attention else frozenset()
 
     def begin_step(self, step: int, now: int, forgotten: int) -> None:
         """Drop baselines that were not used for a while."""

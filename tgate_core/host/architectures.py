@@ -203,20 +203,45 @@ FAMILY_OF_CONFIG = {
     "PixArtAlpha": "pixart",
 }
 
-# Derived from one of the above, and yet not to be gated: their attentions fill caches of their own (autoregressive
-# Wan), or run on two streams with their own rules (LTX-2 with sound).
-_EXCLUDED = (
-    "comfy.ldm.wan.ar_model.CausalWanModel",
-    "comfy.ldm.lightricks.av_model.LTXAVModel",
-)
+JOINT_ATTENTION = "joint attention: nothing to freeze"
+OTHER_CODE = "another node runs this model by code of its own ({name})"
+# Derived from one of the above, and yet not to be gated.
+_EXCLUDED = {
+    "comfy.ldm.wan.ar_model.CausalWanModel": "autoregressive Wan caches attention itself: nothing to freeze",
+    "comfy.ldm.lightricks.av_model.LTXAVModel": "LTX-2 with sound has two streams of attention: nothing is frozen",
+}
+_HOST = "comfy."
 
 
 def architecture_of(network: nn.Module) -> Architecture | None:
     """What kind of network it is; None for one that T-GATE does not know."""
-    names = [f"{base.__module__}.{base.__qualname__}" for base in type(network).__mro__]
-    if any(name in _EXCLUDED for name in names):
+    return architecture_of_class(type(network))
+
+
+def architecture_of_class(network: type) -> Architecture | None:
+    """What kind of network the instances of a class are; None for one that T-GATE does not know."""
+    names = _names(network)
+    if not _EXCLUDED.keys().isdisjoint(names):
         return None
     return next((known for known in ARCHITECTURES if any(name in names for name in known.classes)), None)
+
+
+def why_unknown(network: type) -> str:
+    """Why the attentions of a class that `architecture_of_class` does not know are left alone."""
+    excluded = [reason for name, reason in _EXCLUDED.items() if name in _names(network)]
+    if excluded:
+        return excluded[0]
+    return JOINT_ATTENTION if is_of_host(network) else OTHER_CODE.format(name=network.__name__)
+
+
+def is_of_host(network: type) -> bool:
+    """Whether a class is the host's own."""
+    return network.__module__.startswith(_HOST)
+
+
+def _names(network: type) -> list[str]:
+    """Full names of a class and those that it is derived from."""
+    return [f"{base.__module__}.{base.__qualname__}" for base in network.__mro__]
 
 
 def attention_sites(network: nn.Module, architecture: Architecture) -> list[AttentionSite]:

@@ -76,12 +76,17 @@ class GatedForward(StandInForward):
         if call is None or not call.is_active:
             return self._compute(call, args, kwargs)
         call.has_run = True
-        reused = call.reuse(kind, self._name, 0, self._inward(args[0] if args else kwargs[self._input_name]))
+        given = args[0] if args else kwargs.get(self._input_name)
+        if not isinstance(given, Tensor):  # another pack's attention, with a signature of its own
+            call.refuse(kind)
+            return self._compute(call, args, kwargs)
+        reused = call.reuse(kind, self._name, 0, self._inward(given))
         if reused is not None:
             return pack(self._outward(reused), self._rule)
         result = self._compute(call, args, kwargs)
         tokens = unpack(result, self._rule)
         if tokens is None:
+            call.has_misfit = True
             return result
         return pack(self._outward(call.capture(kind, self._inward(tokens))), self._rule)
 

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 from comfy.patcher_extension import CallbacksMP, PatcherInjection
 from torch import nn
 
-from .architectures import UNET, architecture_of, attention_sites
+from .architectures import UNET, attention_sites
 from .forwards import GatedForward, PatchedForward, StandInForward
 from .keys import PATCHER_KEY
-from .networks import attention_modules
+from .networks import architecture, attention_modules
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -47,9 +47,9 @@ def _inject(patcher: ModelPatcher) -> None:
 
 def _stand_ins(patcher: ModelPatcher) -> Iterator[tuple[nn.Module, StandInForward]]:
     network = patcher.model.diffusion_model
-    known = architecture_of(network)
+    known = architecture(patcher)
     if known is UNET:
-        yield from ((module, PatchedForward(module, patcher.model)) for module in attention_modules(network))
+        yield from ((module, PatchedForward(module, patcher.model)) for module in attention_modules(network, known))
     elif known is not None:
         for site in attention_sites(network, known):
             yield site.module, GatedForward(site, known, patcher.model)
@@ -62,8 +62,9 @@ def _eject(patcher: ModelPatcher) -> None:
 
 
 def _injected(patcher: ModelPatcher) -> list[tuple[nn.Module, StandInForward]]:
-    """Attention modules with something of ours on them, and what that is."""
-    found = [(module, module.__dict__.get("forward")) for module in attention_modules(patcher.model.diffusion_model)]
+    """Modules with something of ours on them, and what that is."""
+    # All modules: what another node made of the network meanwhile must not hide one of them.
+    found = [(module, module.__dict__.get("forward")) for module in patcher.model.diffusion_model.modules()]
     return [(module, forward) for module, forward in found if isinstance(forward, StandInForward)]
 
 

@@ -19,12 +19,12 @@ from ..gate.technique import Gate
 from ..probe.profile import Probe
 from ..probe.technique import Probing
 from ..report.record import RunRecord, RunRecords
-from .architectures import UNET
+from .architectures import UNET, is_of_host
 from .attention import add_patches
 from .injection import add_skip_injection
 from .keys import PATCHER_KEY, RECORDS_KEY, TECHNIQUES_KEY
 from .memory import prepare_sampling_wrapper
-from .networks import architecture, attention_modules, family_of
+from .networks import architecture, attention_modules, family_of, network_class, why_not_gated
 from .run_start import DEEP_CACHE, GATE, PROBE
 from .unet_blocks import can_leave_out_layers, deep_branches
 from .wrappers import apply_model_wrapper, calc_cond_batch_wrapper, outer_sample_wrapper, predict_noise_wrapper
@@ -42,17 +42,23 @@ _WRAPPERS = {
     WrappersMP.APPLY_MODEL: apply_model_wrapper,
 }
 NOTHING_TO_SAVE = "both attentions are off and guidance is kept, so there is nothing to save"
-JOINT_ATTENTION = "joint attention: nothing to freeze; only guidance can be dropped"
+ONLY_GUIDANCE = "only guidance can be dropped"
 # The uncond branch alone has seen the prompt only through frozen cross-attention.
-NEEDS_COND = f"{JOINT_ATTENTION}, and for that set guidance to cached_delta or cond in TGATE Apply (Advanced)"
+NEEDS_COND = f"{ONLY_GUIDANCE}, and for that set guidance to cached_delta or cond in TGATE Apply (Advanced)"
+UNCHANGED = "the model is passed on unchanged"
 EXPERIMENTAL = "experimental: nobody has published settings for this model; the rule of the paper is used"
 NEAREST_WINS = "the model was gated already; the node nearest to the sampler wins"
+NO_PROBE = "TGATE: gate_unit is 'measured'; connect a probe, or choose another gate_unit."
+LIVE_PROBE = (
+    "TGATE: a probe straight from TGATE Probe may hold the run before, or none; take it from TGATE Convergence Plot, "
+    "which waits for the run that measures, or load one with TGATE Load Probe."
+)
 PROBE_UNUSED = "the probe is not used: set gate_unit to 'measured'"
-NOTHING_TO_MEASURE = "joint attention: there is no cross-attention to measure; the model is passed on unchanged"
+NOTHING_TO_MEASURE = f"there is no cross-attention to measure; {UNCHANGED}"
 PROBED_ALREADY_CHANGED = "the probe measures runs without TGATE and DeepCache alone: connect it to the loader's model"
 DEEP_CACHE_OFF = "DeepCache is off: cache_interval is 1, or start is not below end"
-NO_DEEP_BLOCKS = "DeepCache is for UNets (SD 1.5, SD 2, SDXL, SVD); the model is passed on unchanged"
-HOST_TOO_OLD = "DeepCache needs a newer ComfyUI (0.20 will do); the model is passed on unchanged"
+NO_DEEP_BLOCKS = f"DeepCache is for UNets (SD 1.5, SD 2, SDXL, SVD); {UNCHANGED}"
+HOST_TOO_OLD = f"DeepCache needs a newer ComfyUI (0.20 will do); {UNCHANGED}"
 NEAREST_DEEP_CACHE_WINS = "the model had DeepCache already; the node nearest to the sampler wins"
 
 logger = logging.getLogger(__name__)
@@ -84,7 +90,7 @@ def apply_preset(model: ModelPatcher, preset: str, listener: Listener | None = N
     """
     settings = PresetConfig(family_of(model), preset)  # type: ignore[arg-type]  # checked when made
     if not _has_cross_attention(model):
-        return _remarked(Applied(model.clone(), f"{NEEDS_COND}; the model is passed on unchanged"))
+        return _remarked(Applied(model.clone(), f"{why_not_gated(model)}; {NEEDS_COND}; {UNCHANGED}"))
     return _install(model, settings, listener, EXPERIMENTAL if settings.is_experimental else None)
 
 
@@ -100,10 +106,12 @@ def apply_config(
         probe: what was measured, for gates that follow from it.
 
     Raises:
-        ValueError: the model has no attention, or gate_unit is "measured" without a probe.
+        ValueError: the model has no attention, or gate_unit is "measured" without a probe that is sure to be measured.
     """
     if config.gate_unit == "measured" and probe is None:
-        raise ValueError("TGATE: gate_unit is 'measured'; connect a probe, or choose another gate_unit.")
+        raise ValueError(NO_PROBE)
+    if config.gate_unit == "measured" and probe is not None and probe.is_live:
+        raise ValueError(LIVE_PROBE)
     if config.gates_nothing:
         return _remarked(Applied(model.clone(), NOTHING_TO_SAVE))
     if _has_cross_attention(model):
@@ -111,8 +119,8 @@ def apply_config(
         return _install(model, config, listener, remark, probe)
     if MODES[config.guidance].suits_joint_attention:
         guidance_alone = replace(config, cross_attention=False, self_attention=False)
-        return _install(model, guidance_alone, listener, JOINT_ATTENTION)
-    return _remarked(Applied(model.clone(), f"{NEEDS_COND}; the model is passed on unchanged"))
+        return _install(model, guidance_alone, listener, f"{why_not_gated(model)}; {ONLY_GUIDANCE}")
+    return _remarked(Applied(model.clone(), f"{why_not_gated(model)}; {NEEDS_COND}; {UNCHANGED}"))
 
 
 def apply_deep_cache(model: ModelPatcher, config: DeepCacheConfig) -> Applied:
@@ -121,7 +129,8 @@ def apply_deep_cache(model: ModelPatcher, config: DeepCacheConfig) -> Applied:
         return _remarked(Applied(model.clone(), DEEP_CACHE_OFF))
     branches = deep_branches(model.get_model_object("diffusion_model")) if architecture(model) is UNET else 0
     if not branches:
-        return _remarked(Applied(model.clone(), NO_DEEP_BLOCKS))
+        is_known = is_of_host(network_class(model))
+        return _remarked(Applied(model.clone(), NO_DEEP_BLOCKS if is_known else f"{why_not_gated(model)}; {UNCHANGED}"))
     if not can_leave_out_layers():
         return _remarked(Applied(model.clone(), HOST_TOO_OLD))
     remarks = [NEAREST_DEEP_CACHE_WINS] if DEEP_CACHE in _techniques(model) else []
@@ -135,7 +144,7 @@ def _has_cross_attention(model: ModelPatcher) -> bool:
     """Whether the model has attentions that T-GATE can gate, rather than text and picture in one."""
     if architecture(model) is None:
         return False
-    if not attention_modules(model.get_model_object("diffusion_model")):
+    if not attention_modules(model.get_model_object("diffusion_model"), architecture(model)):
         raise ValueError("TGATE: model has no attention to gate; connect a text-to-image diffusion model instead.")
     return True
 
@@ -143,7 +152,7 @@ def _has_cross_attention(model: ModelPatcher) -> bool:
 def apply_probe(model: ModelPatcher, probe: Probe) -> Applied:
     """A clone of `model` whose runs are measured: once one is done, `probe` holds what was seen in it."""
     if not _has_cross_attention(model):
-        return _remarked(Applied(model.clone(), NOTHING_TO_MEASURE))
+        return _remarked(Applied(model.clone(), f"{why_not_gated(model)}; {NOTHING_TO_MEASURE}"))
     is_changed = bool(_techniques(model).keys() & {GATE, DEEP_CACHE})
     patched = add_technique(model, PROBE, Probing(probe))
     return _remarked(Applied(patched, PROBED_ALREADY_CHANGED if is_changed else None))
@@ -157,7 +166,7 @@ def records_of(model: ModelPatcher) -> RunRecords | None:
 
 def why_not(model: ModelPatcher) -> str | None:
     """Why T-GATE passes a model on; None where it gates it."""
-    return None if _has_cross_attention(model) else NEEDS_COND
+    return None if _has_cross_attention(model) else f"{why_not_gated(model)}; {NEEDS_COND}"
 
 
 def _install(

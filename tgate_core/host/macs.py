@@ -28,6 +28,7 @@ from .unet_blocks import deep_layers
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
+UNCOUNTABLE = "counting runs the network on shapes alone, which this one does not allow"
 # Operations per multiply-accumulate.
 FLOPS_PER_MAC = 2
 # Matrix products of attention itself go by other names; the paper's counter did not see them either.
@@ -61,7 +62,7 @@ def count_run(model: ModelPatcher, record: RunRecord) -> RunCost:
     except UncountableError:
         raise
     except Exception as error:  # whatever a network does that shapes alone do not allow
-        raise UncountableError(f"{type(error).__name__}: {error}") from error
+        raise UncountableError(f"{UNCOUNTABLE}: {type(error).__name__} {error}") from error
     return run_cost(record.counts, rows)
 
 

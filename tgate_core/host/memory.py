@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import comfy.model_management
 import torch
-from comfy.ldm.modules.attention import SpatialTransformer
 from comfy.ldm.modules.diffusionmodules.openaimodel import Downsample, UNetModel, Upsample
 from torch import nn
 
 from ..engine.actions import CROSS_ATTENTION
 from ..engine.run import Run
-from .architectures import UNET, architecture_of, attention_sites
+from .architectures import UNET, Architecture, attention_sites
 from .keys import RUN_KEY
+from .networks import architecture
 from .unet_blocks import feature_size
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def _bytes_to_reserve(run: Run, patcher: ModelPatcher, base: float) -> float:
 def expected_capture_bytes(run: Run, patcher: ModelPatcher) -> int:
     """Most bytes of captures that a run will hold at once, both branches and all context windows together."""
     batch, _, *size = run.latent_shape
-    sizes = _Sizes(patcher.model.diffusion_model, size)
+    sizes = _Sizes(patcher.model.diffusion_model, architecture(patcher), size)
     elements = sum(technique.held_elements(sizes) for technique in run.techniques)
     expected = BRANCHES * batch * elements * comfy.model_management.dtype_size(patcher.model.get_dtype_inference())
     limit = run.context.settings.limit_mb * 2**20
@@ -86,11 +86,12 @@ class _Sizes:
     """What can be captured in a network of one latent of this size (height and width, or more dimensions)."""
 
     network: nn.Module
+    known: Architecture | None
     size: Sequence[int]
 
     def attention_outputs(self) -> int:
         """Elements of the outputs of all attentions of one kind."""
-        return sum(_outputs(self.network, self.size))
+        return sum(_outputs(self.network, self.known, self.size))
 
     def deep_feature(self, branch: int) -> int:
         """Elements of the deep feature; 0 for a network that is not a UNet."""
@@ -103,9 +104,8 @@ def is_memory_short(device: torch.device) -> bool:
     return bool(free < comfy.model_management.minimum_inference_memory())
 
 
-def _outputs(network: nn.Module, size: Sequence[int]) -> Iterator[int]:
+def _outputs(network: nn.Module, known: Architecture | None, size: Sequence[int]) -> Iterator[int]:
     """Elements of each output (tokens * channels) of one kind of attention, for one latent of this size."""
-    known = architecture_of(network)
     if known is UNET:
         yield from _unet_outputs(network, *size[-2:])
     elif known is not None:
@@ -130,7 +130,7 @@ def _unet_outputs(unet: UNetModel, height: int, width: int) -> Iterator[int]:
                 scale *= 2
             elif isinstance(layer, Upsample):
                 scale //= 2
-            elif isinstance(layer, SpatialTransformer):
+            elif hasattr(layer, "transformer_blocks"):
                 tokens = math.ceil(height / scale) * math.ceil(width / scale)
                 blocks = (*layer.transformer_blocks, *getattr(layer, "time_stack", ()))
                 yield from (tokens * block.attn1.to_q.in_features for block in blocks)

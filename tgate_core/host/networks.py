@@ -3,24 +3,52 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from comfy.ldm.modules.attention import BasicTransformerBlock, SpatialVideoTransformer
+from comfy.ldm.modules.attention import SpatialVideoTransformer
 from torch import nn
 
 from ..gate.presets import GENERIC
-from .architectures import FAMILY_OF_CONFIG, UNET, Architecture, architecture_of, attention_sites
+from .architectures import (
+    FAMILY_OF_CONFIG,
+    UNET,
+    Architecture,
+    architecture_of,
+    architecture_of_class,
+    attention_sites,
+    why_unknown,
+)
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
 SIGNATURE_LENGTH = 16
+# Of the host's BasicTransformerBlock; the second attention may be None.
+_BLOCK_PARTS = ("attn1", "attn2", "norm1", "norm3")
 _PLAYGROUND_LATENT = "SDXL_Playground_2_5"
 
 
 def architecture(model: ModelPatcher) -> Architecture | None:
     """How the model is built; None where T-GATE does not know it, or it has no text cross-attention of its own."""
-    return architecture_of(model.get_model_object("diffusion_model"))
+    return architecture_of_class(network_class(model))
+
+
+def network_class(model: ModelPatcher) -> type:
+    """Class of the network while this MODEL is sampled.
+
+    Nodes that put classes of their own into a network do so by object patches. Those of the model that was sampled last
+    stay until another one is loaded, so what the network's class is now says little.
+    """
+    network = model.get_model_object("diffusion_model")
+    if network is not model.model.diffusion_model:
+        return type(network)
+    found: type = model.get_model_object("diffusion_model.__class__")
+    return found
+
+
+def why_not_gated(model: ModelPatcher) -> str | None:
+    """Why the attentions of a model are left alone; None where they can be gated."""
+    return None if architecture(model) is not None else why_unknown(network_class(model))
 
 
 def family_of(model: ModelPatcher) -> str:
@@ -34,9 +62,14 @@ def family_of(model: ModelPatcher) -> str:
     return GENERIC
 
 
-def attention_modules(diffusion_model: nn.Module) -> list[nn.Module]:
-    """Self- and cross-attention modules of a network that T-GATE knows, in the order of its modules; else none."""
-    known = architecture_of(diffusion_model)
+def attention_modules(diffusion_model: nn.Module, known: Architecture | None = None) -> list[nn.Module]:
+    """Self- and cross-attention modules of a network that T-GATE knows, in the order of its modules; else none.
+
+    Args:
+        diffusion_model: the network.
+        known: what it is, where that is not to be read from its class.
+    """
+    known = known or architecture_of(diffusion_model)
     if known is None:
         return []
     if known is UNET:
@@ -45,12 +78,13 @@ def attention_modules(diffusion_model: nn.Module) -> list[nn.Module]:
     return [site.module for site in attention_sites(diffusion_model, known)]
 
 
-def network_signature(diffusion_model: nn.Module) -> str:
+def network_signature(model: ModelPatcher) -> str:
     """What tells networks apart: names and widths of their attentions, the same for all that were trained from one.
 
     Quantised weights have other shapes, but layers know their widths.
     """
-    gated = {id(module) for module in attention_modules(diffusion_model)}
+    diffusion_model = model.model.diffusion_model
+    gated = {id(module) for module in attention_modules(diffusion_model, architecture(model))}
     parts = [
         f"{name}.{inner}:{layer.in_features}x{layer.out_features}"
         for name, module in diffusion_model.named_modules()
@@ -69,6 +103,6 @@ def visits_per_run(diffusion_model: nn.Module) -> int:
     return 2 if any(isinstance(module, SpatialVideoTransformer) for module in diffusion_model.modules()) else 1
 
 
-def transformer_blocks(unet: nn.Module) -> list[BasicTransformerBlock]:
-    """Transformer blocks of a UNet, in the order of its modules."""
-    return [module for module in unet.modules() if isinstance(module, BasicTransformerBlock)]
+def transformer_blocks(unet: nn.Module) -> list[Any]:
+    """Transformer blocks of a UNet, in the order of its modules: known by their parts, as other nodes swap classes."""
+    return [module for module in unet.modules() if all(hasattr(module, part) for part in _BLOCK_PARTS)]

@@ -13,14 +13,16 @@ import torch
 from comfy.model_management import InterruptProcessingException
 from torch import Tensor
 
+from ..deepcache.technique import DeepCacheRun
 from ..engine.counts import CallShape
 from ..engine.forward import ForwardCall
+from ..engine.identity import Fingerprint
 from ..engine.run import Run
 from ..gate.schedule import Phase
 from ..gate.technique import GateRun
-from ..report.record import Fingerprint, RunRecord, RunRecords
+from ..report.record import RunRecord, RunRecords
 from ..report.text import summary_text
-from ..report.timeline import executed_steps
+from ..report.timeline import StepCell, executed_steps, full_steps
 from .keys import RECORDS_KEY
 
 logger = logging.getLogger(__name__)
@@ -64,23 +66,34 @@ def reported(guider: Any, run: Run | None) -> Iterator[Outcome]:
         run: its state.
     """
     outcome, start = Outcome(), time.monotonic()
+    is_bypassed = run is None or run.is_plain
     try:
         yield outcome
     finally:
         if run is not None:
-            _report(guider, run, outcome, time.monotonic() - start)
+            _report(guider, run, outcome, is_bypassed, time.monotonic() - start)
 
 
-def _report(guider: Any, run: Run, outcome: Outcome, seconds: float) -> None:
+def _cells(run: Run, gate: GateRun | None, outcome: Outcome, is_bypassed: bool) -> tuple[StepCell, ...]:
+    """What each step did. With all hooks off nothing was counted: all steps ran in full, if the run came to its end."""
+    phases = [Phase.PLANNING] * run.tracker.steps if gate is None else [plan.phase for plan in gate.schedule.steps]
+    if not is_bypassed:
+        return executed_steps(phases, run.counts.by_step)
+    return full_steps(phases, run.context.has_guidance) if outcome.result is not None else ()
+
+
+def _report(guider: Any, run: Run, outcome: Outcome, is_bypassed: bool, seconds: float) -> None:
     with harmless("the record of this run", f"TGATE Report does not know it; {TELL_US}"):
         records: RunRecords | None = guider.model_patcher.get_attachment(RECORDS_KEY)
-        gate, steps = run.find(GateRun), run.tracker.steps
-        phases = [Phase.PLANNING] * steps if gate is None else [plan.phase for plan in gate.schedule.steps]
+        gate, deep = run.find(GateRun), run.find(DeepCacheRun)
+        if outcome.result is not None and not is_bypassed:
+            run.explain()
         record = RunRecord(
             family="" if records is None else records.family,
             counts=run.counts,
-            cells=executed_steps(phases, run.counts.by_step),
-            gate_step=steps if gate is None else gate.schedule.gate_step,
+            cells=_cells(run, gate, outcome, is_bypassed),
+            gate_step=run.tracker.steps if gate is None else gate.schedule.gate_step,
+            shallow_steps=0 if deep is None else len(deep.shallow),
             is_plain=run.is_plain,
             seconds=seconds,
             was_interrupted=outcome.result is None,
@@ -114,6 +127,8 @@ def counted(run: Run, call: ForwardCall, args: Sequence[Any], kwargs: Mapping[st
     """
     try:
         yield
+        for reason in call.reasons:  # of a whole call: one that was interrupted proves nothing
+            run.counts.note(reason)
     finally:
         x, text = args[0], args[3]
         shape = CallShape(tuple(x.shape[1:]), None if text is None else tuple(text.shape[1:]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -14,9 +14,10 @@ from ..engine.counts import RunCounts
 from ..engine.run import Run
 from ..engine.storage import CacheSettings, CaptureStorage
 from ..engine.technique import RunContext, Technique
+from ..gate.technique import Gate
 from .keys import STEP_CACHE_KEY, TECHNIQUES_KEY
 from .memory import is_memory_short
-from .networks import network_signature
+from .networks import network_class, network_signature, why_not_gated
 
 # The order in which techniques refine a plan: what comes later sees what those before it have decided. Guidance first,
 # then how deep the network runs, then who looks on; others last, nearest to the network.
@@ -46,9 +47,14 @@ def start_run(guider: Any, sampler: Any, sigmas: torch.Tensor, latent_shape: tor
     if len(schedule) < 2:
         return None
     options = guider.model_options["transformer_options"]
-    techniques = techniques_of(options)
+    techniques, unreached = techniques_of(options), why_not_gated(guider.model_patcher)
+    if unreached is not None:
+        techniques = _guidance_alone(techniques)
     settings = next((one.cache_settings for one in techniques if one.cache_settings is not None), CacheSettings())
-    run = Run(_context(guider, schedule, settings), techniques, latent_shape, is_watched=not _is_of_host(sampler))
+    context = _context(guider, schedule, settings)
+    if unreached is not None:
+        context.counts.note(unreached)
+    run = Run(context, techniques, latent_shape, is_watched=not _is_of_host(sampler))
     step_cache = options.get(STEP_CACHE_KEY)
     if step_cache is not None and not run.is_plain:
         run.counts.note(STEP_CACHE.format(name=getattr(step_cache, "name", "EasyCache")))
@@ -62,8 +68,14 @@ def techniques_of(transformer_options: dict[str, Any]) -> list[Technique]:
     return known + [technique for name, technique in present.items() if name not in PRECEDENCE]
 
 
+def _guidance_alone(techniques: Iterable[Technique]) -> list[Technique]:
+    """What is left where another node put a network behind ours whose attentions cannot be gated."""
+    left = [one.guidance_alone() for one in techniques if isinstance(one, Gate)]
+    return [gate for gate in left if gate is not None]
+
+
 def _context(guider: Any, sigmas: tuple[float, ...], settings: CacheSettings) -> RunContext:
-    network = guider.model_patcher.model.diffusion_model
+    patcher = guider.model_patcher
     store = CaptureStorage(settings.device, is_memory_short)
     return RunContext(
         sigmas=sigmas,
@@ -72,9 +84,9 @@ def _context(guider: Any, sigmas: tuple[float, ...], settings: CacheSettings) ->
         counts=RunCounts(),
         store=store,
         settings=settings,
-        percent_to_sigma=guider.model_patcher.get_model_object("model_sampling").percent_to_sigma,
-        network=type(network).__name__,
-        signature=partial(network_signature, network),
+        percent_to_sigma=patcher.get_model_object("model_sampling").percent_to_sigma,
+        network=network_class(patcher).__name__,
+        signature=partial(network_signature, patcher),
     )
 
 

@@ -14,7 +14,8 @@ from ..deepcache.technique import DeepCall
 from ..engine.batch_pass import CondBatchPass
 from ..engine.forward import ForwardCall
 from ..engine.identity import Place, latent_key
-from ..engine.run import RUN_TWICE, NetworkFacts, Run
+from ..engine.reasons import EXTRA_PASS, RUN_TWICE, SPLIT_BEFORE
+from ..engine.run import NetworkFacts, Run
 from ..engine.technique import BatchPlan, FinishedBatch
 from .attention import Options, arranged, without_own
 from .bypass import bypass
@@ -58,7 +59,7 @@ def outer_sample_wrapper(executor: WrapperExecutor, *args: Any, **kwargs: Any) -
             with harmless(
                 "measuring this run", f"The probe holds no measurement: sample again; if that fails too, {TELL_US}"
             ):
-                run.complete()
+                run.complete(outcome.result)
             return outcome.result
         finally:
             options.pop(RUN_KEY, None)
@@ -93,6 +94,7 @@ def calc_cond_batch_wrapper(executor: WrapperExecutor, *args: Any, **kwargs: Any
     if not evaluation.claim_main_pass(id(model), window, x_in):
         if run.note_auxiliary(evaluation, (cond["uuid"] for branch in conds for cond in branch or ())):
             raise RepeatEvaluation
+        run.counts.note(SPLIT_BEFORE if evaluation.step is None else EXTRA_PASS)
         return executor(*args, **kwargs)
     sigma = float(timestep.flatten()[0])  # the one read of the device in a pass
     step = run.locate(evaluation, sigma)
@@ -106,6 +108,8 @@ def calc_cond_batch_wrapper(executor: WrapperExecutor, *args: Any, **kwargs: Any
         branches = [branch if plan.branch in (None, index) else None for index, branch in enumerate(conds)]
         pass_options = {**model_options, "transformer_options": _pass_options(run, batch_pass, options)}
         predictions = executor(model, branches, x_in, timestep, pass_options, *rest, **kwargs)
+        for reason in batch_pass.reasons:
+            run.counts.note(reason)
         return predictions, batch_pass
 
     plan = run.plan(cond_batch(conds, sigma, place, tuple(x_in.shape[2:])), step)
@@ -160,8 +164,7 @@ def _begin_call(
         run.networks[id(network)] = NetworkFacts(visits_per_run(network), is_compiled_in_place(network))
     facts = run.networks[id(network)]
     if facts.is_compiled and not batch_pass.plan.is_idle:
-        run.counts.note(COMPILED_IN_PLACE)
-        return batch_pass.step_aside(model)
+        return batch_pass.step_aside(COMPILED_IN_PLACE, model)
     branches, uuids = transformer_options.get("cond_or_uncond", ()), transformer_options.get("uuids", ())
     is_own = is_from_host(x, transformer_options)
     return batch_pass.begin_call(branches, uuids, x, model, is_own, facts.visits)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..engine.actions import CROSS_ATTENTION, AttentionKind
+from ..engine.identity import Fingerprint
 from ..engine.steps import step_tolerance
 
 PERCENT = 100.0
@@ -71,9 +72,22 @@ class ConvergenceProfile:
 
 @dataclass
 class Probe:
-    """What the nodes hand on: the measurement of the last finished run, None until there is one."""
+    """What the nodes pass on.
+
+    Attributes:
+        profile: the measurement; None until there is one.
+        is_live: whether each run of a model measures into this probe again. For a node that does not wait for the
+            current run, it then holds the previous one.
+        latent: identifies the latent that came out of the measured run, for a live probe.
+    """
 
     profile: ConvergenceProfile | None = None
+    is_live: bool = False
+    latent: Fingerprint | None = None
+
+    def clear(self) -> None:
+        """A run begins that measures into it."""
+        self.profile = self.latent = None
 
 
 def settled_from(changes: Sequence[float], tolerance: float) -> int:

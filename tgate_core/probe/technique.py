@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from torch import Tensor
 
 from ..engine.forward import ForwardCall
-from ..engine.identity import COND, UNCOND, BankKey, CondKey
+from ..engine.identity import COND, UNCOND, BankKey, CondKey, Fingerprint
 from ..engine.storage import CacheSettings
 from ..engine.technique import BatchPlan, FinishedBatch, Layout, RunContext, TechniqueRun
 from .measurement import Measurement
 from .profile import Probe
 
+PROBE_MEASURES = "TGATE Probe measures this run and leaves it as it is"
 NOT_MEASURED = "the probe measured nothing: it measures runs that TGATE and DeepCache leave as they are"
 
 
@@ -53,9 +54,21 @@ class ProbeRun(TechniqueRun):
 
     def lay_out(self, layout: Layout) -> None:
         """A run that saves something is not the one to be measured."""
-        if not layout.is_plain:
+        if not layout.is_settled:
+            return
+        if layout.is_plain:
+            self._probe.clear()
+        else:
             self._measurement = None
-            self._context.counts.note(NOT_MEASURED)
+
+    def opening_reasons(self, saves_nothing: bool) -> Iterable[str]:
+        """A measured run saves nothing, and one that saves something is not measured."""
+        return (NOT_MEASURED,) if self._measurement is None else (PROBE_MEASURES,)
+
+    @property
+    def side_notes(self) -> frozenset[str]:
+        """That nothing is measured says nothing of the others."""
+        return frozenset({NOT_MEASURED})
 
     def plan(self, plan: BatchPlan) -> BatchPlan:
         """Only the first evaluation of a step counts: a change within a step is none from step to step."""
@@ -77,11 +90,12 @@ class ProbeRun(TechniqueRun):
             self._measurement.note_predictions(done.plan.step, done.x, predictions[COND], predictions[UNCOND])
         return predictions
 
-    def complete(self) -> None:
+    def complete(self, latent: Tensor) -> None:
         """Hand on what was measured; if that fails the probe holds nothing, rather than what an older run left."""
         if self._measurement is not None:
-            self._probe.profile = None
+            self._probe.clear()
             self._probe.profile = self._measurement.profile(self._context.network, self._context.signature())
+            self._probe.latent = Fingerprint.of(latent)
 
     def close(self) -> None:
         """Let go of the outputs."""

@@ -2,49 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from torch import Tensor
 
 from ..engine.counts import CallShape, RunCounts
+from ..engine.identity import Fingerprint
 from .timeline import StepCell
 
 # Runs that a model remembers: a graph rarely has more samplers than that on one.
 REMEMBERED_RUNS = 8
-# Values by which a latent is recognised, as far as a move to half precision leaves them.
-SAMPLED_VALUES = 64
-RELATIVE_TOLERANCE = 1e-2
-
-
-class Fingerprint(NamedTuple):
-    """Identifies a latent: its shape, and values spread over all of it."""
-
-    shape: tuple[int, ...]
-    values: tuple[float, ...]
-
-    @classmethod
-    def of(cls, latent: Tensor) -> Fingerprint:
-        """The fingerprint of a latent, (B, C, …); several latents in one count as the first of them."""
-        if latent.is_nested:
-            latent = latent.unbind()[0]
-        flat = latent.detach().flatten()
-        spread = flat[:: max(1, flat.numel() // SAMPLED_VALUES)]
-        return cls(tuple(latent.shape), tuple(spread.float().tolist()))
-
-    def matches(self, other: Fingerprint) -> bool:
-        """Whether both are of the same latent, up to its precision."""
-        if self.shape != other.shape:
-            return False
-        largest = max((abs(value) for value in self.values if math.isfinite(value)), default=0.0)
-        tolerance = RELATIVE_TOLERANCE * largest
-        return all(
-            one == two or abs(one - two) <= tolerance or (math.isnan(one) and math.isnan(two))
-            for one, two in zip(self.values, other.values, strict=True)
-        )
 
 
 @dataclass(frozen=True)
@@ -56,6 +26,7 @@ class RunRecord:
         counts: as they were at the end.
         cells: what each step did.
         gate_step: first step of the fidelity phase; number of steps without one.
+        shallow_steps: steps that were to leave out the deep blocks.
         is_plain: whether the whole run was left as it is.
         seconds: how long it took.
         was_interrupted: whether it ended before its last step, by the user or an error.
@@ -67,6 +38,7 @@ class RunRecord:
     counts: RunCounts
     cells: tuple[StepCell, ...]
     gate_step: int
+    shallow_steps: int
     is_plain: bool
     seconds: float
     was_interrupted: bool = False

@@ -34,19 +34,17 @@ def summary_text(record: RunRecord) -> str:
     """One line for the log: what was saved, and why not where it was not."""
     counts = record.counts
     if record.is_plain:
-        reason = (
-            "there is nothing to reuse" if record.has_gate else f"the gate lies beyond this run of {counts.steps} steps"
-        )
-        return "; ".join([f"{reason}: nothing is changed in this run", *counts.notes])
+        reasons = "; ".join(counts.notes)
+        return f"nothing is changed in this run: {reasons}" if reasons else "nothing is changed in this run"
     parts = []
-    if record.has_gate or not counts.shallow_calls:
+    if record.has_gate or not record.shallow_steps:
         attentions = counts.attentions_computed + counts.attentions_reused
         parts += [
             f"gate at step {record.gate_step} of {counts.steps}; "
             f"{counts.attentions_reused} of {attentions} attentions reused",
             f"guidance dropped in {counts.cond_only_passes} evaluations",
         ]
-    if counts.shallow_calls:
+    if record.shallow_steps:
         parts.append(f"{counts.shallow_calls} of {counts.network_calls} network calls left out the deep blocks")
     parts.append(f"cache peak {counts.peak_cache_bytes / _MEBI:.1f} MiB")
     return "; ".join([", ".join(parts), *counts.notes])
@@ -59,25 +57,24 @@ def _saved(record: RunRecord) -> list[str]:
         return [f"Steps: none of {counts.steps} gated; the run was left as it is"]
     lines = []
     if record.has_gate:
-        gated = sum(cell.phase is Phase.FIDELITY and cell.has_run for cell in record.cells)
+        gated = sum(
+            cell.phase is Phase.FIDELITY and counts.has_saved_in(step) for step, cell in enumerate(record.cells)
+        )
         attentions = counts.attentions_computed + counts.attentions_reused
         passes = counts.guided_passes + counts.cond_only_passes
         lines = [
-            f"Steps: {gated} of {counts.steps} gated, from step {record.gate_step} on",
+            f"Steps: {gated or 'none'} of {counts.steps} gated, from step {record.gate_step} on",
             f"Attention: {counts.attentions_reused} of {attentions} calls reused",
             f"Guidance: second pass left out {counts.cond_only_passes} of {passes} times",
         ]
-    if counts.shallow_calls:
+    if record.shallow_steps:
         shallow, calls = counts.shallow_calls, counts.network_calls
         lines.append(f"DeepCache: {shallow} of {calls} network calls left out the deep blocks")
     return lines
 
 
 def _reasons(record: RunRecord) -> list[str]:
-    reasons = [*record.counts.notes, *([INTERRUPTED] if record.was_interrupted else [])]
-    if record.is_plain and not record.has_gate:
-        reasons.insert(0, f"the gate lies beyond this run of {record.counts.steps} steps; lower it")
-    return reasons
+    return [*record.counts.notes, *([INTERRUPTED] if record.was_interrupted else [])]
 
 
 def _cost_line(cost: RunCost | None, uncounted: str) -> str:

@@ -77,6 +77,11 @@ def planned_cells(
     return tuple(cell(step, plan) for step, plan in enumerate(schedule.steps))
 
 
+def full_steps(phases: Sequence[Phase], is_guided: bool) -> tuple[StepCell, ...]:
+    """Steps of a run that was left as it is."""
+    return tuple(StepCell(phase, self_reused=0.0, cross_reused=0.0, is_guided=is_guided) for phase in phases)
+
+
 def executed_steps(phases: Sequence[Phase], by_step: Mapping[int, StepCounts]) -> tuple[StepCell, ...]:
     """What the steps of a run did; some samplers leave steps out, and an interrupted run never came to its last.
 
