@@ -74,7 +74,7 @@ def test_a_run_that_saved_nothing_says_why(model, gated, told, caplog, pack, nod
     wanted = reason_of(pack, reason)
     assert f"Steps: none of {STEPS} gated" in text
     assert f"Why not more: {wanted}" in text
-    assert record.statistics.notes.count(wanted) == 1
+    assert record.counts.notes.count(wanted) == 1
     assert sum(wanted in line for line in caplog.messages) == 1
 
 

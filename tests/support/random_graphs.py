@@ -248,8 +248,8 @@ def check(
 def check_reasons(patched: Any, pack: Any) -> None:
     """No step behind the gate ran in full, and no run saved nothing, without a reason."""
     record = pack.core("host.install").records_of(patched).last
-    statistics, fidelity = record.statistics, pack.core("gate.schedule").Phase.FIDELITY
-    has_saved = statistics.attention_skipped or statistics.branches_dropped or statistics.shallow_calls
+    statistics, fidelity = record.counts, pack.core("gate.schedule").Phase.FIDELITY
+    has_saved = statistics.attentions_reused or statistics.cond_only_passes or statistics.shallow_calls
     in_full = [
         step
         for step, cell in enumerate(record.cells)
