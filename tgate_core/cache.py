@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .request import BankKey, Place
 from .schedule import AttentionKind, CaptureKind
+from .tensors import detached, widened, writable
 
 
 class Site(NamedTuple):
@@ -86,13 +87,15 @@ def gather(captures: Sequence[Capture | None], like: Tensor) -> Tensor | None:
         base = first.base
         if base.shape != like.shape or not _is_alike(first, like):
             return None
-        return base if base.device == like.device else base.to(like.device, non_blocking=True)
+        if base.device != like.device:
+            return base.to(like.device, non_blocking=True)
+        return writable(base) if base.is_inference() else base
     fitting = [capture for capture in captures if capture is not None and _fits(capture, like, len(captures))]
     if len(fitting) < len(captures):
         return None
     # Each on its own way to the device: put together before, they would not be in pinned memory and have to be awaited.
     chunks = [capture.tokens.to(like.device, non_blocking=True) for capture in fitting]
-    return chunks[0] if len(chunks) == 1 else torch.cat(chunks)
+    return writable(chunks[0]) if len(chunks) == 1 else torch.cat(chunks)
 
 
 def _are_all_of(first: Capture, captures: Sequence[Capture | None]) -> bool:
@@ -155,6 +158,7 @@ class CaptureCache:
             tokens: attention output, (len(keys) * B, tokens, channels).
             now: time of use, see `forget_unused`.
         """
+        tokens = detached(tokens)
         kept = [key for key in keys if key is not None]
         self._forget_site(kept, site)
         if not kept or not self._has_room_for(tokens, len(kept) / len(keys)):
@@ -246,7 +250,7 @@ class CaptureCache:
 
 def average(uncond: Tensor, cond: Tensor) -> Tensor:
     """Mean of the two branches' attention outputs, each (B, tokens, channels): the anchor of arXiv 2404.02747."""
-    return (uncond + cond) / 2
+    return ((widened(uncond) + cond) / 2).to(uncond.dtype)
 
 
 def _can_average(ours: Bank, theirs: Bank) -> bool:

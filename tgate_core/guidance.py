@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from .tensors import detached, widened
+
 
 def noise_space_difference(cond: Tensor, uncond: Tensor, sigma: float) -> Tensor:
     """Guidance difference of one call, free of its noise level.
@@ -17,8 +19,11 @@ def noise_space_difference(cond: Tensor, uncond: Tensor, sigma: float) -> Tensor
         cond: denoised prediction of the cond branch, latent shape (B, C, ...).
         uncond: denoised prediction of the uncond branch, same shape.
         sigma: noise level of that call, above 0.
+
+    Returns:
+        The difference, same shape, in fp32 at least: half precision has no room for what a small sigma makes of it.
     """
-    return (cond - uncond) / sigma
+    return (widened(detached(cond)) - detached(uncond)) / sigma
 
 
 def uncond_from_difference(cond: Tensor, difference: Tensor, sigma: float) -> Tensor:
@@ -29,4 +34,4 @@ def uncond_from_difference(cond: Tensor, difference: Tensor, sigma: float) -> Te
         difference: from `noise_space_difference`, same shape.
         sigma: noise level of this call.
     """
-    return cond - difference * sigma
+    return (cond - difference * sigma).to(cond.dtype)

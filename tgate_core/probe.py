@@ -6,6 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from .cache import Site
 from .convergence import ConvergenceProfile, mean_of
 from .request import BankKey
 from .schedule import ATTENTION_KINDS, AttentionKind
+from .tensors import detached, widened
 
 # In place of the norm of an output that is nothing but zeros.
 SMALLEST = 1e-12
@@ -40,6 +42,7 @@ class Measurement:
         self._last: dict[Hashable, tuple[int, Tensor]] = {}
         self._changes: defaultdict[tuple[AttentionKind, str, int], list[Tensor]] = defaultdict(list)
         self._cosines: defaultdict[int, list[Tensor]] = defaultdict(list)
+        self._failure: Exception | None = None
 
     def note_output(self, step: int, site: Site, keys: Sequence[BankKey], tokens: Tensor) -> None:
         """An attention gave its output.
@@ -50,6 +53,23 @@ class Measurement:
             keys: what tells the conds of the call apart, in order.
             tokens: the output, (len(keys) * B, tokens, channels).
         """
+        self._attempt(self._compare, step, site, keys, tokens)
+
+    def note_predictions(self, step: int, x: Tensor, cond: Tensor, uncond: Tensor) -> None:
+        """Both branches gave their denoised predictions, (B, C, …), of the noisy latent `x`."""
+        self._attempt(self._compare_branches, step, x, cond, uncond)
+
+    def _attempt(self, note: Callable[..., None], *args: Any) -> None:
+        """Measure, unless that failed before: the run goes on without, and `profile` tells."""
+        if self._failure is not None:
+            return
+        try:
+            note(*args)
+        except Exception as error:
+            self._failure = error.with_traceback(None)  # which would keep alive what memory ran out for
+            self._last.clear()
+
+    def _compare(self, step: int, site: Site, keys: Sequence[BankKey], tokens: Tensor) -> None:
         if site.kind not in ATTENTION_KINDS or tokens.shape[0] % len(keys):
             return
         for key, chunk in zip(keys, tokens.detach().chunk(len(keys)), strict=True):
@@ -60,13 +80,18 @@ class Measurement:
                 self._changes[site.kind, site.name, step].append(relative_change(before[1].to(chunk.device), chunk))
             self._last[key, site] = (step, self._keep(chunk))
 
-    def note_predictions(self, step: int, x: Tensor, cond: Tensor, uncond: Tensor) -> None:
-        """Both branches gave their denoised predictions, (B, C, …), of the noisy latent `x`."""
-        ours, theirs = ((x - prediction).float().flatten(1) for prediction in (cond, uncond))
+    def _compare_branches(self, step: int, x: Tensor, cond: Tensor, uncond: Tensor) -> None:
+        ours, theirs = ((widened(detached(x)) - detached(branch)).flatten(1) for branch in (cond, uncond))
         self._cosines[step].append(torch.cosine_similarity(ours, theirs, dim=1).mean())
 
     def profile(self, network: str, signature: str) -> ConvergenceProfile:
-        """What was measured; waits for the device, once."""
+        """What was measured; waits for the device, once.
+
+        Raises:
+            Exception: whatever went wrong while it was measured.
+        """
+        if self._failure is not None:
+            raise self._failure
         steps = range(len(self._sigmas))
         changes = dict(zip(self._changes, _means(list(self._changes.values())), strict=True))
         cosines = dict(zip(self._cosines, _means(list(self._cosines.values())), strict=True))

@@ -124,6 +124,17 @@ class TestGather:
         assert gather([whole(tokens(1)), whole(tokens(2))], tokens(0, 0, 0)) is None
 
 
+@pytest.mark.parametrize("captured_together", [True, False])
+def test_what_inference_mode_captured_may_be_written_to_and_saved_outside_of_it(captured_together):
+    with torch.inference_mode():
+        captures = [whole(tokens(1))] if captured_together else [Capture(tokens(1, 2), 0, 2, CPU)]
+        assert gather(captures, tokens(0)).is_inference()
+    given, scale = gather(captures, tokens(0)), torch.ones(1, requires_grad=True)
+    torch.autograd.grad((given * scale).sum(), scale)
+    given += 1
+    assert torch.equal(captures[0].tokens, tokens(1))
+
+
 class TestStore:
     def test_conds_of_one_call_share_its_tensor(self):
         cache, output = new_cache(), tokens(1, 2)
@@ -152,6 +163,15 @@ class TestStore:
         assert base.untyped_storage().data_ptr() != pointer
         assert base.untyped_storage().nbytes() == TOKENS_BYTES
         assert cache.nbytes == TOKENS_BYTES
+
+    @pytest.mark.parametrize("keys", [[A, B], [A, None]])
+    def test_a_capture_holds_no_graph_and_leaves_that_of_its_output_alone(self, keys):
+        cache, weight = new_cache(), torch.ones(1, requires_grad=True)
+        output = tokens(1, 2) * weight
+        cache.store(keys, SITE, output, now=0)
+        assert not stored(cache, A).base.requires_grad
+        (gradient,) = torch.autograd.grad(output.sum(), weight)
+        assert gradient.item() == tokens(1, 2).sum()
 
     def test_a_new_capture_replaces_the_oldone_of_its_site(self):
         cache = new_cache()
@@ -356,6 +376,13 @@ class TestMerge:
         least = 2.0**-24  # half of it is no number any more, so the halving has to come last
         uncond, cond = torch.tensor([1.0, least]).half(), torch.tensor([1.0 + 2**-10, least]).half()
         assert torch.equal(average(uncond, cond), torch.stack([uncond, cond]).mean(0))
+
+    @pytest.mark.parametrize("values", [(40000.0, 60000.0), (65504.0, 65504.0), (-65504.0, -40000.0)])
+    def test_the_mean_of_large_values_in_half_precision_does_not_overflow(self, values):
+        uncond, cond = (torch.tensor([value]).half() for value in values)
+        mean = average(uncond, cond)
+        assert mean.dtype == torch.float16
+        assert mean.tolist() == torch.tensor([sum(values) / 2]).half().tolist()
 
 
 class TestForgetting:

@@ -38,8 +38,30 @@ def test_classifier_free_guidance_adds_the_kept_difference_at_full_scale(scale, 
     torch.testing.assert_close(guided, cond + (scale - 1) * difference * sigma)
 
 
-def test_the_precision_of_the_predictions_is_kept():
-    half = torch.ones(SHAPE, dtype=torch.float16)
-    difference = noise_space_difference(half, half, 2.0)
-    assert difference.dtype == torch.float16
-    assert uncond_from_difference(half, difference, 2.0).dtype == torch.float16
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_the_precision_of_the_predictions_is_kept(dtype):
+    ones = torch.ones(SHAPE, dtype=dtype)
+    difference = noise_space_difference(ones, ones, 2.0)
+    assert difference.dtype == torch.promote_types(dtype, torch.float32)
+    assert uncond_from_difference(ones, difference, 2.0).dtype == dtype
+
+
+@pytest.mark.parametrize(
+    ("cond", "uncond", "sigma"),
+    [
+        pytest.param(40000.0, -40000.0, 4.0, id="their difference is beyond fp16"),
+        pytest.param(3.0, -5.0, 1e-5, id="over a small sigma it is"),
+    ],
+)
+def test_half_precision_does_not_overflow(cond, uncond, sigma):
+    cond, uncond = torch.tensor([cond]).half(), torch.tensor([uncond]).half()
+    difference = noise_space_difference(cond, uncond, sigma)
+    torch.testing.assert_close(uncond_from_difference(cond, difference, sigma), uncond)
+
+
+def test_the_difference_holds_no_graph_and_what_follows_from_it_has_that_of_its_own_prediction():
+    cond, uncond = prediction(1).requires_grad_(), prediction(2).requires_grad_()
+    difference = noise_space_difference(cond, uncond, 5.0)
+    assert not difference.requires_grad
+    (gradient,) = torch.autograd.grad(uncond_from_difference(cond, difference, 5.0).sum(), cond)
+    assert torch.equal(gradient, torch.ones_like(cond))
