@@ -86,6 +86,8 @@ class Run:
         self.call_templates: dict[CallShape, Any] = {}
         # By model: how often its network comes to attentions of the same names when it runs once.
         self.visits: dict[int, int] = {}
+        # By the id of a network: whether it runs compiled code whatever we do.
+        self.is_compiled: dict[int, bool] = {}
         self.measurement = Measurement(self.tracker.sigmas, keep) if is_measured and self.saves_nothing else None
         self._is_watched = is_watched
         self._last_latent: Tensor | None = None

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import pytest
 import tiny
 import torch
 import variants
+from comfy.patcher_extension import WrappersMP
 from families import FAMILIES
 from host_nodes import host_node
 from operations import second_device
@@ -25,7 +28,9 @@ ONE_BLOCK = {
 }
 # Traces and guards like the backends that the node offers, and leaves out the code generation.
 COMPILED = host_node("nodes_torch_compile", "TorchCompileModel", backend="eager")
+COMPILE_KEY = "torch.compile"
 STEPS = 4
+TIMEOUT = 120
 
 
 @pytest.fixture(scope="module")
@@ -90,23 +95,154 @@ def test_compiled_networks_without_attention_patches(gated, name, order):
     assert torch.equal(family.sample(beside(gated, model, order, gate=100.0)), compiled)
 
 
+def compiles():
+    """Whether torch compiles what it is asked to."""
+    counter = CompileCounter()
+    torch.compile(torch.nn.Linear(2, 2), backend=counter)(torch.zeros(1, 2))
+    return counter.frame_count == 1
+
+
 def test_devices_that_share_a_run_leave_the_compiler_as_it_was(gated):
-    """Their threads are in gated calls at the same time, and what keeps those uncompiled holds for all threads."""
+    """Their threads are in gated calls at the same time."""
     model = variants.one_level()
     second_device(model, variants.one_level)
     for _ in range(3):
         tiny.sample(gated(model, gate=2.0, guidance="keep", sp_interval=2, fi_interval=2), steps=STEPS)
-    compiled = CompileCounter()
-    torch.compile(torch.nn.Linear(2, 2), backend=compiled)(torch.zeros(1, 2))
-    assert compiled.frame_count == 1
+    assert compiles()
 
 
-def test_beside_a_compiler_that_cannot_be_told_nothing_is_gated(gated, monkeypatch):
-    """torch before 2.6: what it compiled once would decide for every later call."""
+@pytest.mark.parametrize("is_compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_runs_that_overlap_in_two_threads_leave_the_compiler_as_it_was(gated, is_compiled):
+    """The second begins a gated call within one of the first, and ends it after the first run is over."""
+    models = [tiny.sd15(seed, **ONE_BLOCK) for seed in (0, 5)]
+    patched = [gated(COMPILED(m) if is_compiled else m, gate=2.0, guidance="uncond") for m in models]
+    expected = [tiny.sample(gated(m, gate=2.0, guidance="uncond"), steps=STEPS) for m in models]
+    is_inside = [threading.Event(), threading.Event()]
+    first_is_over = threading.Event()
+    within = []
+
+    def overlapping(mine, other):
+        def wrapper(executor, *args, **kwargs):
+            step = int((args[5]["sample_sigmas"][:-1] - args[5]["sigmas"][0]).abs().argmin())
+            if step == 2 and not is_inside[mine].is_set():  # the first step after the gate
+                is_inside[mine].set()
+                assert (is_inside[other] if mine == 0 else first_is_over).wait(TIMEOUT)
+                within.append(compiles())
+            return executor(*args, **kwargs)
+
+        return wrapper
+
+    def first():
+        try:
+            return tiny.sample(patched[0], steps=STEPS)
+        finally:
+            first_is_over.set()
+
+    def second():
+        assert is_inside[0].wait(TIMEOUT)
+        return tiny.sample(patched[1], steps=STEPS)
+
+    for mine, other in ((0, 1), (1, 0)):
+        patched[mine].add_wrapper_with_key(WrappersMP.APPLY_MODEL, "overlapping", overlapping(mine, other))
+    with ThreadPoolExecutor(2) as threads:
+        results = [task.result(TIMEOUT) for task in [threads.submit(first), threads.submit(second)]]
+    for result, wanted in zip(results, expected, strict=True):
+        assert (result - wanted).abs().max() < 1e-4 * wanted.std()
+    assert compiles()
+    assert within == [True, True]
+
+
+def test_the_compiler_is_told_nothing(gated, monkeypatch):
+    """Whatever it is told holds for all threads; and before torch 2.6 it cannot be told to stand aside."""
     model = variants.one_level()
-    plain = tiny.sample(model, steps=STEPS)
+    expected = tiny.sample(gated(model, gate=2.0, guidance="keep"), steps=STEPS)
+    assert not torch.equal(expected, tiny.sample(model, steps=STEPS))
     monkeypatch.delattr(torch.compiler, "set_stance")
-    assert torch.equal(tiny.sample(gated(model, gate=2.0, guidance="keep"), steps=STEPS), plain)
+    assert torch.equal(tiny.sample(gated(model, gate=2.0, guidance="keep"), steps=STEPS), expected)
+
+
+@pytest.mark.parametrize("guidance", ["uncond", "keep"])
+def test_another_nodes_compiled_function_stays_compiled_in_gated_calls(gated, guidance):
+    """As of an attention kernel, which alone fits into memory when compiled."""
+    model, counter = variants.one_level(), CompileCounter()
+    patched = gated(model, gate=2.0, guidance=guidance)
+    expected = tiny.sample(patched, steps=STEPS)
+    kernel = torch.compile(torch.nn.functional.scaled_dot_product_attention, backend=counter)
+    ran = []
+
+    def override(attention, q, k, v, heads, *args, **kwargs):
+        ran.append(counter.frame_count)
+        split = [t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q, k, v)]
+        return kernel(*split).transpose(1, 2).flatten(2)
+
+    other = patched.clone()
+    other.model_options["transformer_options"]["optimized_attention_override"] = override
+    result = tiny.sample(other, steps=STEPS)
+    assert (result - expected).abs().max() < 1e-4 * expected.std()
+    assert ran
+    assert counter.frame_count > 0
+
+
+def compiled_whole(model):
+    """As compile nodes did it before the host had wrappers."""
+    patched = model.clone()
+    compiled = torch.compile(patched.get_model_object("diffusion_model"), backend="eager")
+    patched.add_object_patch("diffusion_model", compiled)
+    return patched
+
+
+def compiled_block(model):
+    """One block, as a module that stands in for it."""
+    patched, name = model.clone(), "diffusion_model.middle_block.1.transformer_blocks.0"
+    patched.add_object_patch(name, torch.compile(patched.get_model_object(name), backend="eager"))
+    return patched
+
+
+def compiled_method(model):
+    """One block's forward."""
+    patched, name = model.clone(), "diffusion_model.middle_block.1.transformer_blocks.0.forward"
+    patched.add_object_patch(name, torch.compile(patched.get_model_object(name), backend="eager"))
+    return patched
+
+
+def compiled_for_good(model):
+    """One block, by the module's own method."""
+    tiny.blocks(model)[0].compile(backend="eager")
+    return model.clone()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("guidance", ["uncond", "cached_delta", "keep"])
+@pytest.mark.parametrize("compiled", [compiled_whole, compiled_block, compiled_method, compiled_for_good])
+def test_a_network_compiled_in_place_is_not_gated(gated, pack, compiled, guidance):
+    """Its calls cannot run uncompiled, so nothing is captured, and without captures no branch is dropped."""
+    model = tiny.sd15(**ONE_BLOCK)
+    wanted = tiny.sample(model, steps=STEPS)
+    patched = compiled(gated(model, gate=2.0, guidance=guidance))
+    result = tiny.sample(patched, steps=STEPS)
+    assert (result - wanted).abs().max() < 1e-4 * wanted.std()
+    notes = pack.core("comfy_host.install").records_of(patched).last.statistics.notes
+    assert any("compiled the network in place" in note for note in notes)
+    assert compiles()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("order", ["ours first", "ours last"])
+def test_a_compile_wrapper_of_another_name_gives_no_wrong_picture(gated, order):
+    """It is not known for what it is, so its compiled network is met with a plan of ours."""
+    model = tiny.sd15(**ONE_BLOCK)
+
+    def compiled(model):
+        patched = COMPILED(model)
+        (wrapper,) = patched.wrappers[WrappersMP.APPLY_MODEL].pop(COMPILE_KEY)
+        patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "another node", wrapper)
+        return patched
+
+    settings = {"gate": 3.0, "guidance": "uncond", "sp_interval": 2}
+    patched = compiled(gated(model, **settings)) if order == "ours first" else gated(compiled(model), **settings)
+    wanted = tiny.sample(model, steps=STEPS)
+    for _ in range(2):
+        assert (tiny.sample(patched, steps=STEPS) - wanted).abs().max() < 1e-4 * wanted.std()
 
 
 def compiled_by_step(model, steps):

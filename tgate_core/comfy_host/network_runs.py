@@ -14,6 +14,7 @@ from torch import Tensor
 from ..architectures import architecture_of
 from ..tiles import is_same
 from .at_hand import CallAtHand, call_of_thread
+from .compiled import runs_compiled
 from .keys import COMPILE_KEY, INPUT_KEY, PATCHER_KEY, PROBE_KEY, SETTINGS_KEY, STEP_CACHE_KEY
 from .patches import Options
 
@@ -87,6 +88,8 @@ def run_network(executor: WrapperExecutor, *args: Any, **kwargs: Any) -> Any:
 def has_network_run(current: CallAtHand, transformer_options: Options) -> bool:
     """Whether a network call that is over ran the network, as far as that can be told."""
     if current.has_run or COMPILE_KEY in _wrappers(transformer_options, WrappersMP.APPLY_MODEL):
+        return True
+    if runs_compiled(current.run, current.model.diffusion_model):
         return True
     if INPUT_KEY in _wrappers(transformer_options, WrappersMP.DIFFUSION_MODEL) and current.network_input is not None:
         return False

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
+import torch
 from torch import Tensor
 
 from ..network_call import NetworkCall
@@ -26,8 +27,11 @@ AttentionInputs = tuple[Tensor, Tensor | None, Tensor | None]
 
 
 def _enter(slot: Slot, n: Tensor, context: Tensor, value: Tensor, extra_options: Options) -> AttentionInputs:
-    """Before an attention: `n` is (B, tokens, channels), the input; `context` and `value` are what it attends to."""
-    call: GatedCall | None = extra_options.get(CALL_KEY)
+    """Before an attention: `n` is (B, tokens, channels), the input; `context` and `value` are what it attends to.
+
+    What compiled code did with a call it would do with all others too: while torch compiles, none is gated.
+    """
+    call: GatedCall | None = None if torch.compiler.is_compiling() else extra_options.get(CALL_KEY)
     if call is None:
         return n, context, value
     call.enter(slot, n, context, extra_options)
@@ -39,7 +43,7 @@ def _enter(slot: Slot, n: Tensor, context: Tensor, value: Tensor, extra_options:
 
 def _leave(slot: Slot, n: Tensor, extra_options: Options) -> Tensor:
     """After an attention: `n` is (B, tokens, channels), its output; returns what the residual gets."""
-    call: GatedCall | None = extra_options.get(CALL_KEY)
+    call: GatedCall | None = None if torch.compiler.is_compiling() else extra_options.get(CALL_KEY)
     return n if call is None else call.leave(slot, n)
 
 

@@ -5,12 +5,9 @@ All are plain functions that find their state in the options they are given; non
 
 from __future__ import annotations
 
-import sys
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-import torch
-from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ..model_pass import ModelPass, PassPlan
@@ -19,10 +16,11 @@ from ..request import Place, latent_key
 from ..run import RUN_TWICE, Run
 from .at_hand import CallAtHand, at_hand
 from .bare import bare
+from .compiled import COMPILED_IN_PLACE, RUNS_UNCOMPILED, is_compiled_per_call, runs_compiled, uncompiled
 from .conds import pass_request, window_key
 from .deep_blocks import arranged_in_depth
 from .families import visits_per_run
-from .keys import COMPILE_KEY, PASS_KEY, RUN_KEY
+from .keys import PASS_KEY, RUN_KEY
 from .network_runs import has_network_run, is_cut_by_host, is_from_host, surrounding
 from .patches import Options, arranged, without_own
 from .reporting import counted, reported
@@ -30,8 +28,6 @@ from .runs import deliver_measurement, start_run
 
 if TYPE_CHECKING:
     from comfy.patcher_extension import WrapperExecutor
-
-_DYNAMO = "torch._dynamo"
 
 
 class RepeatEvaluation(BaseException):
@@ -100,9 +96,8 @@ def calc_cond_batch_wrapper(executor: WrapperExecutor, *args: Any, **kwargs: Any
     def run_pass(plan: PassPlan) -> tuple[list[Tensor], ModelPass]:
         model_pass = run.begin_pass(plan, x_in, is_as_cut)
         branches = [branch if plan.branch in (None, index) else None for index, branch in enumerate(conds)]
-        pass_options = {**model_options, "transformer_options": surrounding({**options, PASS_KEY: model_pass})}
-        with nullcontext() if model_pass.is_idle else _uncompiled():
-            predictions = executor(model, branches, x_in, timestep, pass_options, *rest, **kwargs)
+        pass_options = {**model_options, "transformer_options": surrounding(_pass_options(run, model_pass, options))}
+        predictions = executor(model, branches, x_in, timestep, pass_options, *rest, **kwargs)
         return predictions, model_pass
 
     plan = run.plan(request, step)
@@ -120,6 +115,14 @@ def calc_cond_batch_wrapper(executor: WrapperExecutor, *args: Any, **kwargs: Any
     return run.finish_pass(plan, predictions, sigma, model_pass.has_run)
 
 
+def _pass_options(run: Run, model_pass: ModelPass, options: Options) -> Options:
+    """The options of a pass: its state is found in them, and its network calls run uncompiled where it does a thing."""
+    if not model_pass.is_idle and is_compiled_per_call(options):
+        run.statistics.note(RUNS_UNCOMPILED)
+        options = uncompiled(options)
+    return {**options, PASS_KEY: model_pass}
+
+
 def apply_model_wrapper(executor: WrapperExecutor, *args: Any, **kwargs: Any) -> Tensor:
     """One network call. Positional: x (conds * B, C, …), t, c_concat, c_crossattn, control, transformer_options."""
     *before, control, transformer_options = args[:6]
@@ -134,8 +137,6 @@ def apply_model_wrapper(executor: WrapperExecutor, *args: Any, **kwargs: Any) ->
         if call is None:
             result = executor(*before, control, without_own(transformer_options), *args[6:], **kwargs)
         else:
-            if COMPILE_KEY in transformer_options.get("wrappers", {}).get(WrappersMP.APPLY_MODEL, {}):
-                run.statistics.note("torch.compile: calls that capture or reuse attention run uncompiled")
             options = arranged(transformer_options, call)
             if call.deep is not None:
                 control, options = arranged_in_depth(network, run.deep.branch, call.deep, control, options)
@@ -151,27 +152,13 @@ def _begin_call(
     run: Run, model_pass: ModelPass, network: Any, transformer_options: Options, x: Tensor
 ) -> NetworkCall | None:
     """This network call of the pass at hand; None where there is nothing to do."""
-    if _is_compiler_in_the_way():
+    if model_pass.is_idle:
+        return None
+    if runs_compiled(run, network):
+        run.statistics.note(COMPILED_IN_PLACE)
         model_pass.step_aside()
         return None
     if id(network) not in run.visits:
         run.visits[id(network)] = visits_per_run(network)
     branches, uuids = transformer_options.get("cond_or_uncond", ()), transformer_options.get("uuids", ())
     return model_pass.begin_call(branches, uuids, x, is_from_host(x, transformer_options), run.visits[id(network)])
-
-
-def _uncompiled() -> AbstractContextManager[None]:
-    """Runs what follows without torch's compiler.
-
-    The host's compile node tells the compiler to disregard these options: it would replay what the first call of a
-    shape did in all later ones, whatever they were to reuse. That torch is told so holds for all threads: around a
-    network call, those of several devices would take each other's for what was there before, and leave it behind.
-    """
-    if _DYNAMO not in sys.modules or _is_compiler_in_the_way():
-        return nullcontext()
-    return torch.compiler.set_stance("force_eager")
-
-
-def _is_compiler_in_the_way() -> bool:
-    """Whether a compiler is loaded that cannot be told to stand aside (torch before 2.6)."""
-    return _DYNAMO in sys.modules and not hasattr(torch.compiler, "set_stance")
