@@ -133,7 +133,17 @@ def _measured_gate(config: GateConfig, probe: Probe | None, guider: Any, schedul
 
 
 def _has_guidance(guider: Any) -> bool:
-    """Whether the run guides one branch by another; with cond and uncond alone, the host leaves that out at cfg 1."""
-    if set(guider.conds) == {"positive", "negative"}:
-        return not math.isclose(getattr(guider, "cfg", 0.0), 1.0)
-    return len(guider.conds) > 1
+    """Whether any step may guide one branch by another; with cond and uncond alone, the host does not at cfg 1."""
+    branches = {name for name, conds in guider.conds.items() if conds}
+    if branches == {"positive", "negative"}:
+        return not _is_always_one(getattr(guider, "cfg", None))
+    return len(branches) > 1
+
+
+def _is_always_one(cfg: Any) -> bool:
+    """Whether a guider's scale is 1 throughout; some packs' guiders have one for each step, or none."""
+    try:
+        scales = torch.as_tensor(cfg, device="cpu").flatten().tolist()
+        return bool(scales) and all(math.isclose(scale, 1.0) for scale in scales)
+    except (TypeError, ValueError, RuntimeError, OverflowError):  # no number: what it means only its guider knows
+        return False
