@@ -11,6 +11,7 @@ from comfy_execution.utils import get_executing_context
 from server import PromptServer
 
 from ..tgate_core.comfy_host.install import Applied
+from ..tgate_core.comfy_host.reporting import TELL_US, harmless
 from ..tgate_core.record import RunRecord
 from .queued import workflow_id
 
@@ -28,7 +29,8 @@ def output(applied: Applied, hidden: Any, *further: Any) -> io.NodeOutput:
     """
     node_id = node_id_of(hidden)
     if applied.remark is not None and node_id is not None:
-        PromptServer.instance.send_progress_text(applied.remark, node_id)
+        with harmless("showing a remark in the editor", f"The log has the remark; {TELL_US}"):
+            PromptServer.instance.send_progress_text(applied.remark, node_id)
     return io.NodeOutput(applied.model, *further)
 
 

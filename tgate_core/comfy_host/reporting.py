@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from comfy.model_management import InterruptProcessingException
 from torch import Tensor
 
 from ..model_pass import ModelPass
@@ -21,8 +22,27 @@ from .keys import PASS_KEY, RECORDS_KEY
 
 logger = logging.getLogger(__name__)
 
+# What to do about a failure of ours.
+TELL_US = "please report it with what the log says."
 # Beyond these a template holds things that cannot be told apart from state: such a call is not counted later.
 _PLAIN_VALUES = (bool, int, float, str, type(None), torch.dtype)
+
+
+@contextmanager
+def harmless(what: str, remedy: str) -> Iterator[None]:
+    """Around what only looks at a run: if it fails, the log says so, and the run goes on or stays as it ended.
+
+    Args:
+        what: it is, for the log.
+        remedy: what the user can do about it, a sentence.
+    """
+    try:
+        yield
+    except InterruptProcessingException:  # an Exception, in hosts before 0.20
+        raise
+    except Exception as error:
+        text = "TGATE: %s failed (%s: %s); the picture is as it would be without that. %s"
+        logger.warning(text, what, type(error).__name__, error, remedy, exc_info=True)
 
 
 @dataclass
@@ -49,21 +69,29 @@ def reported(guider: Any, run: Run | None) -> Iterator[Outcome]:
 
 
 def _report(guider: Any, run: Run, outcome: Outcome, seconds: float) -> None:
-    records: RunRecords | None = guider.model_patcher.get_attachment(RECORDS_KEY)
-    result = outcome.result
-    record = RunRecord(
-        family="" if records is None else records.family,
-        statistics=run.statistics,
-        cells=happened_cells(run.schedule, run.statistics.tallies),
-        is_plain=run.is_plain,
-        seconds=seconds,
-        was_interrupted=result is None,
-        fingerprint=Fingerprint.of(result) if isinstance(result, Tensor) else None,
-        call_templates=run.call_templates,
-    )
-    logger.info("TGATE: %s", record.summary())
-    if records is not None:
-        records.add(record)
+    with harmless("the record of this run", f"TGATE Report does not know it; {TELL_US}"):
+        records: RunRecords | None = guider.model_patcher.get_attachment(RECORDS_KEY)
+        record = RunRecord(
+            family="" if records is None else records.family,
+            statistics=run.statistics,
+            cells=happened_cells(run.schedule, run.statistics.tallies),
+            is_plain=run.is_plain,
+            seconds=seconds,
+            was_interrupted=outcome.result is None,
+            fingerprint=_fingerprint(outcome.result),
+            call_templates=run.call_templates,
+        )
+        with harmless("the summary of this run", f"TGATE Report may still have it; {TELL_US}"):
+            logger.info("TGATE: %s", record.summary())
+        if records is not None:
+            with harmless("telling the editor of this run", f"TGATE Report has it all the same; {TELL_US}"):
+                records.add(record)
+
+
+def _fingerprint(result: Any) -> Fingerprint | None:
+    with harmless("recognising this run's latent", f"TGATE Report takes the run for an older one; {TELL_US}"):
+        return Fingerprint.of(result) if isinstance(result, Tensor) else None
+    return None
 
 
 @contextmanager
@@ -93,11 +121,11 @@ def counted(run: Run, call: NetworkCall | None, args: Sequence[Any], kwargs: Map
 def call_template(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, ...] | None:
     """The arguments of a network call without their values: (x, t, c_concat, c_crossattn, keywords).
 
-    None where one of them is something else than tensors and plain values.
+    None where one of them is something else than tensors and plain values, or a tensor that cannot do without.
     """
     try:
         return _without_values((*args[:4], dict(kwargs)))
-    except TypeError:
+    except Exception:  # whatever tensors and sequences of other packs say to this: the call's cost is not counted
         return None
 
 

@@ -18,6 +18,7 @@ from ..storage import CaptureStorage
 from .families import network_signature
 from .keys import DEEP_CACHE_KEY, MEASURED_KEY, PROBE_KEY, SETTINGS_KEY, STEP_CACHE_KEY
 from .memory import is_memory_short
+from .reporting import TELL_US, harmless
 
 NO_GUIDANCE = "no guidance to drop: this run has one branch alone (cfg 1)"
 NOT_MEASURED = "the probe measured nothing: it measures runs that TGATE and DeepCache leave as they are"
@@ -81,9 +82,15 @@ def _is_of_host(sampler: Any) -> bool:
 
 
 def deliver_measurement(guider: Any, run: Run) -> None:
-    """Hand what was measured in a run that is done to the probe on its model, if there is one."""
+    """Hand what was measured in a run that is done to the probe on its model, if there is one.
+
+    Where measuring failed the probe holds nothing, rather than what an older run left in it.
+    """
     probe: Probe | None = guider.model_options["transformer_options"].get(PROBE_KEY)
-    if probe is not None and run.measurement is not None:
+    if probe is None or run.measurement is None:
+        return
+    probe.profile = None
+    with harmless("measuring this run", f"The probe holds no measurement: sample again; if that fails too, {TELL_US}"):
         network = guider.model_patcher.model.diffusion_model
         probe.profile = run.measurement.profile(type(network).__name__, network_signature(network))
 
