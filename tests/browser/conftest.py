@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser
+from strip_editor import StripEditor
 
 from tgate_dev.browser import running_browser
 from tgate_dev.demo import ready_standin
-from tgate_dev.editor import Editor, write_settings
+from tgate_dev.editor import write_settings
 from tgate_dev.environment import CPU_TENSOR_WORK, Environment
 from tgate_dev.server import Server
 
@@ -51,14 +52,14 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="package")
-def shared_editor(server: Server, browser: Browser) -> Iterator[Editor]:
+def shared_editor(server: Server, browser: Browser) -> Iterator[StripEditor]:
     page = browser.new_page(viewport=VIEW)  # type: ignore[arg-type]
-    yield Editor(page, server.address).open()
+    yield StripEditor(page, server.address).open()
     page.close()
 
 
 @pytest.fixture
-def editor(shared_editor: Editor, request: pytest.FixtureRequest) -> Iterator[Editor]:
+def editor(shared_editor: StripEditor, request: pytest.FixtureRequest) -> Iterator[StripEditor]:
     """The editor as it was left; whatever it complains of fails the test."""
     shared_editor.complaints.clear()
     yield shared_editor

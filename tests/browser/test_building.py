@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from strip_editor import StripEditor
 
-from tgate_dev.editor import Editor, sampled
+from tgate_dev.editor import sampled
 
 ARROW = 25  # from the right end of a widget drawn on the canvas
 INCREASE = "(node) => [node.pos[0] + node.size[0] - %d, node.pos[1] + node.widgets.find((w) => w.name === '%s').y + 10]"
@@ -12,17 +13,17 @@ INCREASE = "(node) => [node.pos[0] + node.size[0] - %d, node.pos[1] + node.widge
 pytestmark = pytest.mark.slow
 
 
-def click_arrow(editor: Editor, kind: str, widget: str) -> None:
+def click_arrow(editor: StripEditor, kind: str, widget: str) -> None:
     """Click the right arrow of a widget drawn on the canvas: the next choice, or one more."""
     editor.page.mouse.click(*editor.place_of(kind, INCREASE % (ARROW, widget)))
     editor.settle()
 
 
-def titles(editor: Editor) -> list[str]:
+def titles(editor: StripEditor) -> list[str]:
     return [str(title) for title in editor.page.evaluate("() => window.app.rootGraph.nodes.map((node) => node.title)")]
 
 
-def test_node_is_dragged_from_the_library_and_connected(editor: Editor) -> None:
+def test_node_is_dragged_from_the_library_and_connected(editor: StripEditor) -> None:
     editor.build({"sampler": ("KSampler", {"steps": 40})}, [])
     editor.look_at("KSampler", left=1000, top=250)
     page = editor.page
@@ -43,7 +44,7 @@ def test_node_is_dragged_from_the_library_and_connected(editor: Editor) -> None:
     assert "No sampler" not in strip.caption
 
 
-def test_strip_follows_widgets_that_are_clicked(editor: Editor) -> None:
+def test_strip_follows_widgets_that_are_clicked(editor: StripEditor) -> None:
     editor.build(*sampled("TGATEApply", {"preset": "balanced"}, steps=25))
     strip = editor.wait_for_strip("TGATEApply", "gate after 10 of 25 steps")
     assert any("reused" in bar["looks"] for bar in strip.bars)
@@ -57,7 +58,7 @@ def test_strip_follows_widgets_that_are_clicked(editor: Editor) -> None:
     editor.wait_for_strip("TGATEApply", "of 26 steps")
 
 
-def test_strip_follows_widgets_made_of_html(editor: Editor) -> None:
+def test_strip_follows_widgets_made_of_html(editor: StripEditor) -> None:
     editor.set("Comfy.VueNodes.Enabled", True)
     try:
         editor.build(*sampled("TGATEApply", {"preset": "balanced"}, steps=25))
@@ -75,7 +76,7 @@ def test_strip_follows_widgets_made_of_html(editor: Editor) -> None:
         editor.set("Comfy.VueNodes.Enabled", False)
 
 
-def test_undo_brings_the_schedule_back(editor: Editor) -> None:
+def test_undo_brings_the_schedule_back(editor: StripEditor) -> None:
     editor.build(*sampled("TGATEApplyAdvanced", {"protect_last": 0}, steps=20))
     editor.wait_for_strip("TGATEApplyAdvanced", "of 20 steps")
     editor.page.keyboard.press("Escape")
@@ -90,7 +91,7 @@ def test_undo_brings_the_schedule_back(editor: Editor) -> None:
     ("kind", "words"),
     [("TGATEApply", "as published"), ("TGATEApplyAdvanced", "sp_interval"), ("TGATEDeepCache", "cache_interval")],
 )
-def test_help_opens_with_our_text(editor: Editor, kind: str, words: str) -> None:
+def test_help_opens_with_our_text(editor: StripEditor, kind: str, words: str) -> None:
     editor.build({"gate": (kind, {})}, [])
     editor.look_at(kind, left=300, top=250)
     editor.on_node(kind, "(node) => window.app.canvas.selectNode(node)")

@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterator
 
 import pytest
+from strip_editor import StripEditor
 
-from tgate_dev.editor import Editor, sampled
+from tgate_dev.editor import sampled
 
 ADVANCED = "TGATEApplyAdvanced"
 # Of parts that carry meaning, and of text, as WCAG 2 has it.
@@ -39,21 +40,21 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(params=[False, True], ids=["canvas", "html"])
-def is_html(request: pytest.FixtureRequest, editor: Editor) -> Iterator[bool]:
+def is_html(request: pytest.FixtureRequest, editor: StripEditor) -> Iterator[bool]:
     editor.set("Comfy.VueNodes.Enabled", request.param)
     yield bool(request.param)
     editor.set("Comfy.VueNodes.Enabled", False)
 
 
 @pytest.fixture(params=["dark", "light"])
-def theme(request: pytest.FixtureRequest, editor: Editor) -> Iterator[str]:
+def theme(request: pytest.FixtureRequest, editor: StripEditor) -> Iterator[str]:
     editor.set("Comfy.ColorPalette", request.param)
     yield str(request.param)
     editor.set("Comfy.ColorPalette", "dark")
 
 
 @pytest.fixture(params=["en", "zh"])
-def language(request: pytest.FixtureRequest, editor: Editor) -> Iterator[str]:
+def language(request: pytest.FixtureRequest, editor: StripEditor) -> Iterator[str]:
     editor.set("Comfy.Locale", request.param)
     yield str(request.param)
     editor.set("Comfy.Locale", "en")
@@ -70,12 +71,12 @@ def contrast(one: list[int], two: list[int]) -> float:
     return (lighter + 0.05) / (darker + 0.05)
 
 
-def show(editor: Editor) -> None:
+def show(editor: StripEditor) -> None:
     editor.build(*sampled(ADVANCED, {"protect_last": 2}, steps=25))
     editor.wait_for_strip(ADVANCED, "25")
 
 
-def test_strip_can_be_read(editor: Editor, is_html: bool, theme: str, language: str) -> None:
+def test_strip_can_be_read(editor: StripEditor, is_html: bool, theme: str, language: str) -> None:
     show(editor)
     colours: dict[str, list[int]] = editor.on_node(ADVANCED, COLOURS)
     back = colours.pop("back")
@@ -91,7 +92,7 @@ def test_strip_can_be_read(editor: Editor, is_html: bool, theme: str, language: 
     assert box["height"] > 100
 
 
-def test_wheel_over_the_strip_zooms(editor: Editor, is_html: bool) -> None:
+def test_wheel_over_the_strip_zooms(editor: StripEditor, is_html: bool) -> None:
     show(editor)
     box = editor.page.locator(".tgate-schedule").bounding_box()
     assert box is not None
@@ -101,7 +102,7 @@ def test_wheel_over_the_strip_zooms(editor: Editor, is_html: bool) -> None:
     editor.page.wait_for_function(f"() => window.app.canvas.ds.scale > {before}")
 
 
-def test_strip_stays_with_its_node_when_nodes_change_kind(editor: Editor) -> None:
+def test_strip_stays_with_its_node_when_nodes_change_kind(editor: StripEditor) -> None:
     show(editor)
     where = "(node) => node.widgets.find((w) => w.name === 'tgate_schedule').element.closest('.dom-widget') ? 1 : 2"
     assert editor.on_node(ADVANCED, where) == 1

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from tgate_dev.editor import Editor
+from strip_editor import StripEditor
 
 REPO = Path(__file__).resolve().parents[2]
 WORKFLOWS = sorted((REPO / "workflows").glob("*.json"))
@@ -28,7 +27,7 @@ Nodes = list[dict[str, Any]]
 
 
 @pytest.fixture(params=WORKFLOWS, ids=lambda path: path.stem)
-def workflow(request: pytest.FixtureRequest, editor: Editor) -> Path:
+def workflow(request: pytest.FixtureRequest, editor: StripEditor) -> Path:
     editor.open_file(request.param)
     return Path(request.param)
 
@@ -45,7 +44,7 @@ def overlap(a: list[float], b: list[float]) -> bool:
     return not (beside or above)
 
 
-def test_workflow_opens_whole_and_stays_as_it_is(workflow: Path, editor: Editor) -> None:
+def test_workflow_opens_whole_and_stays_as_it_is(workflow: Path, editor: StripEditor) -> None:
     nodes: Nodes = editor.page.evaluate(STATE)
     graph = saved(workflow)
     assert [node["type"] for node in nodes if node["is_missing"]] == []

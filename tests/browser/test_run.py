@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser
+from strip_editor import StripEditor
 
-from tgate_dev.editor import Editor, text_to_picture
+from tgate_dev.editor import text_to_picture
 from tgate_dev.server import Server
 
 GATE = "TGATEApply"
@@ -20,18 +21,18 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def other_window(server: Server, browser: Browser) -> Iterator[Editor]:
+def other_window(server: Server, browser: Browser) -> Iterator[StripEditor]:
     """Another window of the same browser's, with an editor of its own."""
     page = browser.new_page(viewport={"width": 800, "height": 500})
-    yield Editor(page, server.address).open()
+    yield StripEditor(page, server.address).open()
     page.close()
 
 
-def queue(editor: Editor) -> None:
+def queue(editor: StripEditor) -> None:
     editor.page.get_by_test_id("queue-button").click()
 
 
-def test_a_run_reports_to_its_node(editor: Editor, other_window: Editor, standin: Path) -> None:
+def test_a_run_reports_to_its_node(editor: StripEditor, other_window: StripEditor, standin: Path) -> None:
     for window in (other_window, editor):
         window.build(*text_to_picture(standin.name, STEPS, SIDE, seed=1))
         assert "As for SDXL" in window.wait_for_strip(GATE, f"Plan gate after 4 of {STEPS} steps").caption
@@ -54,7 +55,7 @@ def test_a_run_reports_to_its_node(editor: Editor, other_window: Editor, standin
     assert plan.caption.startswith("Model: SD 1.5.")
 
 
-def test_a_run_of_a_graph_in_another_tab_is_not_shown_in_this_one(editor: Editor, standin: Path) -> None:
+def test_a_run_of_a_graph_in_another_tab_is_not_shown_in_this_one(editor: StripEditor, standin: Path) -> None:
     ids = editor.build(*text_to_picture(standin.name, STEPS, SIDE, seed=2))
     editor.wait_for_strip(GATE, "Plan")
     heard = """() => {

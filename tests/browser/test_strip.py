@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Route
+from strip_editor import StripEditor
 
-from tgate_dev.editor import Editor, Links, Nodes, sampled
+from tgate_dev.editor import Links, Nodes, sampled
 
 GATE, ADVANCED = "TGATEApply", "TGATEApplyAdvanced"
 SEND = "(detail) => window.comfyAPI.api.api.dispatchEvent(new CustomEvent('tgate.run', { detail }))"
@@ -43,19 +44,19 @@ def run_detail(node_id: str, **changes: Any) -> dict[str, Any]:
 
 
 class TestWhichRun:
-    def test_a_sampler_behind_other_nodes(self, editor: Editor) -> None:
+    def test_a_sampler_behind_other_nodes(self, editor: StripEditor) -> None:
         editor.build(*custom_sampler("CFGGuider", 12))
         strip = editor.wait_for_strip(GATE, "of 12 steps")
         assert "two passes" not in strip.bars[0]["label"]
         assert "both guidance passes" in strip.bars[0]["label"]
 
-    def test_a_guider_without_guidance(self, editor: Editor) -> None:
+    def test_a_guider_without_guidance(self, editor: StripEditor) -> None:
         editor.build(*custom_sampler("BasicGuider", 12))
         strip = editor.wait_for_strip(GATE, "of 12 steps")
         assert all("one pass" in bar["label"] for bar in strip.bars)
         assert "cfg 1" in strip.caption
 
-    def test_a_part_of_a_run(self, editor: Editor) -> None:
+    def test_a_part_of_a_run(self, editor: StripEditor) -> None:
         settings = {"gate": 0.5, "gate_unit": "percent of schedule"}
         nodes: Nodes = {
             "gate": (ADVANCED, settings),
@@ -64,20 +65,20 @@ class TestWhichRun:
         editor.build(nodes, [("gate", "MODEL", "sampler", "model")])
         assert "Approximate" in editor.wait_for_strip(ADVANCED, "gate after 6 of 12 steps").caption
 
-    def test_steps_from_a_node_of_their_own(self, editor: Editor) -> None:
+    def test_steps_from_a_node_of_their_own(self, editor: StripEditor) -> None:
         nodes, links = sampled(GATE, steps=25)
         nodes["number"] = ("PrimitiveInt", {"value": 33})
         editor.build(nodes, [*links, ("number", "INT", "sampler", "steps")])
         editor.wait_for_strip(GATE, "of 33 steps")
 
-    def test_a_muted_sampler_does_not_count(self, editor: Editor) -> None:
+    def test_a_muted_sampler_does_not_count(self, editor: StripEditor) -> None:
         editor.build(*sampled(GATE, steps=40))
         editor.wait_for_strip(GATE, "of 40 steps")
         editor.on_node("KSampler", "(node) => { node.mode = 2; }")
         editor.on_node(GATE, "(node) => node.onConnectionsChange()")
         editor.wait_for_strip(GATE, "of 25 steps")
 
-    def test_a_sampler_outside_of_the_subgraph(self, editor: Editor) -> None:
+    def test_a_sampler_outside_of_the_subgraph(self, editor: StripEditor) -> None:
         editor.build(*sampled(GATE, steps=36))
         editor.wait_for_strip(GATE, "of 36 steps")
         inside = editor.on_node(
@@ -98,7 +99,7 @@ class TestWhichRun:
 
 
 class TestWhatItSays:
-    def test_bars_are_told_apart_without_colour(self, editor: Editor) -> None:
+    def test_bars_are_told_apart_without_colour(self, editor: StripEditor) -> None:
         editor.build(*sampled(ADVANCED, {"protect_last": 2, "sp_interval": 3}, steps=20))
         strip = editor.wait_for_strip(ADVANCED, "gate after 10 of 20 steps")
         heights = {tuple(bar["looks"]): bar["height"] for bar in strip.bars}
@@ -111,13 +112,13 @@ class TestWhatItSays:
         assert strip.bars[12]["label"] == "Step 13 of 20: fidelity; cross-attention frozen; one pass"
         assert all(name in strip.legend for name in ("planning", "attention reused", "fidelity", "in full"))
 
-    def test_a_measured_gate_is_known_after_a_run(self, editor: Editor) -> None:
+    def test_a_measured_gate_is_known_after_a_run(self, editor: StripEditor) -> None:
         editor.build(*sampled(ADVANCED, {"gate": 3, "gate_unit": "measured"}, steps=12))
         strip = editor.wait_for_strip(ADVANCED, "where the probe saw attention settle")
         assert strip.caption.startswith("Measured: known after a run.")
         assert [bar["looks"] for bar in strip.bars] == [["planning"]] * 12
 
-    def test_many_steps_are_drawn_together(self, editor: Editor) -> None:
+    def test_many_steps_are_drawn_together(self, editor: StripEditor) -> None:
         editor.build(*sampled(ADVANCED, {"gate": 150, "sp_interval": 1}, steps=1000))
         strip = editor.wait_for_strip(ADVANCED, "gate after 150 of 1000 steps")
         assert [bar["label"].split(":")[0] for bar in strip.bars] == [
@@ -125,7 +126,7 @@ class TestWhatItSays:
             "Steps 151 to 1000 of 1000",
         ]
 
-    def test_settings_that_the_node_refuses_are_named(self, editor: Editor) -> None:
+    def test_settings_that_the_node_refuses_are_named(self, editor: StripEditor) -> None:
         editor.build(*sampled(ADVANCED, {"gate": 3, "gate_unit": "fraction of steps"}))
         strip = editor.wait_until(ADVANCED, lambda strip: "must be between 0 and 1" in strip.caption)
         assert strip.bars == []
@@ -133,7 +134,7 @@ class TestWhatItSays:
         assert all("status of 400" in complaint for complaint in editor.complaints)
         editor.complaints.clear()
 
-    def test_a_server_without_an_answer_breaks_nothing(self, editor: Editor) -> None:
+    def test_a_server_without_an_answer_breaks_nothing(self, editor: StripEditor) -> None:
         def refuse(route: Route) -> None:
             route.fulfill(status=404, body="no such page")
 
@@ -142,7 +143,7 @@ class TestWhatItSays:
         editor.wait_until(GATE, lambda strip: strip.caption == "No preview: the server does not answer.")
         editor.page.unroute("**/tgate/schedule*")
 
-    def test_language_is_the_editors(self, editor: Editor) -> None:
+    def test_language_is_the_editors(self, editor: StripEditor) -> None:
         editor.build(*sampled(GATE, steps=25))
         editor.wait_for_strip(GATE, "gate after 10")
         try:
@@ -155,7 +156,7 @@ class TestWhatItSays:
 
 
 class TestAfterARun:
-    def test_what_happened_is_shown_until_a_setting_changes(self, editor: Editor) -> None:
+    def test_what_happened_is_shown_until_a_setting_changes(self, editor: StripEditor) -> None:
         ids = editor.build(*sampled(GATE, steps=25))
         assert "As for SDXL" in editor.wait_for_strip(GATE, "gate after 10 of 25").caption
         editor.page.evaluate(SEND, run_detail(ids["gate"]))
@@ -174,19 +175,19 @@ class TestAfterARun:
         assert editor.wait_for_strip(GATE, "Plan gate after 10 of 50").caption.startswith("Model: SD 1.5.")
         assert editor.on_node(GATE, "(node) => node.serialize().properties.tgate_family") == "sd15"
 
-    def test_an_interrupted_run_says_so(self, editor: Editor) -> None:
+    def test_an_interrupted_run_says_so(self, editor: StripEditor) -> None:
         ids = editor.build(*sampled(GATE))
         editor.page.evaluate(SEND, run_detail(ids["gate"], was_interrupted=True))
         assert editor.read_strip(GATE).tag == "Stopped"
 
     @pytest.mark.parametrize("node_id", ["404", "404:1", "", "sampler"])
-    def test_runs_of_other_nodes_leave_it_alone(self, editor: Editor, node_id: str) -> None:
+    def test_runs_of_other_nodes_leave_it_alone(self, editor: StripEditor, node_id: str) -> None:
         ids = editor.build(*sampled(GATE))
         editor.wait_for_strip(GATE, "Plan")
         editor.page.evaluate(SEND, run_detail(ids.get(node_id, node_id)))
         assert editor.read_strip(GATE).tag == "Plan"
 
-    def test_runs_of_another_tabs_graph_leave_it_alone(self, editor: Editor) -> None:
+    def test_runs_of_another_tabs_graph_leave_it_alone(self, editor: StripEditor) -> None:
         ids = editor.build(*sampled(GATE))
         editor.wait_for_strip(GATE, "Plan")
         editor.page.evaluate(SEND, run_detail(ids["gate"], workflow_id="a graph in another tab"))
@@ -196,7 +197,7 @@ class TestAfterARun:
         assert editor.read_strip(GATE).tag == "Last run"
 
 
-def test_nothing_of_it_is_saved_or_queued(editor: Editor) -> None:
+def test_nothing_of_it_is_saved_or_queued(editor: StripEditor) -> None:
     editor.build(*sampled(ADVANCED, {"gate": 7}))
     editor.wait_for_strip(ADVANCED, "gate after 7")
     graph = editor.page.evaluate("async () => await window.app.graphToPrompt()")

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from tgate_dev.editor import Editor
+from strip_editor import StripEditor
 
 REPO = Path(__file__).resolve().parents[2]
 DOCS = REPO / "web" / "docs"
@@ -34,14 +33,14 @@ ALL_LOADED = """() => {
 
 
 @pytest.fixture(scope="module", params=("en", "zh"))
-def language(request: pytest.FixtureRequest, shared_editor: Editor) -> Iterator[str]:
+def language(request: pytest.FixtureRequest, shared_editor: StripEditor) -> Iterator[str]:
     speak(shared_editor, request.param)
     yield request.param
     if request.param != "en":
         speak(shared_editor, "en")
 
 
-def speak(editor: Editor, language: str) -> None:
+def speak(editor: StripEditor, language: str) -> None:
     """Change the editor's language and open it anew: it may read the nodes' names before it has the language's."""
     editor.set("Comfy.Locale", language)
     editor.open()
@@ -49,7 +48,7 @@ def speak(editor: Editor, language: str) -> None:
     editor.page.wait_for_function(title, arg=["TGATEApply", TEXTS[language]["TGATEApply"]["display_name"]])
 
 
-def test_every_help_page_is_shown_with_its_pictures(language: str, editor: Editor) -> None:
+def test_every_help_page_is_shown_with_its_pictures(language: str, editor: StripEditor) -> None:
     page = editor.page
     try:
         for kind in TEXTS["en"]:
@@ -70,7 +69,7 @@ def test_every_help_page_is_shown_with_its_pictures(language: str, editor: Edito
         editor.set("Comfy.RightSidePanel.IsOpen", False)
 
 
-def test_nodes_inputs_and_outputs_have_their_names(language: str, editor: Editor) -> None:
+def test_nodes_inputs_and_outputs_have_their_names(language: str, editor: StripEditor) -> None:
     for kind, texts in TEXTS[language].items():
         assert editor.page.evaluate(READ_NAMES, kind) == {
             "title": texts["display_name"],

@@ -86,7 +86,7 @@ def take(picture: Picture, editor: Editor, checkpoint: str, file: Path) -> None:
     if picture.is_run:
         editor.build(*text_to_picture(checkpoint, steps=25, side=128, seed=0), PLACES)
         editor.page.get_by_test_id("queue-button").click()
-        editor.wait_for_strip(picture.kind, "Last run", RUN_SECONDS)
+        editor.page.locator(".tgate-schedule .tag", has_text="Last run").wait_for(timeout=1000 * RUN_SECONDS)
         # Until then the editor shows above the graph how far the run is.
         editor.page.get_by_text("0 active").wait_for(timeout=1000 * RUN_SECONDS)
     else:

@@ -1,0 +1,94 @@
+"""The editor with our nodes' strips in it, looked at and handled as a person would."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tgate_dev.editor import ANSWER_MS, Editor
+
+POLL_MS = 100
+READ_STRIP = """(node) => {
+  const root = node?.widgets.find((widget) => widget.name === 'tgate_schedule')?.element.shadowRoot;
+  if (!root) return null;
+  const text = (selector) => root.querySelector(selector)?.textContent ?? '';
+  const row = [...(root.querySelector('.cells')?.children ?? [])];
+  const bars = row.filter((part) => part.classList.contains('cell'));
+  return {
+    tag: text('.tag'), title: text('.title'), caption: text('.caption'), legend: text('.legend'),
+    details: root.querySelector('.caption')?.title ?? '',
+    gate: row.findIndex((part) => part.classList.contains('gate')),
+    bars: bars.map((bar) => ({
+      looks: [...bar.classList].filter((name) => name !== 'cell'),
+      label: bar.getAttribute('aria-label'),
+      height: parseInt(bar.firstChild.style.height),
+    })),
+  };
+}"""
+LOOK_AT = """(node, left, top) => {
+  const view = window.app.canvas.ds;
+  view.scale = 1;
+  view.offset = [left - node.pos[0], top - node.pos[1]];
+}"""
+PLACE_OF = """(node) => {
+  const [x, y] = (POINT)(node), view = window.app.canvas.ds;
+  const box = window.app.canvas.canvas.getBoundingClientRect();
+  return [(x + view.offset[0]) * view.scale + box.left, (y + view.offset[1]) * view.scale + box.top];
+}"""
+
+
+@dataclass(frozen=True)
+class Strip:
+    """What the strip under a node says."""
+
+    tag: str  # plan or last run
+    title: str
+    caption: str
+    details: str  # what the caption shows under the pointer
+    legend: str
+    gate: int  # bars before the gate; -1 without one
+    bars: list[dict[str, Any]]  # `looks` (classes), `label` (description) and `height` (percent) of each
+
+
+class StripEditor(Editor):
+    """The editor, with its nodes' strips."""
+
+    def open_file(self, workflow: Path) -> None:
+        """Open a workflow's file, as by the menu."""
+        count = self.page.evaluate("() => window.app.extensionManager.workflow.openWorkflows.length")
+        self.page.set_input_files("#comfy-file-input", str(workflow))
+        self.page.wait_for_function(f"() => window.app.extensionManager.workflow.openWorkflows.length > {count}")
+        self.settle()
+
+    def read_strip(self, kind: str) -> Strip:
+        """The strip under the first node of a type."""
+        return Strip(**self.on_node(kind, READ_STRIP))
+
+    def wait_for_strip(self, kind: str, title: str, seconds: float = ANSWER_MS / 1000) -> Strip:
+        """The strip once its tag and heading hold `title`; else `AssertionError`."""
+        return self.wait_until(kind, lambda strip: title in f"{strip.tag} {strip.title}", seconds)
+
+    def wait_until(self, kind: str, holds: Callable[[Strip], bool], seconds: float = ANSWER_MS / 1000) -> Strip:
+        """The strip once something holds of it; else `AssertionError`."""
+        end, strip = time.monotonic() + seconds, None
+        while time.monotonic() < end:
+            # There may be no such node for a moment: the editor loads a graph anew when its language changes.
+            read = self.on_node(kind, READ_STRIP)
+            strip = Strip(**read) if read else None
+            if strip and holds(strip):
+                return strip
+            self.page.wait_for_timeout(POLL_MS)
+        raise AssertionError(f"the strip of {kind} did not come to it in {seconds:.0f} s: {strip}")
+
+    def look_at(self, kind: str, left: float, top: float) -> None:
+        """Move the first node of a type to a place on the page, in pixels."""
+        self.on_node(kind, LOOK_AT, left, top)
+        self.settle()
+
+    def place_of(self, kind: str, point: str) -> tuple[float, float]:
+        """Where on the page a point of a node lies; the function `point` gives it in the graph's pixels."""
+        x, y = self.on_node(kind, PLACE_OF.replace("POINT", point))
+        return x, y
