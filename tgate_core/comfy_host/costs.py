@@ -7,14 +7,15 @@ to know runs those through the copy, which takes no memory and computes nothing.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 from comfy.ldm.modules.attention import attention_pytorch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils.flop_counter import FlopCounterMode
 
 from ..architectures import UNET, architecture_of, attention_sites
 from ..cost import RowCost, RunCost, run_cost
@@ -23,14 +24,10 @@ from ..schedule import ATTENTION_KINDS, CROSS_ATTENTION, SELF_ATTENTION, Attenti
 from .deep_blocks import deep_layers
 from .families import transformer_blocks
 from .keys import DEEP_CACHE_KEY
+from .macs import MacsCounter
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
-
-# Operations per multiply-accumulate.
-FLOPS_PER_MAC = 2
-# Matrix products of attention itself go by other names; the paper's counter did not see them either.
-_LAYER_OPERATIONS = ("mm", "addmm", "convolution", "_convolution")
 
 
 class UncountableError(Exception):
@@ -50,13 +47,11 @@ def count_run(model: ModelPatcher, record: RunRecord) -> RunCost:
     deep_cache = model.model_options["transformer_options"].get(DEEP_CACHE_KEY)
     branch = 0 if deep_cache is None else deep_cache.cache_branch_id
     try:
-        # Outside of the mode in which the host runs nodes: there torch shows layers in one piece, not as what they do.
-        with torch.inference_mode(False):
-            fake = FakeTensorMode(allow_non_fake_inputs=True)
-            copied = copy_without_weights(model.model, fake)
-            with fake:
-                shapes = {shape for shape, _ in record.statistics.counts}
-                rows = {shape: _row_cost(copied, record.call_templates[shape], branch) for shape in shapes}
+        fake = FakeTensorMode(allow_non_fake_inputs=True)
+        copied = copy_without_weights(model.model, fake)
+        with fake:
+            shapes = {shape for shape, _ in record.statistics.counts}
+            rows = {shape: _row_cost(copied, record.call_templates[shape], branch) for shape in shapes}
     except UncountableError:
         raise
     except Exception as error:  # whatever a network does that shapes alone do not allow
@@ -89,31 +84,44 @@ def _row_cost(base: Any, template: Any, branch: int) -> RowCost:
     x, timestep, concat, text, keywords = _on_cpu(template)
     # Kernels of the user's choice may not know fake tensors.
     options = {"optimized_attention_override": lambda _, *args, **kwargs: attention_pytorch(*args, **kwargs)}
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        base._apply_model(x, timestep, concat, text, None, options, **keywords)
-    counts = counter.get_flop_counts()
     network = base.diffusion_model
-    names = {id(module): f"{type(base).__name__}.{name}" for name, module in base.named_modules()}
-    # Modules that the counter met as the root of a call are listed without the path to them.
-    prefix = type(network).__name__
-    names |= {id(module): f"{prefix}.{name}" if name else prefix for name, module in network.named_modules()}
-
-    def macs(modules: Iterable[nn.Module]) -> float:
-        found = [counts.get(names[id(module)], {}) for module in modules]
-        return sum(_layers(count) for count in found) / x.shape[0]
-
-    deep = list(deep_layers(network, branch))
+    deep, attentions = list(deep_layers(network, branch)), _attentions(network)
     in_deep = {id(module) for layer in deep for module in layer.modules()}
-    attentions = _attentions(network)
+    parts = [*deep, *(module for modules in attentions.values() for module in modules)]
+    with torch.no_grad(), MacsCounter() as counter, _counted_apart(counter, parts) as of:
+        base._apply_model(x, timestep, concat, text, None, options, **keywords)
+
+    def per_row(modules: Iterable[nn.Module]) -> float:
+        return sum(of[id(module)] for module in modules) / x.shape[0]
+
     return RowCost(
-        whole=_layers(counts["Global"]) / x.shape[0],
-        deep=macs(deep),
-        attention={kind: macs(modules) for kind, modules in attentions.items()},
+        whole=counter.macs.layers / x.shape[0],
+        deep=per_row(deep),
+        attention={kind: per_row(modules) for kind, modules in attentions.items()},
         shallow_attention={
-            kind: macs(module for module in modules if id(module) not in in_deep)
+            kind: per_row(module for module in modules if id(module) not in in_deep)
             for kind, modules in attentions.items()
         },
     )
+
+
+@contextmanager
+def _counted_apart(counter: MacsCounter, modules: Iterable[nn.Module]) -> Iterator[dict[int, int]]:
+    """MACs of the layers within each of these modules, by id, counted while it lasts."""
+    found: defaultdict[int, int] = defaultdict(int)
+
+    def begin(module: nn.Module, _inputs: Any) -> None:
+        found[id(module)] -= counter.macs.layers
+
+    def end(module: nn.Module, _inputs: Any, _output: Any) -> None:
+        found[id(module)] += counter.macs.layers
+
+    hooks = [hook for m in modules for hook in (m.register_forward_pre_hook(begin), m.register_forward_hook(end))]
+    try:
+        yield found
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _on_cpu(value: Any) -> Any:
@@ -125,16 +133,6 @@ def _on_cpu(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return type(value)(_on_cpu(item) for item in value)
     return value
-
-
-def _layers(counts: Mapping[Any, int]) -> float:
-    flops = sum(count for operation, count in counts.items() if _short_name(operation) in _LAYER_OPERATIONS)
-    return flops / FLOPS_PER_MAC
-
-
-def _short_name(operation: Any) -> str:
-    """`mm` of `aten.mm`, with or without its overload."""
-    return str(operation).removeprefix("aten.").split(".")[0]
 
 
 def _attentions(network: nn.Module) -> dict[AttentionKind, list[nn.Module]]:
