@@ -22,6 +22,8 @@ from .errors import UserError
 from .server import ServerError
 from .workflows import command as workflows
 
+# Where the table of supported models stands, in English and in Chinese.
+SUPPORT_TABLES = ("README.md", "README.zh.md")
 BAD_USE = 2
 INTERRUPTED = 130
 TERMINATED = 143
@@ -124,7 +126,7 @@ def _bench(options: argparse.Namespace) -> int:
     ready = environment.ensure(options.comfyui_version, options.verbose)
     command, variables = _measuring(ready, options.measurement)
     if options.measurement == "time":
-        command += timing.as_arguments(timing.from_namespace(options))
+        command += timing.as_arguments(options)
     return subprocess.run(command, env=variables, check=False).returncode
 
 
@@ -138,8 +140,9 @@ def _support(options: argparse.Namespace) -> int:
             lines.append(line)
     if process.returncode == 0:
         table = "".join(lines)
-        readme.replace_section(environment.PACK / "README.md", "support", table)
-        readme.replace_section(environment.PACK / "README.zh.md", "support", chinese_table(table))
+        english, chinese = (environment.PACK / name for name in SUPPORT_TABLES)
+        readme.replace_section(english, "support", table)
+        readme.replace_section(chinese, "support", chinese_table(table))
     return process.returncode
 
 
