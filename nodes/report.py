@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io
 
+from ..tgate_core.host.costs import UncountableError, count_run
 from ..tgate_core.host.install import records_of, why_not
-from ..tgate_core.host.macs import UncountableError, count_run
 from ..tgate_core.report.pictures.timeline_picture import draw_timeline
 from ..tgate_core.report.record import RunRecord
 from ..tgate_core.report.text import report_text

@@ -6,18 +6,12 @@ import pytest
 import tiny
 import torch
 from record import recording
-
-HUGE = 1e15
+from tiny import split_all_conds
 
 
 @pytest.fixture(scope="module")
 def model():
     return tiny.sd15()
-
-
-def split_all_conds(model):
-    """Make the host believe that two conds never fit into memory at once."""
-    model.model.memory_usage_factor = HUGE
 
 
 @pytest.mark.parametrize("guidance", ["uncond", "cond", "cached_delta", "keep"])

@@ -13,7 +13,8 @@ import torch
 import variants
 from conditioning_cases import CASES
 from record import recording
-from reference import reference, relative_difference
+from reference import reference
+from tiny import distance
 from variants import ATTENTIONS
 
 GUIDANCE = ["uncond", "cond", "cached_delta", "keep"]
@@ -58,8 +59,7 @@ def test_every_conditioning_is_gated_by_the_branch_rule(model, gated, caplog, na
     assert by_step[2:] == [full(*case.conds)] + [survivors] * 3
     after = [call for call in record.calls if call.sigma <= record.sigmas[3] * 1.0001]
     assert {call.cross_attention for call in after} == {0}
-    with reference(model, 3, effective) as expected:
-        assert relative_difference(result, tiny.sample(expected, **run)) < EXACT
+    assert distance(result, tiny.sample(reference(model, 3, effective), **run)) < EXACT
     is_kept_by_the_rule = effective != guidance and case.is_guided
     assert caplog.text.count("guidance kept: a branch has several conds") == int(is_kept_by_the_rule)
 
@@ -76,14 +76,12 @@ def test_every_conditioning_is_left_alone_while_the_gate_is_beyond_the_run(model
 
 def in_two_runs(model, at, before, after, guidance):
     """What a switch after the gate amounts to: a second run from that step on, which captures with its first call."""
-    with reference(model, 3, guidance) as expected:
-        half = graphs.ksampler_advanced(
-            expected, end_at_step=at, return_with_leftover_noise="enable", **UNIFORM, **before
-        )
-    with reference(model, 1, guidance) as expected:
-        return graphs.ksampler_advanced(
-            expected, graphs.latent(half), start_at_step=at, add_noise="disable", **UNIFORM, **after
-        )
+    half = graphs.ksampler_advanced(
+        reference(model, 3, guidance), end_at_step=at, return_with_leftover_noise="enable", **UNIFORM, **before
+    )
+    return graphs.ksampler_advanced(
+        reference(model, 1, guidance), graphs.latent(half), start_at_step=at, add_noise="disable", **UNIFORM, **after
+    )
 
 
 @pytest.mark.parametrize("guidance", ["uncond", "cond", "cached_delta"])
@@ -96,7 +94,7 @@ def test_a_prompt_switch_after_the_gate_is_captured_anew(model, gated, guidance)
     assert branches_by_step(record) == [[0, 1]] * 3 + [alone] * 2 + [[0, 1]] + [alone] * 2
     assert record.per_call("cross_attention") == [ATTENTIONS] * 3 + [0] * 2 + [ATTENTIONS] + [0] * 2
     expected = in_two_runs(model, 5, {"positive": A}, {"positive": B}, guidance)
-    assert relative_difference(result, expected) < 1e-4
+    assert distance(result, expected) < 1e-4
 
 
 @pytest.mark.parametrize("is_split", [False, True], ids=["one call", "two calls"])
@@ -104,27 +102,27 @@ def test_a_prompt_switch_with_guidance_kept_computes_the_new_prompt_alone(gated,
     """The negative goes on with its own captures, whether or not it shares a call with the new prompt."""
     model = variants.one_level()
     if is_split:
-        model.model.memory_usage_factor = 1e15
+        tiny.split_all_conds(model)
     patched = gated(model, gate=3.0, guidance="keep")
     positive = graphs.combine(graphs.ranged(A, 0.0, 0.6), graphs.ranged(B, 0.6, 1.0))
     with recording(model, patched) as record:
         result = graphs.ksampler_advanced(patched, positive=positive, **UNIFORM)
     assert branches_by_step(record) == [[0, 1]] * 8
-    with reference(model, 3, "keep") as expected:
-        expected_result = graphs.ksampler_advanced(expected, positive=positive, **UNIFORM)
-    assert relative_difference(result, expected_result) < EXACT
+    expected_result = graphs.ksampler_advanced(reference(model, 3, "keep"), positive=positive, **UNIFORM)
+    assert distance(result, expected_result) < EXACT
 
 
 def test_a_prompt_switch_in_the_planning_phase_leaves_the_negatives_captures(gated):
     """Self-attention: the new prompt begins on a step that reuses; the negative must not be computed along with it."""
     results = []
-    for memory_usage_factor in (None, 1e15):
+    for is_split in (False, True):
         model = variants.one_level()
-        model.model.memory_usage_factor = memory_usage_factor or model.model.memory_usage_factor
+        if is_split:
+            tiny.split_all_conds(model)
         patched = gated(model, gate=7.0, sp_interval=5, cross_attention=False)
         positive = graphs.combine(graphs.ranged(A, 0.0, 0.2), graphs.ranged(B, 0.2, 1.0))
         results.append(graphs.ksampler_advanced(patched, positive=positive, **UNIFORM))
-    assert relative_difference(results[0], results[1]) < 1e-4
+    assert distance(results[0], results[1]) < 1e-4
 
 
 @pytest.mark.parametrize("guidance", ["uncond", "cached_delta"])
@@ -137,7 +135,7 @@ def test_a_negative_switch_after_the_gate_is_captured_anew(model, gated, guidanc
     alone = SURVIVORS[guidance]
     assert branches_by_step(record) == [[0, 1]] * 3 + [alone] * 2 + [[0, 1]] + [alone] * 2
     expected = in_two_runs(model, 5, {"negative": NEGATIVE}, {"negative": B}, guidance)
-    assert relative_difference(result, expected) < 1e-4
+    assert distance(result, expected) < 1e-4
 
 
 @pytest.mark.parametrize("side", ["positive", "negative"])
@@ -196,5 +194,4 @@ def test_a_default_cond_that_never_runs_does_not_keep_guidance_alive(model, gate
     with recording(model, patched) as record:
         result = tiny.sample(patched, positive=positive, steps=6)
     assert branches_by_step(record) == [[0, 1]] * 3 + [[0]] * 3
-    with reference(model, 3, guidance) as expected:
-        assert relative_difference(result, tiny.sample(expected, positive=A, steps=6)) < EXACT
+    assert distance(result, tiny.sample(reference(model, 3, guidance), positive=A, steps=6)) < EXACT

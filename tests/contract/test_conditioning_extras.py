@@ -13,7 +13,8 @@ import tiny
 import torch
 import variants
 from record import recording
-from reference import reference, relative_difference
+from reference import reference
+from tiny import distance
 from variants import ATTENTIONS
 
 import nodes as host_nodes
@@ -99,9 +100,8 @@ def test_a_lora_on_conds_keeps_its_schedule(model, gated, folder, place, frames,
     assert {call.cross_attention for call in after} == {0}
     if effective != "keep":
         assert {branch for call in after for branch in call.branches} == {SURVIVORS[effective][0][0]}
-    with reference(model, 4, effective) as expected:
-        assert relative_difference(result, tiny.sample(expected, **run)) < EXACT
-    assert relative_difference(result, tiny.sample(patched, positive=A)) > 1e-3
+    assert distance(result, tiny.sample(reference(model, 4, effective), **run)) < EXACT
+    assert distance(result, tiny.sample(patched, positive=A)) > 1e-3
 
 
 def test_a_keyframe_behind_the_gate_still_counts(model, gated, folder):
@@ -109,7 +109,7 @@ def test_a_keyframe_behind_the_gate_still_counts(model, gated, folder):
     hooks = lora_hook(model, folder)
     late = tiny.sample(patched, positive=hooked(A, keyframed(hooks, (0.0, 1.0), (0.6, 0.0))))
     constant = tiny.sample(patched, positive=hooked(A, keyframed(hooks, *CONSTANT)))
-    assert relative_difference(late, constant) > 1e-3
+    assert distance(late, constant) > 1e-3
 
 
 def test_a_hooked_run_leaves_the_next_one_alone(model, gated, folder):
@@ -167,9 +167,8 @@ def test_gligen_boxes_reach_the_model_in_every_step(model, gated, folder, guidan
     assert [call.cross_attention for call in record.calls] == [ATTENTIONS] * 8 + [0] * (len(used) - 8)
     if alone is not None:
         assert [call.branches for call in record.calls[8:]] == alone * 4
-    with reference(model, 4, guidance) as expected:
-        assert relative_difference(result, tiny.sample(expected, positive=positive)) < EXACT
-    assert relative_difference(result, tiny.sample(patched)) > 1e-3
+    assert distance(result, tiny.sample(reference(model, 4, guidance), positive=positive)) < EXACT
+    assert distance(result, tiny.sample(patched)) > 1e-3
 
 
 # --- unCLIP -----------------------------------------------------------------------------------------------------------
@@ -194,6 +193,5 @@ def test_unclip_pictures_are_gated_with_their_text(gated, pictures, guidance):
         result = tiny.sample(patched, positive=positive)
     assert record.per_call("cross_attention") == [ATTENTIONS] * 4 + [0] * 4
     assert [call.branches for call in record.calls[4:]] == SURVIVORS.get(guidance, [[1, 0]]) * 4
-    with reference(model, 4, guidance) as expected:
-        assert relative_difference(result, tiny.sample(expected, positive=positive)) < EXACT
-    assert relative_difference(result, tiny.sample(patched)) > 1e-3
+    assert distance(result, tiny.sample(reference(model, 4, guidance), positive=positive)) < EXACT
+    assert distance(result, tiny.sample(patched)) > 1e-3

@@ -19,7 +19,8 @@ from controls import (
     controlnet,
 )
 from record import recording
-from reference import reference, relative_difference
+from reference import reference
+from tiny import distance
 
 GUIDANCE = ["uncond", "cond", "cached_delta", "keep"]
 SURVIVORS = {"uncond": [1], "cond": [0], "cached_delta": [0], "keep": [1, 0]}
@@ -57,8 +58,7 @@ def test_control_reaches_the_network_in_every_step(model, gated, caplog, kind, a
     assert seen.taken == seen.given
     assert all(rows <= {1, batch} for rows, batch in zip(seen.control_rows, seen.rows, strict=True))
     assert "could not be applied" not in caplog.text
-    with reference(model, GATE, guidance) as expected:
-        assert relative_difference(result, tiny.sample(expected, steps=STEPS, **run)) < EXACT
+    assert distance(result, tiny.sample(reference(model, GATE, guidance), steps=STEPS, **run)) < EXACT
 
 
 @pytest.mark.parametrize("guidance", GUIDANCE)
@@ -70,10 +70,10 @@ def test_control_that_ends_at_the_gate_is_missed(model, gated, kind, guidance):
     until_the_gate, seen_until, _ = sampled(model, patched, applied(kind(), end=0.4))
     assert all(seen.given)
     assert 0 < sum(given > 0 for given in seen_until.given) < STEPS
-    assert relative_difference(throughout, until_the_gate) > FELT
+    assert distance(throughout, until_the_gate) > FELT
     without, seen_without, _ = sampled(model, patched, {})
     assert not any(seen_without.given)
-    assert relative_difference(throughout, without) > FELT
+    assert distance(throughout, without) > FELT
 
 
 @pytest.mark.parametrize("guidance", GUIDANCE)
@@ -84,8 +84,7 @@ def test_control_that_begins_behind_the_gate_begins(model, gated, guidance):
     first = next(step for step, given in enumerate(seen.given) if given)
     assert first > 2
     assert all(seen.taken[first:])
-    with reference(model, 2, guidance) as expected:
-        assert relative_difference(result, tiny.sample(expected, steps=STEPS, **run)) < EXACT
+    assert distance(result, tiny.sample(reference(model, 2, guidance), steps=STEPS, **run)) < EXACT
 
 
 @pytest.mark.parametrize("guidance", GUIDANCE)
@@ -96,8 +95,7 @@ def test_control_of_one_branch_follows_that_branch(model, gated, guidance):
     has_control = [given > 0 for given in seen.given]
     assert has_control == [call.branches == [0] for call in record.calls]
     assert any(has_control[-2:]) == (guidance != "uncond")
-    with reference(model, GATE, guidance) as expected:
-        assert relative_difference(result, tiny.sample(expected, steps=STEPS, **run)) < EXACT
+    assert distance(result, tiny.sample(reference(model, GATE, guidance), steps=STEPS, **run)) < EXACT
 
 
 @pytest.mark.parametrize("guidance", GUIDANCE)
@@ -108,10 +106,9 @@ def test_two_controls_in_a_row_both_arrive(model, gated, kind, guidance):
     result, seen, _ = sampled(model, patched, run)
     assert seen.taken == seen.given
     assert all(seen.given)
-    with reference(model, GATE, guidance) as expected:
-        assert relative_difference(result, tiny.sample(expected, steps=STEPS, **run)) < EXACT
-    assert relative_difference(result, sampled(model, patched, applied(kind()))[0]) > FELT
-    assert relative_difference(result, sampled(model, patched, applied(controlnet(21), picture=1))[0]) > FELT
+    assert distance(result, tiny.sample(reference(model, GATE, guidance), steps=STEPS, **run)) < EXACT
+    assert distance(result, sampled(model, patched, applied(kind()))[0]) > FELT
+    assert distance(result, sampled(model, patched, applied(controlnet(21), picture=1))[0]) > FELT
 
 
 @pytest.mark.parametrize("guidance", ["uncond", "cached_delta"])

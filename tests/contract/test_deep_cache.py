@@ -11,7 +11,8 @@ import unet_kin
 import variants
 from block_record import block_recording, shallow_blocks
 from families import FAMILIES
-from frozen_depth import FrozenDepth
+from reference import reference
+from tiny import distance, split_all_conds
 
 EXACT = 1e-5  # of the latent's spread
 FELT = 1e-3
@@ -34,10 +35,6 @@ def wider():
     return tiny.sd15(**TWO_BLOCKS)
 
 
-def far(one, other):
-    return float((one - other).abs().max() / other.std())
-
-
 @pytest.mark.parametrize(
     ("settings", "depths"),
     [
@@ -58,14 +55,11 @@ def test_full_and_shallow_steps(model, deep, settings, depths):
     branch = settings.get("cache_branch_id", 0)
     assert all(call.blocks in (record.everything, shallow_blocks(model, branch)) for call in record.calls)
     share = {"first": settings.get("start", 0.0), "last": settings.get("end", 1.0)}
-    oracle = FrozenDepth(
-        interval=settings.get("cache_interval", 3),
-        branch=branch,
-        **{name: round(value * STEPS) for name, value in share.items()},
-    )
-    expected = tiny.sample(oracle.install(model), steps=STEPS)
-    assert far(result, expected) < EXACT
-    assert far(expected, tiny.sample(model, steps=STEPS)) > FELT
+    on = {name: round(value * STEPS) for name, value in share.items()}
+    oracle = reference(model, interval=settings.get("cache_interval", 3), branch=branch, **on)
+    expected = tiny.sample(oracle, steps=STEPS)
+    assert distance(result, expected) < EXACT
+    assert distance(expected, tiny.sample(model, steps=STEPS)) > FELT
 
 
 @pytest.mark.parametrize("branch", range(5))
@@ -74,7 +68,7 @@ def test_every_branch(wider, deep, branch):
     with block_recording(wider, patched) as record:
         result = tiny.sample(patched, steps=4)
     assert [call.blocks == shallow_blocks(wider, branch) for call in record.calls] == [False, True, True, False]
-    assert far(result, tiny.sample(FrozenDepth(branch=branch).install(wider), steps=4)) < EXACT
+    assert distance(result, tiny.sample(reference(wider, interval=3, branch=branch), steps=4)) < EXACT
 
 
 def test_a_branch_beyond_the_deepest_is_the_deepest(model, deep, caplog):
@@ -146,10 +140,6 @@ def test_a_restart_begins_with_a_full_step(model, deep):
     assert record.depths == "FssFFs"  # step 3 rises, step 4 is due
 
 
-def split_all_conds(model):
-    model.model.memory_usage_factor = 1e15
-
-
 @pytest.mark.parametrize("split_from", [0, 1, 2, 3])
 def test_one_call_or_two_give_the_same(deep, split_from):
     model = tiny.sd15()
@@ -165,15 +155,15 @@ def test_one_call_or_two_give_the_same(deep, split_from):
     with block_recording(model, patched) as record:
         apart = tiny.sample(patched, callback=change_memory)
     assert record.depths[-1] == "s"
-    assert far(apart, together) < EXACT
+    assert distance(apart, together) < EXACT
 
 
 def test_sizes_and_batches_may_change_between_runs(model, deep):
     patched = deep(model)
     for height, width, batch in [(8, 8, 1), (12, 8, 1), (8, 8, 3), (10, 14, 2), (8, 8, 1)]:
         drawn = tiny.noise(3, batch=batch, height=height, width=width)
-        expected = tiny.sample(FrozenDepth().install(model), drawn=drawn, steps=4)
-        assert far(tiny.sample(patched, drawn=drawn, steps=4), expected) < EXACT
+        expected = tiny.sample(reference(model, interval=3), drawn=drawn, steps=4)
+        assert distance(tiny.sample(patched, drawn=drawn, steps=4), expected) < EXACT
 
 
 def test_without_guidance(model, deep):
@@ -182,7 +172,7 @@ def test_without_guidance(model, deep):
         result = tiny.sample(patched, cfg=1.0)
     assert [call.branches for call in record.calls] == [[0]] * 8
     assert record.depths == "FssFssFs"
-    assert far(result, tiny.sample(FrozenDepth().install(model), cfg=1.0)) < EXACT
+    assert distance(result, tiny.sample(reference(model, interval=3), cfg=1.0)) < EXACT
 
 
 @pytest.mark.parametrize("error", [RuntimeError, comfy.model_management.InterruptProcessingException])
@@ -216,7 +206,7 @@ def test_kin_of_the_unet(deep, name):
         assert [len(call.blocks) for call in record.calls] == [5, 4, 4, 5]
     else:
         assert record.depths == "FssF"
-    assert far(result, tiny.sample(FrozenDepth().install(model), **run)) < EXACT
+    assert distance(result, tiny.sample(reference(model, interval=3), **run)) < EXACT
 
 
 def test_networks_that_are_no_unets_are_passed_on(deep, caplog):

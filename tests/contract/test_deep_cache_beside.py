@@ -10,9 +10,10 @@ import torch
 from block_record import block_recording, shallow_blocks, unet_blocks
 from comfy.ldm.modules.attention import SpatialTransformer
 from conditioning_cases import CASES
-from frozen_depth import FrozenDepth
 from host_nodes import ONE_LEVEL, host_node
 from other_nodes import ALL_NODES, SHRINK, WHOLE, OtherNode
+from reference import reference
+from tiny import distance
 
 pytestmark = pytest.mark.newest
 
@@ -40,10 +41,6 @@ def one_level():
     return tiny.sd15(**ONE_LEVEL)
 
 
-def far(one, other):
-    return float((one - other).abs().max() / other.std())
-
-
 def sample(patched: Any, node: OtherNode) -> torch.Tensor:
     torch.manual_seed(0)  # some nodes draw from the global generator
     return tiny.sample(patched, steps=STEPS, **node.run)
@@ -58,10 +55,9 @@ def test_beside_another_node(model, one_level, deep, node, order):
         result = sample(patched, node)
     alone = sample(node.apply(model), node)
     assert record.depths.count("s") >= 3
-    assert node.name in NO_EFFECT or far(result, alone) > 1e-3
+    assert node.name in NO_EFFECT or distance(result, alone) > 1e-3
     if node.name not in NO_ORACLE:
-        oracle = FrozenDepth(pairs_only=node.auxiliary > 0)
-        assert far(result, sample(node.apply(oracle.install(model)), node)) < EXACT
+        assert distance(result, sample(node.apply(reference(model, interval=3)), node)) < EXACT
 
 
 @pytest.mark.parametrize("order", ["ours first", "ours last"])
@@ -81,7 +77,7 @@ def test_both_beside_another_node(model, deep, gated, name, order):
     assert torch.isfinite(result).all()
     assert record.depths.count("s") >= 2
     assert torch.equal(sample(beside(cache_interval=1), node), sample(beside(start=1.0), node))
-    assert far(result, sample(beside(cache_interval=1), node)) < 2.0
+    assert distance(result, sample(beside(cache_interval=1), node)) < 2.0
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -93,7 +89,7 @@ def test_conditionings(model, deep, name):
     with block_recording(model, patched) as record:
         result = tiny.sample(patched, **run)
     assert "s" in record.depths
-    assert far(result, tiny.sample(FrozenDepth().install(model), **run)) < EXACT
+    assert distance(result, tiny.sample(reference(model, interval=3), **run)) < EXACT
 
 
 @pytest.mark.parametrize("guidance", ["uncond", "cached_delta", "keep"])
@@ -104,9 +100,9 @@ def test_regions_with_both(model, deep, gated, name, guidance):
     run = {"positive": positive, "negative": negative, "steps": STEPS}
     together = tiny.sample(gated(deep(model), gate=3.0, guidance=guidance, sp_interval=2), **run)
     apart = tiny.sd15()
-    apart.model.memory_usage_factor = 1e15
+    tiny.split_all_conds(apart)
     patched = gated(deep(apart), gate=3.0, guidance=guidance, sp_interval=2)
-    assert far(tiny.sample(patched, **run), together) < EXACT
+    assert distance(tiny.sample(patched, **run), together) < EXACT
 
 
 @pytest.mark.parametrize(
@@ -126,8 +122,8 @@ def test_what_another_node_resizes(deep, block, depths):
     with block_recording(model, patched) as record:
         result = tiny.sample(patched, steps=STEPS)
     assert record.depths == depths
-    kept = FrozenDepth(last=STEPS if "s" in depths else 0).install(model)
-    assert far(result, tiny.sample(shrink(kept), steps=STEPS)) < EXACT
+    kept = reference(model, interval=3, last=STEPS if "s" in depths else 0)
+    assert distance(result, tiny.sample(shrink(kept), steps=STEPS)) < EXACT
 
 
 def in_place(model):
@@ -146,8 +142,8 @@ def in_place(model):
 @pytest.mark.parametrize("order", ["ours first", "ours last"])
 def test_patches_that_write_in_place_do_not_write_into_what_is_kept(model, deep, order):
     patched = in_place(deep(model)) if order == "ours first" else deep(in_place(model))
-    expected = tiny.sample(in_place(FrozenDepth().install(model)), steps=STEPS)
-    assert far(tiny.sample(patched, steps=STEPS), expected) < EXACT
+    expected = tiny.sample(in_place(reference(model, interval=3)), steps=STEPS)
+    assert distance(tiny.sample(patched, steps=STEPS), expected) < EXACT
 
 
 class LayerLog:
@@ -182,7 +178,7 @@ def test_handlers_of_layers_are_asked_where_layers_run(model, deep, order):
     full, shallow = log.calls
     assert [index for _, index in full] == list(range(7))
     assert shallow == [call for call in full if call[0] in (("input", 1), ("output", 2), ("output", 3))]
-    assert far(result, tiny.sample(deep(model), steps=2)) == 0.0
+    assert distance(result, tiny.sample(deep(model), steps=2)) == 0.0
 
 
 @pytest.mark.parametrize("order", ["ours first", "ours last"])

@@ -6,9 +6,10 @@ import pytest
 import tiny
 import torch
 from block_record import block_recording, shallow_blocks
-from frozen_depth import FrozenDepth
 from graphs import combine, ranged
 from record import recording
+from reference import reference
+from tiny import distance, split_all_conds
 
 pytestmark = pytest.mark.newest
 
@@ -39,10 +40,6 @@ def both(gated, deep):
     return apply
 
 
-def far(one, other):
-    return float((one - other).abs().max() / other.std())
-
-
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("guidance", GUIDANCE)
 def test_the_cadence_goes_on_through_the_gate(model, both, order, guidance):
@@ -54,9 +51,8 @@ def test_the_cadence_goes_on_through_the_gate(model, both, order, guidance):
     assert [call.branches for call in record.calls] == [[1, 0]] * 4 + [SURVIVORS[guidance]] * 6
     before = [PER_CALL, SHALLOW_PER_CALL, SHALLOW_PER_CALL, PER_CALL]
     assert attention.per_call("cross_attention") == before + [0] * 6
-    if guidance != "cond_mean":  # which that oracle does not know
-        expected = tiny.sample(FrozenDepth(gate=4, guidance=guidance).install(model), steps=STEPS)
-        assert far(result, expected) < EXACT
+    expected = tiny.sample(reference(model, 4, guidance, interval=3), steps=STEPS)
+    assert distance(result, expected) < EXACT
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -71,10 +67,11 @@ def test_the_step_before_the_gate_is_full(model, both, order, guidance, gate, de
         result = tiny.sample(patched, steps=STEPS)
     assert record.depths == depths
     assert {len(call.branches) for call in record.calls[gate:]} <= {2 if guidance == "keep" else 1}
-    expected = tiny.sample(FrozenDepth(gate=gate, guidance=guidance).install(model), steps=STEPS)
-    assert far(result, expected) < EXACT
+    expected = tiny.sample(reference(model, gate, guidance, interval=3), steps=STEPS)
+    assert distance(result, expected) < EXACT
     assert (
-        far(result, tiny.sample(both(model, gate=float(gate), guidance=guidance, cache_interval=1), steps=STEPS)) > FELT
+        distance(result, tiny.sample(both(model, gate=float(gate), guidance=guidance, cache_interval=1), steps=STEPS))
+        > FELT
     )
 
 
@@ -93,8 +90,8 @@ def test_self_attention_intervals(model, both, guidance, interval, schedule):
     """A capture due in a shallow step is made up for in the next full one."""
     patched = both(model, **schedule, guidance=guidance, cache_interval=interval)
     result = tiny.sample(patched, steps=STEPS)
-    oracle = FrozenDepth(**schedule, guidance=guidance, interval=interval)
-    assert far(result, tiny.sample(oracle.install(model), steps=STEPS)) < EXACT
+    oracle = reference(model, **schedule, guidance=guidance, interval=interval)
+    assert distance(result, tiny.sample(oracle, steps=STEPS)) < EXACT
 
 
 @pytest.mark.parametrize("guidance", ["uncond", "cached_delta"])
@@ -103,9 +100,7 @@ def test_deeper_branches(model, both, guidance):
     with block_recording(model, patched) as record:
         result = tiny.sample(patched, steps=STEPS)
     assert record.calls[5].blocks == shallow_blocks(model, 1)
-    assert (
-        far(result, tiny.sample(FrozenDepth(gate=4, guidance=guidance, branch=1).install(model), steps=STEPS)) < EXACT
-    )
+    assert distance(result, tiny.sample(reference(model, 4, guidance, interval=3, branch=1), steps=STEPS)) < EXACT
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -142,10 +137,6 @@ def test_deep_cache_switched_off_leaves_the_gate_alone(model, both, gated):
     assert torch.equal(tiny.sample(patched), tiny.sample(gated(model, gate=4.0, sp_interval=2)))
 
 
-def split_all_conds(model):
-    model.model.memory_usage_factor = 1e15
-
-
 @pytest.mark.parametrize("guidance", GUIDANCE)
 @pytest.mark.parametrize("split_from", [0, 1, 3, 5])
 def test_one_call_or_two_give_the_same(both, guidance, split_from):
@@ -159,7 +150,7 @@ def test_one_call_or_two_give_the_same(both, guidance, split_from):
         if step + 1 == split_from:
             split_all_conds(model)
 
-    assert far(tiny.sample(patched, callback=change_memory, steps=STEPS), together) < EXACT
+    assert distance(tiny.sample(patched, callback=change_memory, steps=STEPS), together) < EXACT
 
 
 @pytest.mark.parametrize("sampler", ["heun", "dpmpp_2s_ancestral", "dpm_2", "heunpp2", "dpm_fast", "dpmpp_sde"])
@@ -192,4 +183,4 @@ def test_a_prompt_that_begins_within_a_cycle(both, guidance, start):
     together = tiny.sample(both(tiny.sd15(), **settings), **run)
     apart = tiny.sd15()
     split_all_conds(apart)
-    assert far(tiny.sample(both(apart, **settings), **run), together) < EXACT
+    assert distance(tiny.sample(both(apart, **settings), **run), together) < EXACT

@@ -11,14 +11,15 @@ from block_record import block_recording
 from comfy.patcher_extension import WrappersMP
 from comfy_extras.nodes_context_windows import ContextWindowsManualNode
 from controls import KINDS, TWO_BLOCKS, applied, applied_to_one_side, chained, controlnet
-from frozen_depth import FrozenDepth
 from host_nodes import call_node, host_node
+from record import with_runs
+from reference import reference
+from tiling import TILINGS, tiled, wandering
+from tiny import distance
 
 EXACT = 1e-5  # of the latent's spread
 FELT = 1e-4
 STEPS = 6
-EQUAL = [(0, 8), (8, 8)]
-SHUFFLED = [(8, 8), (0, 8)]
 TWO_LEVELS = {"num_res_blocks": [2, 2], "transformer_depth": [1] * 4, "transformer_depth_output": [1] * 6}
 COMPILED = host_node("nodes_torch_compile", "TorchCompileModel", backend="eager")
 
@@ -32,10 +33,6 @@ def model():
 def controlled():
     """A model of three blocks: of its controls, shallow steps take the outer two on the way out."""
     return variants.one_level(**TWO_BLOCKS)
-
-
-def far(one, other):
-    return float((one - other).abs().max() / other.std())
 
 
 class TakenControl:
@@ -68,8 +65,8 @@ def test_control_of_the_blocks_that_run(controlled, deep, caplog, kind, apply, o
     assert "s" in record.depths
     assert "could not be applied" not in caplog.text
     assert any(sum(given.values()) for given in taken.taken)
-    assert far(result, tiny.sample(FrozenDepth().install(controlled), **run)) < EXACT
-    assert far(result, tiny.sample(deep(controlled), steps=STEPS)) > FELT
+    assert distance(result, tiny.sample(reference(controlled, interval=3), **run)) < EXACT
+    assert distance(result, tiny.sample(deep(controlled), steps=STEPS)) > FELT
 
 
 @pytest.mark.parametrize("guidance", ["uncond", "cached_delta", "keep"])
@@ -77,44 +74,12 @@ def test_control_with_both(controlled, deep, gated, caplog, guidance):
     run = {**applied(controlnet()), "steps": STEPS}
     patched = gated(deep(controlled), gate=4.0, guidance=guidance)
     result = tiny.sample(patched, **run)
-    oracle = FrozenDepth(gate=4, guidance=guidance)
-    assert far(result, tiny.sample(oracle.install(controlled), **run)) < EXACT
+    assert distance(result, tiny.sample(reference(controlled, 4, guidance, interval=3), **run)) < EXACT
     assert "could not be applied" not in caplog.text
 
 
-class TiledWrapper:
-    """A unet wrapper that runs the network on column strips (start, width), in an order that may change."""
-
-    def __init__(self, strips_of_step):
-        self.strips_of_step = strips_of_step
-        self.timesteps = []
-
-    def __call__(self, apply_model, arguments):
-        x, timestep, conditioning = arguments["input"], arguments["timestep"], arguments["c"]
-        if float(timestep[0]) not in self.timesteps:
-            self.timesteps.append(float(timestep[0]))
-        output = torch.zeros_like(x)
-        for start, width in self.strips_of_step(len(self.timesteps) - 1):
-            columns = slice(start, start + width)
-            output[..., columns] = apply_model(x[..., columns].contiguous(), timestep, **conditioning)
-        return output
-
-
-def tiled(model, strips_of_step):
-    clone = model.clone()
-    clone.set_model_unet_function_wrapper(TiledWrapper(strips_of_step))
-    return clone
-
-
 @pytest.mark.parametrize("has_gate", [False, True])
-@pytest.mark.parametrize(
-    "strips_of_step",
-    [
-        pytest.param(lambda step: EQUAL, id="equal tiles"),
-        pytest.param(lambda step: [(0, 12), (12, 4)], id="unequal tiles"),
-        pytest.param(lambda step: SHUFFLED if step % 2 else EQUAL, id="order changes from step to step"),
-    ],
-)
+@pytest.mark.parametrize("strips_of_step", TILINGS.values(), ids=TILINGS)
 def test_every_tile_is_its_own_sampling(model, deep, gated, has_gate, strips_of_step):
     drawn = tiny.noise(3, width=16)
     patched = gated(deep(model), gate=4.0, sp_interval=2) if has_gate else deep(model)
@@ -123,17 +88,13 @@ def test_every_tile_is_its_own_sampling(model, deep, gated, has_gate, strips_of_
     assert record.depths == "FFssssFFssssFFss"
     strips = sorted(strips_of_step(0))
     alone = [tiny.sample(patched, drawn=drawn[..., start : start + width]) for start, width in strips]
-    assert far(result, torch.cat(alone, dim=-1)) < 1e-4
+    assert distance(result, torch.cat(alone, dim=-1)) < 1e-4
 
 
 def test_tiles_that_wander_are_computed_in_full(model, deep):
-    def strips(step):
-        start = 2 * (step % 4)
-        return [(start, 8), *([(0, start)] if start else []), *([(start + 8, 8 - start)] if start < 8 else [])]
-
     drawn = tiny.noise(3, width=16)
-    plain = tiny.sample(tiled(model, strips), drawn=drawn, steps=4)
-    assert torch.equal(tiny.sample(tiled(deep(model), strips), drawn=drawn, steps=4), plain)
+    plain = tiny.sample(tiled(model, wandering), drawn=drawn, steps=4)
+    assert torch.equal(tiny.sample(tiled(deep(model), wandering), drawn=drawn, steps=4), plain)
 
 
 def tiled_within(model):
@@ -162,7 +123,7 @@ def split_within(model):
 def test_a_network_run_several_times_in_a_call(model, deep):
     drawn = tiny.noise(3, width=16)
     alone = [tiny.sample(deep(model), drawn=half, steps=4) for half in drawn.chunk(2, dim=-1)]
-    assert far(tiny.sample(tiled_within(deep(model)), drawn=drawn, steps=4), torch.cat(alone, dim=-1)) < EXACT
+    assert distance(tiny.sample(tiled_within(deep(model)), drawn=drawn, steps=4), torch.cat(alone, dim=-1)) < EXACT
 
 
 @pytest.mark.parametrize("batch", [1, 2])
@@ -186,22 +147,7 @@ def test_every_window_is_its_own_sampling(deep, gated, has_gate, kind):
         result = tiny.sample(windowed, drawn=drawn, steps=STEPS)
     assert record.depths == "FFFssssssFFFssssss"
     alone = torch.cat([tiny.sample(patched, drawn=window, steps=STEPS) for window in drawn.split(4)])
-    assert far(result, alone) < 1e-4
-
-
-def run_statistics(patched, **options):
-    """Run statistics, as seen by a wrapper that stands inside of ours."""
-    seen = []
-
-    def look(executor, *args, **kwargs):
-        result = executor(*args, **kwargs)
-        seen.append(executor.class_obj.model_options["transformer_options"]["tgate_run"])
-        return result
-
-    observed = patched.clone()
-    observed.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, "look", look)
-    tiny.sample(observed, **options)
-    return seen[0].counts
+    assert distance(result, alone) < 1e-4
 
 
 @pytest.mark.parametrize("batch", [1, 3])
@@ -209,8 +155,12 @@ def test_what_is_kept_is_one_feature_a_cond(model, deep, batch):
     """What enters the second to last block: 32 channels of the latent's size, in fp32; 64 one block before."""
     drawn = tiny.noise(3, batch=batch)
     feature = batch * 64 * 8 * 8 * 4
-    assert run_statistics(deep(model), drawn=drawn).peak_cache_bytes == 2 * feature
-    statistics = run_statistics(deep(model, cache_interval=2), drawn=drawn, cfg=1.0)
+    patched, runs = with_runs(deep(model))
+    tiny.sample(patched, drawn=drawn)
+    assert runs[0].counts.peak_cache_bytes == 2 * feature
+    patched, runs = with_runs(deep(model, cache_interval=2))
+    tiny.sample(patched, drawn=drawn, cfg=1.0)
+    statistics = runs[0].counts
     assert statistics.peak_cache_bytes == feature
     assert (statistics.network_calls, statistics.shallow_calls) == (8, 4)
 
@@ -224,10 +174,10 @@ def test_what_is_kept_is_foreseen(pack, deep, name, branch):
         model = tiny.sd15(**TWO_LEVELS) if name == "two blocks a level" else getattr(unet_kin, name)()
     drawn = tiny.noise(3, batch=2, height=10, width=7)
     positive, negative = (tiny.text(seed, pooled_output=torch.ones(1, 1280)) for seed in (1, 2))
-    patched = deep(model, cache_branch_id=branch)
-    peak = run_statistics(patched, drawn=drawn, steps=2, positive=positive, negative=negative).peak_cache_bytes
+    patched, runs = with_runs(deep(model, cache_branch_id=branch))
+    tiny.sample(patched, drawn=drawn, steps=2, positive=positive, negative=negative)
     foreseen = pack.core("host.unet_blocks").feature_size(model.model.diffusion_model, branch, 10, 7)
-    assert peak == 2 * 2 * foreseen * 4
+    assert runs[0].counts.peak_cache_bytes == 2 * 2 * foreseen * 4
 
 
 def test_the_host_is_told_before_it_loads_the_model(model, deep, gated):
@@ -274,6 +224,6 @@ def test_compiled_gives_what_uncompiled_gives(deep, gated, fresh_compiler, order
     with block_recording(model, patched) as record:
         result = tiny.sample(patched, steps=STEPS)
     assert record.depths.count("s") == expected.depths.count("s") == 2
-    assert far(result, wanted) < 1e-4
+    assert distance(result, wanted) < 1e-4
     # Bypassed afterwards, in the same process: what was compiled with it must not ask for what is no longer there.
     assert torch.isfinite(tiny.sample(COMPILED(model), steps=STEPS)).all()

@@ -8,9 +8,9 @@ import torch
 from comfy.patcher_extension import WrappersMP
 from families import FAMILIES, Family
 from family_record import layer_use
-from frozen_network import FrozenNetwork
 from random_graphs import held_captures
-from reference import relative_difference
+from record import with_runs
+from tiny import distance, split_all_conds
 
 GUIDANCE = ["uncond", "cond", "cond_mean", "cached_delta", "keep"]
 SCHEDULES = {
@@ -21,7 +21,6 @@ SCHEDULES = {
 # Of "both": in step 1 self-attention is captured anew (warm-up), in 2 computed (even), in 3 captured (last before the
 # gate), in 4 computed again and in 5 reused; cross-attention is frozen from step 4 on.
 COMPUTED = {"self": [1, 1, 1, 1, 1, 0], "cross": [1, 1, 1, 1, 0, 0]}
-HUGE = 1e15
 ROUNDING = 1e-5
 
 
@@ -56,12 +55,10 @@ def gate(gated):
 @pytest.mark.parametrize("guidance", GUIDANCE)
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_a_run_is_what_the_schedule_says(family, model, plain, gate, schedule, guidance):
-    frozen = FrozenNetwork(**SCHEDULES[schedule], guidance=guidance, batch_dim=family.batch_dim)
-    with frozen.installed(model, family.pairs(model)) as reference:
-        expected = family.sample(reference)
+    expected = family.sample(family.reference(model, **SCHEDULES[schedule], guidance=guidance))
     result = family.sample(gate(model, schedule, guidance=guidance))
-    assert relative_difference(result, expected) < ROUNDING
-    assert relative_difference(expected, plain) > 1000 * ROUNDING
+    assert distance(result, expected) < ROUNDING
+    assert distance(expected, plain) > 1000 * ROUNDING
 
 
 @pytest.mark.parametrize("guidance", GUIDANCE)
@@ -82,14 +79,14 @@ def test_a_skipped_attention_runs_nothing(family, model, gate, guidance):
 def test_how_the_host_batches_does_not_show(family, model, plain, gate, guidance):
     patched = gate(model, guidance=guidance)
     together, factor = family.sample(patched), model.model.memory_usage_factor
-    model.model.memory_usage_factor = HUGE
+    split_all_conds(model)
     try:
         apart, plain_apart = family.sample(patched), family.sample(model)
     finally:
         model.model.memory_usage_factor = factor
     # One of these networks (ACE-Step 1.5) lets the conds of a batch see each other, T-GATE or not.
-    allowed = max(ROUNDING, 2 * relative_difference(plain_apart, plain))
-    assert relative_difference(apart, together) < allowed
+    allowed = max(ROUNDING, 2 * distance(plain_apart, plain))
+    assert distance(apart, together) < allowed
 
 
 def test_off_is_bit_equal_and_leaves_nothing_behind(family, model, plain, gate):
@@ -129,27 +126,20 @@ def test_several_conds_in_a_branch(family, model, gate, guidance):
     """Two prompts, one of them from the middle on: nothing to merge, and each prompt keeps captures of its own."""
     positive = [*family.text(1), *family.text(3, start_percent=0.5)]
     result = family.sample(gate(model, "cross-attention", guidance=guidance), positive=positive)
-    frozen = FrozenNetwork(**SCHEDULES["cross-attention"], guidance="keep", batch_dim=family.batch_dim, lazily=True)
-    with frozen.installed(model, family.pairs(model)) as reference:
-        kept = family.sample(reference, positive=positive)
+    reference = family.reference(model, **SCHEDULES["cross-attention"], guidance="keep")
+    kept = family.sample(reference, positive=positive)
     assert torch.isfinite(result).all()
-    assert (relative_difference(result, kept) < ROUNDING) == (guidance in ("uncond", "cond_mean", "keep"))
+    assert (distance(result, kept) < ROUNDING) == (guidance in ("uncond", "cond_mean", "keep"))
 
 
 def test_room_is_asked_for_just_what_both_branches_take(family, model, gate):
-    runs, shapes = [], []
-
-    def look(executor, *args, **kwargs):
-        result = executor(*args, **kwargs)
-        runs.append(executor.class_obj.model_options["transformer_options"]["tgate_run"])
-        return result
+    shapes = []
 
     def look_at_shape(executor, *args, **kwargs):
         shapes.append(args[1])
         return executor(*args, **kwargs)
 
-    patched = gate(model, "cross-attention", guidance="keep")
-    patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, "look", look)
+    patched, runs = with_runs(gate(model, "cross-attention", guidance="keep"))
     patched.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, "look", look_at_shape)
     family.sample(patched)
     (run,), (shape,) = runs, shapes

@@ -8,8 +8,7 @@ import pytest
 import torch
 from families import FAMILIES, Family
 from family_nodes import nodes_for
-from frozen_network import FrozenNetwork
-from reference import relative_difference
+from tiny import distance
 
 pytestmark = pytest.mark.newest
 
@@ -44,8 +43,6 @@ def test_beside_nodes_that_hook_the_network(family: Family, name, order, gated):
 
     assert torch.equal(family.sample(beside(gate=100.0)), family.sample(other(model, family)))
     result = family.sample(beside())
-    frozen = FrozenNetwork(**SCHEDULE, guidance="uncond", batch_dim=family.batch_dim)
-    with frozen.installed(other(model, family), family.pairs(model)) as reference:
-        expected = family.sample(reference)
-    assert relative_difference(result, expected) < ROUNDING
-    assert relative_difference(expected, family.sample(gate(model))) > 100 * ROUNDING
+    expected = family.sample(family.reference(other(model, family), **SCHEDULE))
+    assert distance(result, expected) < ROUNDING
+    assert distance(expected, family.sample(gate(model))) > 100 * ROUNDING

@@ -10,7 +10,7 @@ from comfy.patcher_extension import WrappersMP
 from families import FAMILIES
 from family_record import layer_use
 from operations import second_device
-from reference import relative_difference
+from tiny import distance
 
 SETTINGS = {"gate": 4.0, "sp_interval": 2, "fi_interval": 2, "warm_up": 1}
 # One that is told its options in every block, and one that is told nothing.
@@ -46,7 +46,7 @@ def test_two_networks_at_once(family, gated, guidance):
     with ExitStack() as stack:
         uses = [stack.enter_context(layer_use(family, patched, counted)) for counted in (patched, second)]
         result = family.sample(patched)
-    assert relative_difference(result, expected) < 1e-5
+    assert distance(result, expected) < 1e-5
     assert all(sum(use.of("cross")) > 0 for use in uses)
     if guidance != "keep":
         assert sum(uses[0].of("cross")) == sum(uses[1].of("cross"))  # both branches until the gate, none after it

@@ -7,7 +7,7 @@ import pytest
 import tiny
 import torch
 from comfy.patcher_extension import WrappersMP
-from record import recording
+from record import recording, with_runs
 
 
 @pytest.fixture(scope="module")
@@ -16,18 +16,10 @@ def model():
 
 
 def statistics_of(patched, **options):
-    """Run statistics, as seen by a wrapper that stands inside of T-GATE's."""
-    seen = []
-
-    def look(executor, *args, **kwargs):
-        result = executor(*args, **kwargs)
-        seen.append(executor.class_obj.model_options["transformer_options"]["tgate_run"])
-        return result
-
-    observed = patched.clone()
-    observed.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, "look", look)
+    """Run statistics, and the result."""
+    observed, runs = with_runs(patched)
     result = tiny.sample(observed, **options)
-    return seen[0].counts, result
+    return runs[0].counts, result
 
 
 def branch_bytes(height=8, width=8):

@@ -9,10 +9,10 @@ import pytest
 import tiny
 import torch
 from comfy.model_patcher import ModelPatcher
-from frozen import FrozenAttention
 from host_nodes import ONE_LEVEL
 from other_nodes import ALL_NODES, OtherNode
 from record import Recording, recording
+from reference import reference
 from torch import Tensor
 
 STEPS = 4
@@ -64,14 +64,15 @@ def both_orders(gated: Any, node: OtherNode, model: ModelPatcher, **settings: An
 
 
 def differs(one: Tensor, other: Tensor) -> bool:
-    return bool((one - other).abs().max() > 1e-3 * other.std())
+    return tiny.distance(one, other) > 1e-3
 
 
-def frozen_by_hand(model: ModelPatcher, node: OtherNode, settings: dict[str, Any]) -> Tensor:
-    frozen = {**settings, "gate": int(settings["gate"])}
-    if settings["guidance"] in node.kept_in:
-        frozen["guidance"] = "keep"
-    return sample(FrozenAttention(**frozen).install(node.apply(model)), node)
+def by_the_reference(model: ModelPatcher, node: OtherNode, settings: dict[str, Any]) -> Tensor:
+    guidance = "keep" if settings["guidance"] in node.kept_in else settings["guidance"]
+    intervals = {
+        name: settings[name] for name in ("sp_interval", "fi_interval") if settings.get("self_attention", True)
+    }
+    return sample(reference(node.apply(model), int(settings["gate"]), guidance, **intervals), node)
 
 
 @pytest.mark.parametrize("node", ALL_NODES, ids=lambda node: node.name)
@@ -96,7 +97,7 @@ def test_beside_another_node(bench, gated, node, mode):
     if not node.is_inert:
         assert differs(result, bench.without_node(node, settings))
     if mode not in node.not_frozen_in:
-        expected = frozen_by_hand(model, node, settings)
+        expected = by_the_reference(model, node, settings)
         assert (result - expected).abs().max() < 1e-3 * expected.std()
     check_what_ran(record, node, mode, len(tiny.blocks(model)))
 
@@ -142,7 +143,7 @@ def test_amid_ten_other_nodes(gated, mode, place):
     patched = stacked(STACK, gated, place, **MODES[mode])(model)
     with recording(model, patched) as record:
         result = sample(patched, whole)
-    expected = frozen_by_hand(model, whole, MODES[mode])
+    expected = by_the_reference(model, whole, MODES[mode])
     assert (result - expected).abs().max() < 1e-3 * expected.std()
     gate = int(MODES[mode]["gate"])
     assert [call.cross_attention for call in record.calls] == [7, 7] * gate + [0, 7] * (STEPS - gate)

@@ -10,7 +10,7 @@ import pytest
 import tiny
 import torch
 from families import FAMILIES
-from reference import relative_difference
+from tiny import distance
 
 STEPS = 8
 SITES = 7
@@ -272,4 +272,4 @@ def test_settled_blocks_change_little_of_the_picture(model, gated, probed):
     plain = tiny.sample(patched)
     early = gated(model, gate=10.0, gate_unit="measured", guidance="keep", probe=settling(probe, [1] * SITES))
     late = gated(model, gate=10.0, gate_unit="measured", guidance="keep", probe=settling(probe, [7] * SITES))
-    assert relative_difference(tiny.sample(late), plain) < relative_difference(tiny.sample(early), plain)
+    assert distance(tiny.sample(late), plain) < distance(tiny.sample(early), plain)

@@ -11,7 +11,8 @@ import tiny
 import torch
 import variants
 from record import recording
-from reference import reference, relative_difference
+from reference import reference
+from tiny import distance
 from variants import ATTENTIONS
 
 pytestmark = pytest.mark.newest
@@ -48,8 +49,7 @@ def test_half_precision_is_gated_like_full(gated, make, dtype, guidance):
     assert record.per_call("cross_attention") == [ATTENTIONS] * 4 + [0] * 4
     assert result.dtype == torch.float32
     assert torch.isfinite(result).all()
-    with reference(model, 4, guidance) as expected:
-        assert relative_difference(result, tiny.sample(expected)) < EXACT
+    assert distance(result, tiny.sample(reference(model, 4, guidance))) < EXACT
 
 
 @pytest.mark.parametrize("guidance", ["uncond", "cond", "cached_delta", "keep"])
@@ -61,8 +61,7 @@ def test_frame_count_changes_between_runs(gated, guidance):
         latent = torch.zeros(frames, 4, height, 8)
         result = tiny.sample(patched, steps=4, latent=latent)
         assert torch.isfinite(result).all()
-        with reference(model, 2, guidance) as expected:
-            assert relative_difference(result, tiny.sample(expected, steps=4, latent=latent)) < EXACT
+        assert distance(result, tiny.sample(reference(model, 2, guidance), steps=4, latent=latent)) < EXACT
 
 
 @pytest.mark.parametrize("fails_at", [0, 2, 6])

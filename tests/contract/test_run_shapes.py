@@ -12,7 +12,8 @@ import tiny
 import torch
 import variants
 from record import recording
-from reference import reference, relative_difference
+from reference import reference
+from tiny import distance
 from variants import ATTENTIONS
 
 import nodes as host_nodes
@@ -46,8 +47,7 @@ def test_img2img_is_gated_within_its_own_steps(model, gated, denoise, guidance):
         result = tiny.sample(patched, denoise=denoise, latent=picture)
     assert branches(record) == [[1, 0]] * 4 + [SURVIVORS[guidance]] * 4
     assert record.per_call("cross_attention") == [ATTENTIONS] * 4 + [0] * 4
-    with reference(model, 4, guidance) as expected:
-        assert relative_difference(result, tiny.sample(expected, denoise=denoise, latent=picture)) < EXACT
+    assert distance(result, tiny.sample(reference(model, 4, guidance), denoise=denoise, latent=picture)) < EXACT
 
 
 @pytest.mark.parametrize("denoise", DENOISE)
@@ -69,16 +69,14 @@ def test_a_hires_second_pass_starts_anew(model, gated, denoise, guidance):
     """Text to image, a latent upscale, a second pass: one patched MODEL, two runs, two sizes."""
     patched = gated(model, guidance=guidance)
     first = tiny.sample(patched)
-    with reference(model, 4, guidance) as expected:
-        assert relative_difference(first, tiny.sample(expected)) < EXACT
+    assert distance(first, tiny.sample(reference(model, 4, guidance))) < EXACT
     (large,) = host_nodes.LatentUpscale().upscale({"samples": first}, "nearest-exact", 96, 80, "disabled")
     second = tiny.sample(patched, denoise=denoise, latent=large["samples"], steps=6)
     assert second.shape == (1, 4, 10, 12)
-    with reference(model, 4, guidance) as expected:
-        assert (
-            relative_difference(second, tiny.sample(expected, denoise=denoise, latent=large["samples"], steps=6))
-            < EXACT
-        )
+    assert (
+        distance(second, tiny.sample(reference(model, 4, guidance), denoise=denoise, latent=large["samples"], steps=6))
+        < EXACT
+    )
 
 
 # --- split samplers ---------------------------------------------------------------------------------------------------
@@ -99,11 +97,9 @@ def test_base_and_refiner_are_two_runs(model, gated, guidance, leftover_noise):
         result = graphs.ksampler_advanced(patched, graphs.latent(half), **REFINER)
     assert branches(record) == ([[1, 0]] * 2 + [SURVIVORS[guidance]] * 2) * 2
     assert record.per_call("cross_attention") == ([ATTENTIONS] * 2 + [0] * 2) * 2
-    with reference(model, 2, guidance) as expected:
-        half = graphs.ksampler_advanced(expected, **base)
-    with reference(model, 2, guidance) as expected:
-        expected_result = graphs.ksampler_advanced(expected, graphs.latent(half), **REFINER)
-    assert relative_difference(result, expected_result) < EXACT
+    half = graphs.ksampler_advanced(reference(model, 2, guidance), **base)
+    expected_result = graphs.ksampler_advanced(reference(model, 2, guidance), graphs.latent(half), **REFINER)
+    assert distance(result, expected_result) < EXACT
 
 
 def test_a_plain_refiner_after_a_gated_base_is_plain(model, gated):
@@ -186,7 +182,6 @@ def test_other_guiders_keep_all_their_branches(model, gated, caplog, guider, con
     assert record.batches == [conds] * 8
     assert record.per_call("cross_attention") == [ATTENTIONS] * 4 + [0] * 4
     assert torch.isfinite(result).all()
-    with reference(model, 4, "keep") as expected:
-        assert relative_difference(result, graphs.sampler_custom_advanced(guider(expected), sigmas)) < EXACT
+    assert distance(result, graphs.sampler_custom_advanced(guider(reference(model, 4, "keep")), sigmas)) < EXACT
     notes = caplog.text.count("guidance kept: the guider asks for other branches")
     assert notes == (1 if has_guidance_to_keep and guidance != "keep" else 0)

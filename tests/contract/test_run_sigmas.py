@@ -9,7 +9,8 @@ import tiny
 import torch
 import variants
 from record import recording
-from reference import reference, relative_difference
+from reference import reference
+from tiny import distance
 from variants import ATTENTIONS
 
 pytestmark = pytest.mark.newest
@@ -52,8 +53,7 @@ def test_hand_made_schedules_count_steps_in_their_order(model, gated, sigmas, ga
         result = graphs.sampler_custom(patched, schedule)
     assert record.per_call("cross_attention") == [ATTENTIONS] * gate + [0] * after
     assert branches(record) == [[1, 0]] * gate + [SURVIVORS[guidance]] * after
-    with reference(model, gate, guidance) as expected:
-        assert relative_difference(result, graphs.sampler_custom(expected, schedule)) < EXACT
+    assert distance(result, graphs.sampler_custom(reference(model, gate, guidance), schedule)) < EXACT
 
 
 def test_flipped_sigmas_are_a_schedule_too(model, gated):
@@ -62,8 +62,7 @@ def test_flipped_sigmas_are_a_schedule_too(model, gated):
     with recording(model, patched) as record:
         result = graphs.sampler_custom(patched, schedule)
     assert record.per_call("cross_attention") == [ATTENTIONS] * 3 + [0] * 5
-    with reference(model, 3) as expected:
-        assert relative_difference(result, graphs.sampler_custom(expected, schedule)) < EXACT
+    assert distance(result, graphs.sampler_custom(reference(model, 3), schedule)) < EXACT
 
 
 @pytest.mark.parametrize("sigmas", [(5.0, 5.0, 2.0, 2.0, 1.0, 0.0), (3.0, 3.0, 3.0, 3.0), (2.0, 0.0), (1.0,), ()])
@@ -126,5 +125,7 @@ def test_a_sigma_exactly_on_the_gate_switches_everything_at_once(model, gated, s
     after = len(record.calls) - gate
     assert branches(record) == [[1, 0]] * gate + [SURVIVORS[guidance]] * after
     assert record.per_call("cross_attention") == [ATTENTIONS] * gate + [0] * after
-    with reference(model, gate, guidance) as expected:
-        assert relative_difference(result, tiny.sample(expected, sampler=sampler, scheduler="sgm_uniform")) < EXACT
+    assert (
+        distance(result, tiny.sample(reference(model, gate, guidance), sampler=sampler, scheduler="sgm_uniform"))
+        < EXACT
+    )

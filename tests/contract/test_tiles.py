@@ -6,12 +6,10 @@ import pytest
 import tiny
 import torch
 from record import recording
+from tiling import EQUAL, TILINGS, tiled, wandering
 
 GUIDANCE = ["uncond", "cond", "cached_delta", "keep"]
 SETTINGS = {"gate": 4.0, "sp_interval": 3, "fi_interval": 2}
-EQUAL = [(0, 8), (8, 8)]
-UNEQUAL = [(0, 12), (12, 4)]
-SHUFFLED = [(8, 8), (0, 8)]
 
 
 @pytest.fixture(scope="module")
@@ -19,41 +17,8 @@ def model():
     return tiny.sd15()
 
 
-class TiledWrapper:
-    """A unet wrapper that runs the network on column strips (start, width) and averages where they overlap."""
-
-    def __init__(self, strips_of_step):
-        self.strips_of_step = strips_of_step
-        self.timesteps = []
-
-    def __call__(self, apply_model, arguments):
-        x, timestep, conditioning = arguments["input"], arguments["timestep"], arguments["c"]
-        if float(timestep[0]) not in self.timesteps:
-            self.timesteps.append(float(timestep[0]))
-        total, weight = torch.zeros_like(x), torch.zeros_like(x)
-        for start, width in self.strips_of_step(len(self.timesteps) - 1):
-            columns = slice(start, start + width)
-            total[..., columns] += apply_model(x[..., columns].contiguous(), timestep, **conditioning)
-            weight[..., columns] += 1
-        return total / weight
-
-
-def tiled(model, strips_of_step):
-    """A clone that samples in strips, which may change from step to step."""
-    clone = model.clone()
-    clone.set_model_unet_function_wrapper(TiledWrapper(strips_of_step))
-    return clone
-
-
 @pytest.mark.parametrize("guidance", GUIDANCE)
-@pytest.mark.parametrize(
-    "strips_of_step",
-    [
-        pytest.param(lambda step: EQUAL, id="equal tiles"),
-        pytest.param(lambda step: UNEQUAL, id="unequal tiles"),
-        pytest.param(lambda step: SHUFFLED if step % 2 else EQUAL, id="order changes from step to step"),
-    ],
-)
+@pytest.mark.parametrize("strips_of_step", TILINGS.values(), ids=TILINGS)
 def test_every_tile_is_its_own_sampling(model, gated, guidance, strips_of_step):
     drawn = tiny.noise(3, width=16)
     patched = gated(model, **SETTINGS, guidance=guidance)
@@ -83,14 +48,9 @@ def test_overlapping_tiles_in_any_order_give_the_same(model, gated):
 @pytest.mark.parametrize("guidance", ["uncond", "keep"])
 def test_tiles_that_wander_are_computed_in_full(model, gated, guidance):
     """A tile of the same ordinal and size is elsewhere at every step: nothing may be reused, so nothing changes."""
-
-    def strips(step):
-        start = 2 * (step % 4)
-        return [(start, 8), *([(0, start)] if start else []), *([(start + 8, 8 - start)] if start < 8 else [])]
-
     patched, drawn = gated(model, gate=2.0, guidance=guidance), tiny.noise(3, width=16)
-    plain = tiny.sample(tiled(model, strips), drawn=drawn, steps=4)
-    assert torch.equal(tiny.sample(tiled(patched, strips), drawn=drawn, steps=4), plain)
+    plain = tiny.sample(tiled(model, wandering), drawn=drawn, steps=4)
+    assert torch.equal(tiny.sample(tiled(patched, wandering), drawn=drawn, steps=4), plain)
 
 
 def test_tiles_in_one_batch_are_computed_in_full(model, gated):

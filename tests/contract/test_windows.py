@@ -13,11 +13,10 @@ import tiny
 import torch
 import variants
 from comfy.model_patcher import ModelPatcher
-from comfy.patcher_extension import WrappersMP
 from comfy_extras.nodes_context_windows import ContextWindowsManualNode
-from frozen import FrozenAttention
 from host_nodes import call_node, host_node
-from record import recording
+from record import recording, with_runs
+from reference import reference
 from torch import Tensor
 from variants import ATTENTIONS
 
@@ -57,7 +56,7 @@ def windows_of_step(model: ModelPatcher, windows: Any) -> ModelPatcher:
 
 
 def is_close(result: Tensor, expected: Tensor) -> bool:
-    return bool((result - expected).abs().max() < 1e-4 * expected.std())
+    return tiny.distance(result, expected) < 1e-4
 
 
 @pytest.mark.parametrize("guidance", GUIDANCE)
@@ -110,8 +109,8 @@ def test_windows_in_another_order_at_each_step(stills, gated, guidance):
     with recording(stills, patched) as record:
         result = tiny.sample(patched, drawn=drawn, steps=4)
     assert record.per_call("cross_attention") == [ATTENTIONS] * 8 + [0] * 8
-    frozen = FrozenAttention(gate=2, guidance=guidance, fi_interval=2)
-    expected = tiny.sample(frozen.install(windowed(stills, **looped)), drawn=drawn, steps=4)
+    expected = reference(windowed(stills, **looped), 2, guidance, fi_interval=2)
+    expected = tiny.sample(expected, drawn=drawn, steps=4)
     assert is_close(result, expected)
 
 
@@ -224,16 +223,11 @@ def least_memory_asked_for(model: ModelPatcher, drawn: Tensor, monkeypatch: pyte
 @pytest.mark.parametrize("dim", [0, 2, 3], ids=["frames", "rows", "columns"])
 def test_room_is_asked_for_the_captures_of_all_windows(stills, gated, monkeypatch, dim, order):
     """The host budgets for one window at a time, but captures of all of them are held at once."""
-    settings, runs = {"gate": 2.0, "guidance": "keep"}, []
+    settings = {"gate": 2.0, "guidance": "keep"}
     drawn = tiny.noise(3, **{{0: "batch", 2: "height", 3: "width"}[dim]: 12})
     alone = windowed(stills, dim=dim)
     patched = gated(alone, **settings) if order == "windows first" else windowed(gated(stills, **settings), dim=dim)
-
-    def look(executor, *args, **kwargs):
-        runs.append(executor.class_obj.model_options["transformer_options"]["tgate_run"])
-        return executor(*args, **kwargs)
-
-    patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, "look", look)
+    patched, runs = with_runs(patched)
     without = least_memory_asked_for(alone, drawn, monkeypatch)
     room = least_memory_asked_for(patched, drawn, monkeypatch) - without
     assert room == pytest.approx(runs[0].counts.peak_cache_bytes, rel=1e-3)

@@ -4,26 +4,41 @@ from __future__ import annotations
 
 from typing import Any
 
-import comfy.ops
 import pytest
 from torch.utils.flop_counter import FlopCounterMode
 
-from tgate_dev.bench.macs import count_macs
-from tgate_dev.bench.models import build_on_meta
-from tgate_dev.bench.unets import SD15
-from tgate_dev.bench.usual import USUAL_RUNS, UsualRun, saved_at_preset
+from tgate_dev.bench.dits import PIXART_ALPHA
+from tgate_dev.bench.models import FullSizeModel, build_on_meta, count_macs, sample
+from tgate_dev.bench.published import Setting, gate
+from tgate_dev.bench.support import USUAL_RUNS, UsualRun, saved_at_preset
+from tgate_dev.bench.unets import SD15, SVD
 
 FLOPS_PER_MAC = 2
 # Stable Audio's embedders of seconds run on the CPU, before sampling: torch's counter sees them.
 OUTSIDE_OF_NETWORKS = 1e-6
+# Embeddings of time are made once a call, whatever its rows.
+ONCE_A_CALL = 1e-4
 
 
 @pytest.mark.parametrize("run", USUAL_RUNS, ids=lambda run: run.name)
-def test_torchs_own_counter_agrees(run: UsualRun) -> None:
-    ours = count_macs(build_on_meta(run.model), run.model, steps=1, cfg=5.0)
+def test_torchs_own_counter_agrees(run: UsualRun, pack: Any) -> None:
+    patcher = build_on_meta(run.model)
+    ours = count_macs(patcher, run.model, pack.nodes, steps=1, cfg=5.0)
     with FlopCounterMode(display=False) as counter:
-        count_macs(build_on_meta(run.model, comfy.ops.disable_weight_init), run.model, steps=1, cfg=5.0)
+        sample(patcher, run.model, steps=1, cfg=5.0)
     assert counter.get_total_flops() / FLOPS_PER_MAC == pytest.approx(ours.full, rel=OUTSIDE_OF_NETWORKS)
+
+
+@pytest.mark.parametrize("model", [SD15, SVD, PIXART_ALPHA], ids=lambda model: model.host_class)
+def test_the_report_tells_what_was_counted(model: FullSizeModel, pack: Any) -> None:
+    """It multiplies what a call of each kind costs; torch runs some layers of SVD and PixArt as batches of products."""
+    patcher = gate(pack.nodes, build_on_meta(model), Setting(gate=2, sp_interval=2), "cached_delta")
+    seen = count_macs(patcher, model, pack.nodes, steps=3, cfg=5.0)
+    plain = count_macs(build_on_meta(model), model, pack.nodes, steps=3, cfg=5.0)
+    record = pack.core("host.install").records_of(patcher).last
+    told = pack.core("host.costs").count_run(patcher, record)
+    assert told.made == pytest.approx(seen.layers, rel=ONCE_A_CALL)
+    assert told.plain == pytest.approx(plain.layers, rel=ONCE_A_CALL)
 
 
 def test_the_simple_node_saves(pack: Any) -> None:

@@ -6,11 +6,9 @@ from typing import Any
 
 import pytest
 
-from tgate_dev.bench.macs import count_macs
-from tgate_dev.bench.models import build_on_meta
-from tgate_dev.bench.published import PUBLISHED_ROWS
-from tgate_dev.bench.rows import TOLERANCE, gate
-from tgate_dev.bench.shapes import TERA, Macs
+from tgate_dev.bench.models import build_on_meta, count_macs
+from tgate_dev.bench.pack import Macs
+from tgate_dev.bench.published import PUBLISHED_ROWS, TERA, TOLERANCE, gate
 from tgate_dev.bench.unets import SD15
 
 STEPS = 2
@@ -25,16 +23,16 @@ def deep_cache(pack: Any, patcher: Any, **settings: Any) -> Any:
 def test_behind_t_gate_it_costs_the_published_macs_too(pack: Any) -> None:
     (row,) = [row for row in PUBLISHED_ROWS if row.has_deep_cache and row.setting]
     patcher = deep_cache(pack, gate(pack.nodes, build_on_meta(row.model), row.setting))
-    macs = count_macs(patcher, row.model, steps=row.steps, cfg=row.cfg)
-    assert macs.published / TERA == pytest.approx(row.tera_macs, rel=TOLERANCE)
+    macs = count_macs(patcher, row.model, pack.nodes, **row.run)
+    assert macs.layers / TERA == pytest.approx(row.tera_macs, rel=TOLERANCE)
 
 
 def test_deeper_branches_cost_more_and_never_all(pack: Any) -> None:
     def cost(**settings: Any) -> Macs:
-        return count_macs(deep_cache(pack, build_on_meta(SD15), **settings), SD15, steps=STEPS, cfg=7.5)
+        return count_macs(deep_cache(pack, build_on_meta(SD15), **settings), SD15, pack.nodes, steps=STEPS, cfg=7.5)
 
-    plain = count_macs(build_on_meta(SD15), SD15, steps=STEPS, cfg=7.5)
-    costs = [cost(cache_branch_id=branch).published for branch in (0, 1, 3, 9, 10)]
+    plain = count_macs(build_on_meta(SD15), SD15, pack.nodes, steps=STEPS, cfg=7.5)
+    costs = [cost(cache_branch_id=branch).layers for branch in (0, 1, 3, 9, 10)]
     assert sorted(set(costs)) == costs
-    assert costs[-1] < plain.published
+    assert costs[-1] < plain.layers
     assert cost(cache_interval=1) == plain

@@ -6,28 +6,26 @@ from typing import Any
 
 import pytest
 
-from tgate_dev.bench.macs import count_macs
-from tgate_dev.bench.models import build_on_meta
-from tgate_dev.bench.published import PUBLISHED_ROWS, PublishedRow, Setting
-from tgate_dev.bench.rows import TOLERANCE, gate, row_macs
-from tgate_dev.bench.shapes import TERA, Macs
+from tgate_dev.bench.models import build_on_meta, count_macs
+from tgate_dev.bench.pack import Macs
+from tgate_dev.bench.published import PUBLISHED_ROWS, TERA, TOLERANCE, PublishedRow, Setting, gate, row_macs
 from tgate_dev.bench.unets import SD15
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("row", PUBLISHED_ROWS, ids=lambda row: f"{row.name} {row.schedule}")
 def test_run_costs_the_published_macs(row: PublishedRow, pack: Any) -> None:
-    assert row_macs(row, pack.nodes).published / TERA == pytest.approx(row.tera_macs, rel=TOLERANCE)
+    assert row_macs(row, pack.nodes).layers / TERA == pytest.approx(row.tera_macs, rel=TOLERANCE)
 
 
 def test_single_pass_guidance_costs_as_published_and_kept_guidance_twice_that(pack: Any) -> None:
     setting = Setting(gate=2, sp_interval=1, fi_interval=1, warm_up=0)
 
     def cost(guidance: str) -> Macs:
-        return count_macs(gate(pack.nodes, build_on_meta(SD15), setting, guidance), SD15, steps=4, cfg=7.5)
+        return count_macs(gate(pack.nodes, build_on_meta(SD15), setting, guidance), SD15, pack.nodes, steps=4, cfg=7.5)
 
     published = cost("uncond")
     assert cost("cond") == published
     assert cost("cached_delta") == published
-    planning = count_macs(build_on_meta(SD15), SD15, steps=setting.gate, cfg=7.5).published
-    assert cost("keep").published - planning == 2 * (published.published - planning)
+    planning = count_macs(build_on_meta(SD15), SD15, pack.nodes, steps=setting.gate, cfg=7.5).layers
+    assert cost("keep").layers - planning == 2 * (published.layers - planning)

@@ -10,8 +10,8 @@ import pytest
 from families import FAMILIES
 
 from tgate_core.host.architectures import ARCHITECTURES, UNET, architecture_of
-from tgate_dev.bench.support import HEADING, gated_attentions, support_line
-from tgate_dev.bench.usual import USUAL_RUNS
+from tgate_dev.bench.support import HEADING, USUAL_RUNS, gated_attentions, line
+from tgate_dev.cli import SUPPORT_TABLES
 from tgate_dev.readme import section
 
 REPO = Path(__file__).resolve().parents[2]
@@ -21,8 +21,8 @@ CHEAP = ("LCM PixArt-Alpha", "HunyuanDiT 1.2", "LTX-Video 2B", "ACE-Step 1.5")
 
 @pytest.fixture(scope="module")
 def lines() -> list[str]:
-    """Rows of the table."""
-    heading, mark, *rows = section((REPO / "docs" / "models.md").read_text(encoding="utf-8"), "support").splitlines()
+    """Rows of the table in English."""
+    heading, mark, *rows = section((REPO / SUPPORT_TABLES[0]).read_text(encoding="utf-8"), "support").splitlines()
     assert f"{heading}\n{mark}" == HEADING
     return rows
 
@@ -40,7 +40,7 @@ def test_what_is_gated_is_what_the_pack_finds_in_every_architecture(lines: list[
 @pytest.mark.parametrize("name", CHEAP)
 def test_a_row_is_what_its_command_counts(name: str, lines: list[str], pack: Any) -> None:
     (run,) = [run for run in USUAL_RUNS if run.name == name]
-    assert support_line(run, pack.nodes) in lines
+    assert line(run, pack.nodes) in lines
 
 
 def test_every_row_names_models_that_are_tested() -> None:

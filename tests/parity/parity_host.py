@@ -62,8 +62,3 @@ def sample_case(patcher: comfy.model_patcher.ModelPatcher, model: str, case: Cas
         seed=0,
     )
     return patcher.model.process_latent_in(samples)
-
-
-def distance(ours: Tensor, reference: Tensor) -> float:
-    """Largest difference in units of the reference's standard deviation; NaN where ours is not finite."""
-    return float((ours - reference).abs().max() / reference.std())

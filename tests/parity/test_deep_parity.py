@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
-from frozen_depth import FrozenDepth
 from parity_cases import TOLERANCE
 from parity_deep import DEEP_CASES, DEEP_GATED_CASES, DEEP_MODELS, DeepCase
-from parity_host import PublishedRun, distance, load_published, sample_case
+from parity_host import PublishedRun, load_published, sample_case
+from reference import reference
+from tiny import distance
 
 FIXTURES = Path(__file__).resolve().parent / "fixtures"
 NOTICEABLE = 10 * TOLERANCE
@@ -40,28 +41,18 @@ def ours(pack: Any, model: Any, deep: DeepCase) -> Any:
 def test_latents_are_those_of_the_published_packages(
     model: str, deep: DeepCase, models: dict[str, Any], published_deep: dict[str, PublishedRun], pack: Any
 ) -> None:
-    reference = published_deep[model]
-    result = sample_case(ours(pack, models[model], deep), model, deep.case, reference.sigmas)
-    assert distance(result, reference.latents[deep.name]) <= TOLERANCE
+    published = published_deep[model]
+    result = sample_case(ours(pack, models[model], deep), model, deep.case, published.sigmas)
+    assert distance(result, published.latents[deep.name]) <= TOLERANCE
 
 
 @pytest.mark.parametrize(("model", "deep"), RUNS)
 def test_every_case_is_far_from_plain_sampling(
     model: str, deep: DeepCase, models: dict[str, Any], published_deep: dict[str, PublishedRun]
 ) -> None:
-    reference = published_deep[model]
-    plain = sample_case(models[model], model, deep.case, reference.sigmas)
-    assert distance(reference.latents[deep.name], plain) >= NOTICEABLE
-
-
-@dataclass
-class RestartedDepth(FrozenDepth):
-    """DeepCache with full steps of its own choice."""
-
-    full_steps: frozenset[int] = frozenset()
-
-    def is_full(self, step: int) -> bool:
-        return step in self.full_steps
+    published = published_deep[model]
+    plain = sample_case(models[model], model, deep.case, published.sigmas)
+    assert distance(published.latents[deep.name], plain) >= NOTICEABLE
 
 
 @pytest.mark.parametrize(("model", "deep"), RESTARTS)
@@ -69,16 +60,10 @@ def test_where_the_published_loader_restarts_the_full_steps_are_all_that_differs
     model: str, deep: DeepCase, models: dict[str, Any], published_deep: dict[str, PublishedRun], pack: Any
 ) -> None:
     """Its full steps are counted anew from the gate; the published table of MACs, as ours, goes on counting."""
-    reference = published_deep[model]
+    published = published_deep[model]
     gate = deep.case.schedule.gate
-    oracle = RestartedDepth(
-        gate=gate,
-        guidance="uncond",
-        interval=deep.interval,
-        branch=deep.branch,
-        full_steps=deep.published_full_steps,
-    )
-    restarted = sample_case(oracle.install(models[model]), model, deep.case, reference.sigmas)
-    assert distance(restarted, reference.latents[deep.name]) <= TOLERANCE
-    counted_on = sample_case(ours(pack, models[model], deep), model, deep.case, reference.sigmas)
-    assert distance(counted_on, reference.latents[deep.name]) > 2 * TOLERANCE
+    restarting = reference(models[model], gate, branch=deep.branch, full_steps=deep.published_full_steps)
+    restarted = sample_case(restarting, model, deep.case, published.sigmas)
+    assert distance(restarted, published.latents[deep.name]) <= TOLERANCE
+    counted_on = sample_case(ours(pack, models[model], deep), model, deep.case, published.sigmas)
+    assert distance(counted_on, published.latents[deep.name]) > 2 * TOLERANCE

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 from parity_cases import MODELS, STEPS, TOLERANCE, Case, cases, plain_case
-from parity_host import PublishedRun, distance, sample_case
+from parity_host import PublishedRun, sample_case
+from tiny import distance
 
 NOTICEABLE = 100 * TOLERANCE
 RUNS = [pytest.param(model, case, id=f"{model}-{case.name}") for model in MODELS for case in cases(model)]

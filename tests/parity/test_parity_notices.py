@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 from parity_cases import TOLERANCE, Case, cases
-from parity_host import PublishedRun, distance, sample_case
+from parity_host import PublishedRun, sample_case
+from tiny import distance
 
 # SDXL has every part of the method in an image UNet: sizes and pooled text make its branches differ after the gate.
 MODELS = ("sdxl", "pixart_alpha", "svd")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from comfy.model_patcher import ModelPatcher
-from comfy.patcher_extension import WrappersMP
+from record import watching_calls
 
 Block = tuple[str, int]
 
@@ -58,20 +58,14 @@ def block_recording(model: ModelPatcher, run_on: ModelPatcher) -> Iterator[Block
     named = unet_blocks(model)
     record = BlockRecord(set(named))
 
-    def begin_call(executor: Any, *args: Any, **kwargs: Any) -> Any:
-        record.calls.append(BlockCall(list(args[5]["cond_or_uncond"])))
-        return executor(*args, **kwargs)
+    def begin_call(options: Any) -> None:
+        record.calls.append(BlockCall(list(options["cond_or_uncond"])))
 
     def note(name: Block) -> Any:
         return lambda *_: record.calls[-1].blocks.add(name)
 
-    run_on.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "block recording", begin_call)
     # On what each layer is made of: a layer that is asked and does nothing runs none of it.
     parts = [(name, part) for name, block in named.items() for part in block.modules() if not list(part.children())]
     handles = [part.register_forward_hook(note(name)) for name, part in parts]
-    try:
+    with watching_calls(run_on, begin_call, handles):
         yield record
-    finally:
-        for handle in handles:
-            handle.remove()
-        run_on.remove_wrappers_with_key(WrappersMP.APPLY_MODEL, "block recording")

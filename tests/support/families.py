@@ -18,6 +18,7 @@ import comfy.supported_models
 import tiny
 import torch
 import variants
+from reference import reference
 
 BLOCKS = 2
 
@@ -71,6 +72,10 @@ class Family:
         network = model.model.diffusion_model
         blocks = [block for path in self.blocks.split() for block in network.get_submodule(path).children()]
         return [tuple(block.get_submodule(name) for name in self.attentions) for block in blocks]
+
+    def reference(self, model: comfy.model_patcher.ModelPatcher, **schedule: Any) -> comfy.model_patcher.ModelPatcher:
+        """A clone of the model, possibly patched by other nodes, that samples by the reference."""
+        return reference(model, pairs=self.pairs(model), batch_dim=self.batch_dim, **schedule)
 
     def text(self, seed: int, tokens: int = 8, **options: Any) -> list[list[Any]]:
         """A conditioning of one random text embedding."""

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from comfy.model_patcher import ModelPatcher
-from comfy.patcher_extension import WrappersMP
 from families import Family
-from torch import Tensor, nn
+from record import watching_calls
+from torch import nn
 
 
 class LayerUse:
@@ -33,10 +33,9 @@ def layer_use(family: Family, run_on: ModelPatcher, model: ModelPatcher | None =
     """
     use = LayerUse()
 
-    def begin_call(executor: Any, *args: Any, **kwargs: Any) -> Tensor:
-        use.batches.append(len(args[5]["cond_or_uncond"]))
+    def begin_call(options: Any) -> None:
+        use.batches.append(len(options["cond_or_uncond"]))
         use.forwards.append(Counter())
-        return executor(*args, **kwargs)
 
     def count(kind: str) -> Any:
         return lambda *_: use.forwards[-1].update([kind])
@@ -48,10 +47,5 @@ def layer_use(family: Family, run_on: ModelPatcher, model: ModelPatcher | None =
         for layer in attention.modules()
         if isinstance(layer, nn.Linear)
     ]
-    run_on.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "layer use", begin_call)
-    try:
+    with watching_calls(run_on, begin_call, handles):
         yield use
-    finally:
-        run_on.remove_wrappers_with_key(WrappersMP.APPLY_MODEL, "layer use")
-        for handle in handles:
-            handle.remove()

@@ -14,7 +14,7 @@ import tiny
 import torch
 import variants
 from comfy.model_patcher import ModelPatcher
-from comfy.patcher_extension import WrappersMP
+from record import watching_calls
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -95,10 +95,9 @@ def weight_use(run_on: ModelPatcher, model: ModelPatcher | None = None) -> Itera
     layers = {layer for layer in network.modules() if getattr(layer, "weight", None) is not None}
     cast_bias_weight = comfy.ops.cast_bias_weight
 
-    def begin_call(executor: Any, *args: Any, **kwargs: Any) -> Tensor:
+    def begin_call(_options: Any) -> None:
         use.forwards.append(Counter())
         use.casts.append(Counter())
-        return executor(*args, **kwargs)
 
     def count_forward(layer: nn.Module, _inputs: Any) -> None:
         if use.forwards:
@@ -109,16 +108,11 @@ def weight_use(run_on: ModelPatcher, model: ModelPatcher | None = None) -> Itera
             use.casts[-1][slots.get(layer, REST)] += 1
         return cast_bias_weight(layer, *args, **kwargs)
 
-    run_on.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "weight use", begin_call)
     handles = [layer.register_forward_pre_hook(count_forward) for layer in layers]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(comfy.ops, "cast_bias_weight", count_cast)
-        try:
+        with watching_calls(run_on, begin_call, handles):
             yield use
-        finally:
-            run_on.remove_wrappers_with_key(WrappersMP.APPLY_MODEL, "weight use")
-            for handle in handles:
-                handle.remove()
 
 
 def dequantisations(model: ModelPatcher) -> Counter[str]:

@@ -32,7 +32,7 @@ class OtherNode:
         run: sampling options that the node needs to have an effect.
         settings: T-GATE settings that make the outcome comparable, for the reason given where they are set.
         kept_in: guidance modes in which the node evaluates the branch that would be dropped, so that guidance stays.
-        not_frozen_in: guidance modes for which `frozen.FrozenAttention` is no oracle, for the reason given there.
+        not_frozen_in: guidance modes for which the reference is no oracle, for the reason given there.
         auxiliary: evaluations a step that the node makes on its own.
         is_inert: whether the node does nothing on this model.
         needs_levels: whether the node wants a model with two levels.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import comfy.model_patcher
 import torch
 from comfy.patcher_extension import WrappersMP
+from torch.utils.hooks import RemovableHandle
 
 
 @dataclass
@@ -40,6 +41,39 @@ class Recording:
 
 
 @contextmanager
+def watching_calls(
+    run_on: comfy.model_patcher.ModelPatcher, begin: Callable[[Any], None], hooks: Iterable[RemovableHandle]
+) -> Iterator[None]:
+    """Within it, `begin` gets the host's options of each network call of `run_on`; at its end, the hooks go."""
+
+    def call(executor: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+        begin(args[5])
+        return executor(*args, **kwargs)
+
+    key = f"watching calls {id(begin)}"
+    run_on.add_wrapper_with_key(WrappersMP.APPLY_MODEL, key, call)
+    try:
+        yield
+    finally:
+        run_on.remove_wrappers_with_key(WrappersMP.APPLY_MODEL, key)
+        for hook in hooks:
+            hook.remove()
+
+
+def with_runs(model: comfy.model_patcher.ModelPatcher) -> tuple[comfy.model_patcher.ModelPatcher, list[Any]]:
+    """A clone of `model`, and T-GATE's state of each run that it is sampled in."""
+    runs: list[Any] = []
+
+    def look(executor: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+        runs.append(executor.class_obj.model_options["transformer_options"]["tgate_run"])
+        return executor(*args, **kwargs)
+
+    clone = model.clone()
+    clone.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, "with runs", look)
+    return clone, runs
+
+
+@contextmanager
 def recording(model: comfy.model_patcher.ModelPatcher, run_on: comfy.model_patcher.ModelPatcher) -> Iterator[Recording]:
     """Record what `run_on`, a (patched) clone of `model`, computes.
 
@@ -49,11 +83,9 @@ def recording(model: comfy.model_patcher.ModelPatcher, run_on: comfy.model_patch
 
     record = Recording()
 
-    def begin_call(executor: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
-        options = args[5]
+    def begin_call(options: Any) -> None:
         record.sigmas = options["sample_sigmas"].tolist()
         record.calls.append(Call(float(options["sigmas"][0]), list(options["cond_or_uncond"])))
-        return executor(*args, **kwargs)
 
     def count(kind: str) -> Any:
         def hook(*_: Any) -> None:
@@ -62,14 +94,9 @@ def recording(model: comfy.model_patcher.ModelPatcher, run_on: comfy.model_patch
 
         return hook
 
-    run_on.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "recording", begin_call)
     handles = []
     for block in blocks(model):
         handles.append(block.attn1.to_q.register_forward_hook(count("self_attention")))
         handles.append(block.attn2.to_q.register_forward_hook(count("cross_attention")))
-    try:
+    with watching_calls(run_on, begin_call, handles):
         yield record
-    finally:
-        for handle in handles:
-            handle.remove()
-        run_on.remove_wrappers_with_key(WrappersMP.APPLY_MODEL, "recording")

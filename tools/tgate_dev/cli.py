@@ -16,6 +16,9 @@ from .comfyui import DEFAULT_VERSION, OLDER_VERSIONS, PINS
 from .errors import UserError
 from .server import ServerError
 
+# Where the table of supported models stands, in English and in Chinese.
+SUPPORT_TABLES = ("docs/models.md", "docs/models.zh.md")
+
 
 def main(arguments: Sequence[str]) -> int:
     """Runs one command; returns the process's exit code."""
@@ -103,7 +106,7 @@ def _bench(options: argparse.Namespace) -> int:
     ready = environment.ensure(options.comfyui_version, options.verbose)
     command, variables = _measuring(ready, options.measurement)
     if options.measurement == "time":
-        command += timing.as_arguments(timing.from_namespace(options))
+        command += timing.as_arguments(options)
     return subprocess.run(command, env=variables, check=False).returncode
 
 
@@ -117,9 +120,9 @@ def _support(options: argparse.Namespace) -> int:
             lines.append(line)
     if process.returncode == 0:
         table = "".join(lines)
-        docs = environment.PACK / "docs"
-        readme.replace_section(docs / "models.md", "support", table)
-        readme.replace_section(docs / "models.zh.md", "support", readme.chinese_table(table))
+        english, chinese = (environment.PACK / name for name in SUPPORT_TABLES)
+        readme.replace_section(english, "support", table)
+        readme.replace_section(chinese, "support", readme.chinese_table(table))
     return process.returncode
 
 

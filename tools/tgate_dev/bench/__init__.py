@@ -1,1 +1,1 @@
-"""Measurements. Unlike the rest of the developer tool they run inside the ComfyUI environment, ComfyUI on the path."""
+"""Benchmarks. Unlike the rest of the developer tool they run in the ComfyUI environment, with ComfyUI on the path."""

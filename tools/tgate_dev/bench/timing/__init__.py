@@ -1,1 +1,1 @@
-"""Seconds of whole sampling runs: T-GATE beside what else there is, step by step in one process."""
+"""Sampling time of T-GATE and its alternatives, measured step by step in one process."""

@@ -1,4 +1,4 @@
-"""Networks of the published architectures with random weights, on the device that is measured."""
+"""Published architectures with random weights, on the measured device."""
 
 from __future__ import annotations
 
@@ -11,66 +11,33 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor, nn
 
-from ...errors import UserError
-from ...standin import UNET_CONFIG as STANDIN_UNET
 from ..dits import PIXART_ALPHA
 from ..models import FullSizeModel
-from ..unets import PIXELS_PER_LATENT, SD15, SD21, SDXL, TEXT_TOKENS, square_latent
+from ..unets import SD15, SD21, SDXL, TEXT_TOKENS, square_latent
 
 SEED = 0
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-# Without a graphics card, a run of published size would take the better part of an hour.
-PIXELS_ON_CPU = 256
-# Below that, the host's class of the model divides by zero.
-SMALLEST_PIXELS = {"pixart-alpha": 320}
-# What the host's classes call the factors of a normalisation.
+# At the published size a run on the CPU takes the better part of an hour. PixArt's class divides by zero below 320.
+PIXELS_ON_CPU = {"tiny": 64, "pixart-alpha": 320}
+USUAL_PIXELS_ON_CPU = 256
+# Names of normalisation factors in the host's classes.
 _SCALES = ("weight", "gamma")
-
-# The demo's: three of SD 1.5's four levels, half the blocks, 320 channels throughout.
-STANDIN = replace(SD15, network={**SD15.network, **STANDIN_UNET})
-# For trying out the measurement itself.
-TINY = FullSizeModel(
-    "SD15",
-    square_latent(64),
-    (TEXT_TOKENS, 32),
-    {
-        **SD15.network,
-        "model_channels": 32,
-        "channel_mult": [1, 2],
-        "num_res_blocks": [1, 1],
-        "transformer_depth": [1, 1],
-        "transformer_depth_output": [1, 1, 1, 1],
-        "context_dim": 32,
-        "num_heads": 4,
-        "num_head_channels": -1,
-    },
-)
-TIMED_MODELS = {
-    "tiny": TINY,
-    "standin": STANDIN,
-    "sd15": SD15,
-    "sd21": SD21,
-    "sdxl": SDXL,
-    "pixart-alpha": PIXART_ALPHA,
-}
+# For trying out the benchmark itself.
+_TINY_UNET = {"model_channels": 32, "channel_mult": [1, 2], "num_res_blocks": [1, 1], "context_dim": 32, "num_heads": 4}
+_TINY_DEPTH = {"transformer_depth": [1, 1], "transformer_depth_output": [1, 1, 1, 1], "num_head_channels": -1}
+TINY = FullSizeModel("SD15", square_latent(64), (TEXT_TOKENS, 32), {**SD15.network, **_TINY_UNET, **_TINY_DEPTH})
+TIMED_MODELS = {"tiny": TINY, "sd15": SD15, "sd21": SD21, "sdxl": SDXL, "pixart-alpha": PIXART_ALPHA}
 
 
-def timed_model(name: str, pixels: int | None, device: torch.device) -> FullSizeModel:
-    """The model of that name for square pictures of so many pixels each way; when None, of the device's usual size.
-
-    Raises:
-        UserError: the model makes no pictures that small.
-    """
-    model, smallest = TIMED_MODELS[name], SMALLEST_PIXELS.get(name, 0)
-    if pixels is not None and pixels < smallest:
-        raise UserError(f"{name} makes no pictures of {pixels} pixels: give --pixels {smallest} or more.")
-    usual = model.latent_shape[-1] * PIXELS_PER_LATENT
-    on_device = min(usual, max(smallest, PIXELS_ON_CPU)) if device.type == "cpu" else usual
-    return replace(model, latent_shape=square_latent(pixels or on_device))
+def timed_model(name: str, device: torch.device) -> FullSizeModel:
+    """The model of that name, at its published size on a GPU and at a smaller one on the CPU."""
+    model = TIMED_MODELS[name]
+    if device.type != "cpu":
+        return model
+    return replace(model, latent_shape=square_latent(PIXELS_ON_CPU.get(name, USUAL_PIXELS_ON_CPU)))
 
 
 def build_random(model: FullSizeModel, device: torch.device, dtype: torch.dtype) -> ModelPatcher:
-    """The model as ComfyUI's loaders return it, all of it on the device; the weights are the same each time."""
+    """The model as ComfyUI's loaders return it, on the device, with seeded weights."""
     config = getattr(comfy.supported_models, model.host_class)(dict(model.network))
     config.set_inference_dtype(dtype, None)
     base = config.get_model({}, device=device)
@@ -80,19 +47,19 @@ def build_random(model: FullSizeModel, device: torch.device, dtype: torch.dtype)
 
 
 def twin(patcher: ModelPatcher) -> ModelPatcher:
-    """The same weights in a network of its own: what is done to its layers does not show in the other.
+    """A second network with the same weights: changes to its layers do not affect the first.
 
     Args:
-        patcher: a model that was not sampled yet: from then on it knows its patcher.
+        patcher: a model that was not sampled yet: sampling makes it refer to its patcher.
     """
-    # The host's configuration cannot be copied, and is only read.
+    # The host's configuration cannot be copied and is only read.
     shared = (*patcher.model.parameters(), *patcher.model.buffers(), patcher.model.model_config)
     model = copy.deepcopy(patcher.model, {id(item): item for item in shared})
     return ModelPatcher(model, load_device=patcher.load_device, offload_device=patcher.offload_device)
 
 
 def random_conditioning(model: FullSizeModel, seed: int) -> list[list[Any]]:
-    """A conditioning with random text (1, tokens, width), and what else the model takes."""
+    """A conditioning with random text (1, tokens, width) and the model's other inputs."""
     generator = torch.Generator().manual_seed(seed)
     return [[torch.randn(1, *model.text, generator=generator), model.conditioning()]]
 
@@ -103,7 +70,7 @@ def random_noise(model: FullSizeModel, batch: int) -> Tensor:
 
 
 def _randomise(network: nn.Module, device: torch.device) -> None:
-    """Values that keep activations of ordinary size, for nodes that look at them and for half precision."""
+    """Keeps activations in the usual range, for nodes that look at them and for half precision."""
     generator = torch.Generator(device).manual_seed(SEED)
     for name, parameter in network.named_parameters():
         if parameter.ndim == 1:

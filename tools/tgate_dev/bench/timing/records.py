@@ -1,31 +1,18 @@
-"""What one run gives, raw, and what a row of the table is made of. Nothing here needs torch or the host."""
+"""Rows of the time table: their runs, the steps interleaved with them, and the resulting figures."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from statistics import mean, median
+from typing import Any, NamedTuple
 
 
-@dataclass(frozen=True)
-class Oracle:
-    """What a gated step costs at the least: the network with attentions taken out, nothing put in their place.
-
-    Attributes:
-        kinds: kinds of attention that are taken out, by the pack's names (attn1 is self, attn2 cross-attention).
-        branches: guidance branches that it runs.
-    """
+class Oracle(NamedTuple):
+    """Lower bound of a gated step: this many guidance branches, with these kinds of attention removed."""
 
     kinds: frozenset[str]
     branches: int
-
-    @property
-    def name(self) -> str:
-        """For people."""
-        words = {"attn1": "self-attention", "attn2": "cross-attention"}
-        taken_out = " and ".join(words[kind] for kind in sorted(self.kinds))
-        branches = "one branch" if self.branches == 1 else f"{self.branches} branches"
-        return f"{branches}, without {taken_out}" if taken_out else branches
 
 
 @dataclass
@@ -33,105 +20,101 @@ class RunRecord:
     """One sampling run.
 
     Attributes:
-        step_seconds: of all that each step asks of the model, guidance included.
-        branches: guidance branches that the network ran in each step.
-        reused: in each step, the kinds of attention that T-GATE's schedule reuses; None without T-GATE.
-        step_processor_seconds: of all threads, of each step; None on a graphics card.
-        cache_bytes: most bytes of captures held at once; None without T-GATE.
-        peak_bytes: most memory that it took on a graphics card, beside what was there before; None on the CPU, and with
-            others in between its steps.
-        is_finite: whether the result has neither infinities nor NaN.
-        notes: what T-GATE has to say about the run.
+        step_seconds: model time of each step, guidance included.
+        branches: guidance branches evaluated in each step.
+        reused: kinds of attention that T-GATE's schedule reuses in each step; None without T-GATE.
+        cache_bytes: peak size of the captures; None without T-GATE.
+        notes: remarks for the reader.
     """
 
     step_seconds: list[float]
     branches: list[float]
     reused: list[list[str]] | None = None
-    step_processor_seconds: list[float] | None = None
     cache_bytes: int | None = None
-    peak_bytes: int | None = None
-    is_finite: bool = True
     notes: list[str] = field(default_factory=list)
 
-    @property
-    def seconds(self) -> float:
-        """Of all its steps."""
-        return sum(self.step_seconds)
-
-    @property
-    def processor_seconds(self) -> float | None:
-        """The same of the processor's."""
-        return None if self.step_processor_seconds is None else sum(self.step_processor_seconds)
-
-    def steps_like(self, oracle: Oracle) -> list[int]:
-        """Steps that do what the oracle does; never the first, in which memory is taken and kernels are chosen."""
-        return [
-            step
-            for step in range(1, len(self.step_seconds))
-            if self.branches[step] == oracle.branches and self._reused_at(step) in (None, oracle.kinds)
-        ]
+    def steps_like(self, oracle: Oracle | None) -> list[int]:
+        """Steps that do what the oracle does, except the first, which pays for allocation and kernel selection."""
+        return [] if oracle is None else self._steps(oracle.branches, oracle.kinds)
 
     def full_steps(self) -> list[int]:
-        """Steps that save nothing, but for the first."""
-        return [
-            step
-            for step in range(1, len(self.step_seconds))
-            if self.branches[step] >= max(self.branches) and not self._reused_at(step)
-        ]
+        """Steps that save nothing, except the first."""
+        return self._steps(max(self.branches), frozenset())
 
-    def _reused_at(self, step: int) -> frozenset[str] | None:
-        return None if self.reused is None else frozenset(self.reused[step])
+    def _steps(self, branches: float, kinds: frozenset[str]) -> list[int]:
+        reused = [kinds if self.reused is None else frozenset(self.reused[step]) for step in range(len(self.branches))]
+        return [s for s in range(1, len(self.branches)) if self.branches[s] == branches and reused[s] == kinds]
 
 
-# Runs of a single step each, by the number that the step has in the whole run.
-Steps = dict[int, RunRecord]
+@dataclass
+class Round:
+    """A run of a row, and seconds of the plain and oracle steps interleaved with its steps."""
+
+    run: RunRecord
+    plain: dict[int, float] = field(default_factory=dict)
+    oracle: dict[int, float] = field(default_factory=dict)
+
+    def to_plain(self) -> float:
+        """Run time relative to the plain model."""
+        return sum(self.run.step_seconds) / sum(self.plain.values())
+
+    def full_to_plain(self) -> float | None:
+        """Time of the full steps relative to the plain model; summed, so that the capturing step counts."""
+        steps = self.run.full_steps()
+        return sum(self.run.step_seconds[s] for s in steps) / sum(self.plain[s] for s in steps) if steps else None
+
+    def to_oracle(self) -> float | None:
+        """Median time of a gated step relative to the oracle.
+
+        Each is compared with the mean of the oracle's steps before and after it, so that drift of the machine's speed
+        cancels out.
+        """
+        around = {step: [self.oracle[s] for s in (step - 1, step) if s in self.oracle] for step in self.oracle}
+        ratios = [self.run.step_seconds[step] / mean(seconds) for step, seconds in around.items()]
+        return median(ratios) if ratios else None
+
+
+class Spread(NamedTuple):
+    """Repeated measurements of one number."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Iterable[float | None]) -> Spread | None:
+        """Median, minimum and maximum of the values that are not None; None if there are none."""
+        known = [value for value in values if value is not None]
+        return cls(median(known), min(known), max(known)) if known else None
 
 
 @dataclass
 class Row:
-    """One way of sampling, and its runs.
+    """One way of sampling.
 
     Attributes:
         name: as the table calls it.
-        patch: makes it of the plain model (the host's ModelPatcher).
-        oracle: what its gated steps are held against; None where nothing of that kind fits.
-        is_foreign: whether it is another pack's: then it has a model of its own, and may fail.
-        failure: why it was given up; None while it was not.
-        peak_bytes: most memory of a run, beside the weights, found in a run of its own.
-        runs: one record a round.
-        plain_steps: for each run, the plain model's same steps by number; each ran before the row's next step.
-        oracle_steps: the oracle's, likewise, for the steps that do the same.
+        patch: applies it to the plain model (the host's ModelPatcher).
+        oracle: lower bound of its gated steps; None if there is none.
+        is_foreign: whether it belongs to another pack.
+        peak_bytes: peak memory of a run, without the weights.
+        rounds: its runs.
     """
 
     name: str
     patch: Callable[[Any], Any] = field(repr=False)
     oracle: Oracle | None = None
     is_foreign: bool = False
-    failure: str | None = None
     peak_bytes: int | None = None
-    runs: list[RunRecord] = field(default_factory=list)
-    plain_steps: list[Steps] = field(default_factory=list)
-    oracle_steps: list[Steps] = field(default_factory=list)
+    rounds: list[Round] = field(default_factory=list)
 
-
-@dataclass
-class Results:
-    """Everything that was measured.
-
-    Attributes:
-        settings: what was run on what, by the names that the report uses.
-        remarks: what the reader has to know.
-        rows: the rows, the plain one first.
-    """
-
-    settings: dict[str, Any]
-    remarks: list[str]
-    rows: list[Row]
-
-    @property
-    def title(self) -> str:
-        """One line that says what was measured."""
-        s = self.settings
-        size = f"{s['pixels']} × {s['pixels']} pixels"
-        batch = "" if s["batch"] == 1 else f", batch {s['batch']}"
-        return f"{s['model']}, {size}{batch}, {s['steps']} steps, {s['dtype']}, {s['device_name']}"
+    def figures(self) -> dict[str, Spread | None]:
+        """The columns of the table, in order; None for what does not apply."""
+        return {
+            "seconds": Spread.of(sum(one.run.step_seconds) for one in self.rounds),
+            "to_plain": Spread.of(one.to_plain() for one in self.rounds),
+            "to_oracle": Spread.of(one.to_oracle() for one in self.rounds),
+            "full_to_plain": Spread.of(one.full_to_plain() for one in self.rounds if self.oracle is not None),
+            "cache_bytes": Spread.of(one.run.cache_bytes for one in self.rounds),
+            "peak_bytes": Spread.of([self.peak_bytes]),
+        }

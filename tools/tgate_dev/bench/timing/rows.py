@@ -1,126 +1,116 @@
-"""The rows: what is sampled beside the plain model."""
+"""The rows of the time table."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+import importlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from comfy.model_patcher import ModelPatcher
 
-from ..pack import pack_core
-from .host_nodes import host_node, node_patch
-from .peers import GateAt
+from ...errors import UserError
+from ..pack import Nodes, load_nodes, preset, presets
 from .records import Oracle, Row
 from .sampling import sigmas
 
 SELF, CROSS = "attn1", "attn2"
-PRESET_OF_THE_GATE = "balanced"
-# The paper's rule for models that it has no settings for: gate at three fifths, self-attention every fifth step.
+# The paper's rule for models without published settings: gate at three fifths, self-attention every fifth step.
 SELF_GATE = 0.6
-SELF_INTERVAL = 5
-SELF_WARM_UP = 2
+SELF_ATTENTION = {"self_attention": True, "sp_interval": 5, "warm_up": 2}
 # As published for SDXL.
 DEEP_CACHE = {"cache_interval": 3, "cache_branch_id": 0}
-BISECTIONS = 60
+ONE_BRANCH = Oracle(frozenset(), branches=1)
+GATED = Oracle(frozenset({CROSS}), branches=1)
+TIMESTEPS = 1000
+
+Patch = Callable[[ModelPatcher], ModelPatcher]
 
 
-@dataclass(frozen=True)
-class OwnNodes:
-    """The pack's nodes.
+class Gate(NamedTuple):
+    """The common gate: its step, the steps of a run, and its place in the noise schedule (0 to 1)."""
 
-    Attributes:
-        classes: by id.
-    """
-
-    classes: Mapping[str, type[Any]]
-
-    @property
-    def presets(self) -> tuple[str, ...]:
-        """Names of the presets."""
-        return tuple(pack_core(self.classes)("presets").PRESETS)
-
-    def gate(self, model: ModelPatcher, steps: int) -> GateAt:
-        """Where the preset gates this model, in a run with guidance."""
-        core = pack_core(self.classes)
-        family = core("host.networks").family_of(model)
-        step = core("gate.presets").PresetConfig(family, PRESET_OF_THE_GATE).resolve(steps, True).gate
-        schedule = sigmas(model, steps).tolist()
-        percent_to_sigma = model.get_model_object("model_sampling").percent_to_sigma
-        return GateAt(step, percent_between(percent_to_sigma, schedule[step - 1], schedule[step]), steps)
+    step: int
+    steps: int
+    percent: float
 
 
-def percent_between(percent_to_sigma: Callable[[float], float], above: float, below: float) -> float:
-    """A share of the noise schedule whose sigma lies between two: where that of a step and of the next one differ.
-
-    Args:
-        percent_to_sigma: falls from a high sigma at 0 to a low one at 1.
-        above: the higher sigma.
-        below: the lower one.
-    """
-    low, high, wanted = 0.0, 1.0, (above + below) / 2
-    for _ in range(BISECTIONS):
-        middle = (low + high) / 2
-        if percent_to_sigma(middle) > wanted:
-            low = middle
-        else:
-            high = middle
-    return (low + high) / 2
+def usual_gate(model: ModelPatcher, steps: int, nodes: Nodes) -> Gate:
+    """The default preset's gate for a model with discrete timesteps, in a run with guidance."""
+    step = preset(model, nodes).resolve(steps, True).gate
+    schedule = sigmas(model, steps)
+    between = model.get_model_object("model_sampling").timestep((schedule[step - 1] + schedule[step]) / 2)
+    return Gate(step, steps, 1 - float(between) / (TIMESTEPS - 1))
 
 
-def make_rows(own: OwnNodes, gate: GateAt) -> tuple[list[Row], list[str]]:
-    """All rows but those of peers, the plain one first, and what is to be said about those that are missing."""
-    remarks = []
-    rows = [Row("plain", lambda model: model)]
-    override = host_node("CFGOverride")
-    if override is None:
-        remarks.append("This ComfyUI has no CFG Override node: its row is left out.")
-    else:
+def make_rows(nodes: Nodes, gate: Gate) -> Iterator[Row]:
+    """All rows except those of other packs, the plain one first."""
+    yield Row("plain", lambda model: model)
+    override = getattr(importlib.import_module("comfy_extras.nodes_custom_sampler"), "CFGOverride", None)
+    if override is not None:  # older hosts do not have it
         patch = node_patch(override, cfg=1.0, start_percent=gate.percent)
-        rows.append(Row(f"CFG Override, cfg 1 from step {gate.step}", patch, Oracle(frozenset(), branches=1)))
-    rows += [*_preset_rows(own), *_single_rows(own, gate), *_deep_cache_rows(own)]
-    easy_cache = host_node("EasyCache")
-    if easy_cache is not None:
-        rows.append(Row("EasyCache", node_patch(easy_cache)))
-        remarks.append(
-            "EasyCache decides by what the network gives: on random weights its share of skipped steps means little."
-        )
-    return rows, remarks
+        yield Row(f"CFG Override, cfg 1 from step {gate.step}", patch, ONE_BRANCH)
+    apply = {name: node_patch(nodes["TGATEApply"], preset=name) for name in presets(nodes)}
+    yield from (Row(f"TGATE Apply, {name}", patch, GATED) for name, patch in apply.items())
+    yield from _single_rows(nodes["TGATEApplyAdvanced"], gate)
+    deep_cache, (usual, *_) = node_patch(nodes["TGATEDeepCache"], **DEEP_CACHE), apply
+    yield Row("TGATE DeepCache", deep_cache)
+    yield Row(f"TGATE DeepCache + Apply, {usual}", lambda model: apply[usual](deep_cache(model)))
+    yield Row("EasyCache", node_patch(importlib.import_module("comfy_extras.nodes_easycache").EasyCacheNode))
 
 
-def _preset_rows(own: OwnNodes) -> list[Row]:
-    oracle = Oracle(frozenset({CROSS}), branches=1)
-    node = own.classes["TGATEApply"]
-    return [Row(f"TGATE Apply, {preset}", node_patch(node, preset=preset), oracle) for preset in own.presets]
-
-
-def _single_rows(own: OwnNodes, gate: GateAt) -> list[Row]:
-    """What each part of the method does alone."""
-    node = own.classes["TGATEApplyAdvanced"]
-    off = {"cross_attention": False, "self_attention": False, "guidance": "keep"}
-    at = {"gate": float(gate.step), "sp_interval": 1, "warm_up": 0}
+def _single_rows(node: type[Any], gate: Gate) -> Iterator[Row]:
+    """Each part of the method on its own."""
+    off = {"cross_attention": False, "self_attention": False, "guidance": "keep", "sp_interval": 1, "warm_up": 0}
     self_gate = round(SELF_GATE * gate.steps)
-    self_at = {"gate": float(self_gate), "sp_interval": SELF_INTERVAL, "warm_up": SELF_WARM_UP}
-    cross = node_patch(node, **{**off, **at, "cross_attention": True})
-    itself = node_patch(node, **{**off, **self_at, "self_attention": True})
-    guidance = node_patch(node, **{**off, **at, "guidance": "cached_delta"})
-    return [
-        Row(f"Advanced, only cross-attention from {gate.step}", cross, Oracle(frozenset({CROSS}), branches=2)),
-        Row(
-            f"Advanced, only self-attention, sp {SELF_INTERVAL} before {self_gate}",
-            itself,
-            Oracle(frozenset({SELF}), branches=2),
-        ),
-        Row(f"Advanced, only guidance from {gate.step}", guidance, Oracle(frozenset(), branches=1)),
-    ]
+    for name, at, settings, oracle in (
+        (f"cross-attention from {gate.step}", gate.step, {"cross_attention": True}, Oracle(frozenset({CROSS}), 2)),
+        (f"self-attention, sp 5 before {self_gate}", self_gate, SELF_ATTENTION, Oracle(frozenset({SELF}), 2)),
+        (f"guidance from {gate.step}", gate.step, {"guidance": "cached_delta"}, ONE_BRANCH),
+    ):
+        yield Row(f"Advanced, only {name}", node_patch(node, **{**off, "gate": float(at), **settings}), oracle)
 
 
-def _deep_cache_rows(own: OwnNodes) -> list[Row]:
-    node = own.classes.get("TGATEDeepCache")
-    if node is None:
-        return []
-    deep_cache, apply = node_patch(node, **DEEP_CACHE), node_patch(own.classes["TGATEApply"])
-    return [
-        Row("TGATE DeepCache", deep_cache),
-        Row(f"TGATE DeepCache + Apply, {PRESET_OF_THE_GATE}", lambda model: apply(deep_cache(model))),
-    ]
+def peer_rows(folders: Sequence[Path], gate: Gate) -> Iterator[Row]:
+    """A row for each known node of the packs in these folders; of their nodes, only names and inputs are known here.
+
+    Raises:
+        UserError: a folder holds no known node that ComfyUI can load.
+    """
+    known: dict[str, tuple[str, dict[str, Any], Oracle | None]] = {
+        "TGateApplySimple": ("JettHu/ComfyUI_TGate", {"start_at": gate.percent}, GATED),
+        # The published interval, the shallowest branch.
+        "DeepCache": ("ComfyUI-deepcache", {"cache_interval": 3, "cache_depth": 0}, None),
+    }
+    for folder in folders:
+        classes = load_nodes(folder.absolute())
+        found = known.keys() & classes
+        if not found:
+            there = ", ".join(sorted(classes)) or "nothing that ComfyUI can load"
+            raise UserError(f"--peers {folder}: it should hold {' or '.join(known)}, but holds {there}.")
+        for name in sorted(found):
+            pack, inputs, oracle = known[name]
+            yield Row(f"{pack}: {name}", node_patch(classes[name], **inputs), oracle, is_foreign=True)
+
+
+def node_patch(node: type[Any], **chosen: Any) -> Patch:
+    """Applies a node, of either of the host's interfaces, to a model; inputs not given take their defaults."""
+
+    def apply(model: ModelPatcher) -> ModelPatcher:
+        inputs = {**defaults(node.INPUT_TYPES()), **chosen, "model": model}
+        is_new = hasattr(node, "define_schema")
+        patched: ModelPatcher = (node.execute(**inputs).args if is_new else getattr(node(), node.FUNCTION)(**inputs))[0]
+        return patched
+
+    return apply
+
+
+def defaults(groups: Mapping[str, Mapping[str, tuple[Any, ...]]]) -> dict[str, Any]:
+    """Default inputs from a node's INPUT_TYPES."""
+    found = {}
+    for name, (kind, *options) in {**groups.get("required", {}), **groups.get("optional", {})}.items():
+        if options and "default" in options[0]:
+            found[name] = options[0]["default"]
+        elif isinstance(kind, list):
+            found[name] = kind[0]
+    return found

@@ -1,85 +1,83 @@
-"""One sampling run through the host's sampler, timed."""
+"""One sampling run through the host's sampler, timed step by step."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import comfy.sample
 import comfy.samplers
 import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
-from torch import Tensor, nn
+from torch import Tensor
 
-from ...meter.meter import RUN_KEY
-from .clock import StepClock, wait_for
+from ..pack import RUN_KEY, reused_kinds
 from .records import RunRecord
 
 KEY = "tgate_dev_bench"
-SAMPLER = "euler"
-SCHEDULER = "normal"
-REUSE = "REUSE"  # the name of the pack's action
+SAMPLER, SCHEDULER, CFG = "euler", "normal", 7.0
 
 
-@dataclass(frozen=True)
-class Task:
-    """What every run of a measurement has in common.
-
-    Attributes:
-        device: where it runs.
-        noise: (B, C, H, W).
-        positive: the host's conditioning.
-        negative: the other one.
-        cfg: guidance scale.
-    """
+class Task(NamedTuple):
+    """What every run samples: noise (1, C, H, W) on a device, with the host's conditionings."""
 
     device: torch.device
-    noise: Tensor = field(repr=False)
-    positive: list[list[Any]] = field(repr=False)
-    negative: list[list[Any]] = field(repr=False)
-    cfg: float
+    noise: Tensor
+    positive: list[list[Any]]
+    negative: list[list[Any]]
 
 
 class _Watcher:
-    """Follows one run: how long its steps take, how many branches the network is called with, and T-GATE's run."""
+    """Follows one run: the times of its steps, the branches evaluated, and T-GATE's state."""
 
-    def __init__(self, task: Task, steps: int, after_step: Callable[[int], None] | None) -> None:
-        self.clock = StepClock(task.device)
-        self._after_step = after_step
+    def __init__(self, device: torch.device, steps: int, after_step: Callable[[int], None] | None) -> None:
+        self._device, self._after_step = device, after_step
+        self._marks: list[Any] = []
+        self._step = 0
         self.branches = [0.0] * steps
         self.tgate: Any = None
-        self._batch = task.noise.shape[0]
-        self._step = 0
 
     def time_step(self, executor: Any, *args: Any, **kwargs: Any) -> Any:
-        """The host's wrapper of all that a step asks of the model, guidance included."""
-        self.clock.mark()
+        """PREDICT_NOISE wrapper: the model time of one step, guidance included."""
+        self._mark()
         result = executor(*args, **kwargs)
-        self.clock.mark()
+        self._mark()
         return result
 
-    def end_step(self, *_: Any) -> None:
-        """The host's callback of a step."""
-        ended = self._step
-        self._step += 1
-        if self._after_step is not None:
-            self._after_step(ended)
-
     def begin_call(self, executor: Any, *args: Any, **kwargs: Any) -> Any:
-        """The host's wrapper of a network call. Positional: x, t, c_concat, c_crossattn, control, options."""
+        """APPLY_MODEL wrapper. Positional: x, t, c_concat, c_crossattn, control, transformer_options."""
+        self.branches[self._step] += args[0].shape[0]
         self.tgate = args[5].get(RUN_KEY, self.tgate)
         return executor(*args, **kwargs)
 
-    def count_branches(self, _layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        """A hook on the network's first layer: nodes that skip the network skip it too."""
-        self.branches[min(self._step, len(self.branches) - 1)] += inputs[0].shape[0] / self._batch
+    def end_step(self, step: int, *_: Any) -> None:
+        """The host's callback of a step."""
+        self._step = min(step + 1, len(self.branches) - 1)
+        if self._after_step is not None:
+            self._after_step(step)
+
+    def step_seconds(self) -> list[float]:
+        """Seconds of each step; synchronises the device."""
+        steps = list(zip(self._marks[::2], self._marks[1::2], strict=True))
+        if self._device.type != "cuda":
+            return [end - begin for begin, end in steps]
+        torch.cuda.synchronize(self._device)
+        return [begin.elapsed_time(end) / 1000 for begin, end in steps]
+
+    def _mark(self) -> None:
+        if self._device.type != "cuda":
+            self._marks.append(time.perf_counter())
+            return
+        # An event in the device's queue: synchronising at each step would slow the run.
+        make_event: Any = torch.cuda.Event  # torch gives it no types
+        self._marks.append(make_event(enable_timing=True))
+        self._marks[-1].record()
 
 
 def sigmas(patcher: ModelPatcher, steps: int) -> Tensor:
-    """Noise levels of a run, steps + 1 of them."""
+    """Noise levels of a run, (steps + 1,)."""
     schedule: Tensor = comfy.samplers.calculate_sigmas(patcher.get_model_object("model_sampling"), SCHEDULER, steps)
     return schedule
 
@@ -88,7 +86,7 @@ def timed_run(
     patcher: ModelPatcher,
     task: Task,
     schedule: Tensor,
-    cfg: float | None = None,
+    cfg: float = CFG,
     after_step: Callable[[int], None] | None = None,
 ) -> RunRecord:
     """Sample once.
@@ -96,71 +94,25 @@ def timed_run(
     Args:
         patcher: the model, as a sampler node gets it.
         task: what is sampled.
-        schedule: noise levels, one more than steps, see `sigmas`.
-        cfg: guidance scale, the task's when None; 1 leaves the second branch out.
-        after_step: called with the number of each step once it has ended; the time that it takes is not the run's. It
-            may sample other networks.
+        schedule: noise levels, see `sigmas`.
+        cfg: guidance scale; 1 drops the negative branch.
+        after_step: called with the number of each finished step; its time is not counted, and it may sample other
+            networks.
     """
-    watcher = _Watcher(task, len(schedule) - 1, after_step)
-    watched = patcher.clone()
-    # In the options, for on the patcher it would stand behind T-GATE's, which hides its run from calls it leaves alone.
-    add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, watcher.begin_call, watched.model_options, is_model_options=True)
-    add_wrapper_with_key(WrappersMP.PREDICT_NOISE, KEY, watcher.time_step, watched.model_options, is_model_options=True)
-    with _counting(watched.model.diffusion_model, watcher):
-        held_before = _reset_peak(task.device)
-        wait_for(task.device)
-        result = _sample(watched, task, schedule, task.cfg if cfg is None else cfg, watcher)
-        wait_for(task.device)
-    record = _record(watcher, bool(torch.isfinite(result).all()))
-    if task.device.type == "cuda" and after_step is None:
-        record.peak_bytes = torch.cuda.max_memory_allocated(task.device) - held_before
-    return record
-
-
-def _sample(patcher: ModelPatcher, task: Task, schedule: Tensor, cfg: float, watcher: _Watcher) -> Tensor:
-    result: Tensor = comfy.sample.sample_custom(
-        patcher,
-        task.noise,
-        cfg,
-        comfy.samplers.sampler_object(SAMPLER),
-        schedule,
-        task.positive,
-        task.negative,
-        torch.zeros_like(task.noise),
-        callback=watcher.end_step,
-        disable_pbar=True,
-        seed=0,
-    )
-    return result
-
-
-def _record(watcher: _Watcher, is_finite: bool) -> RunRecord:
-    clock = watcher.clock
-    record = RunRecord(clock.seconds(), watcher.branches, is_finite=is_finite)
-    record.step_processor_seconds = clock.processor_seconds()
+    watcher = _Watcher(task.device, len(schedule) - 1, after_step)
+    patcher = patcher.clone()
+    options = patcher.model_options
+    # In model_options, outside T-GATE's own wrappers, which hide its state from the calls that it leaves alone.
+    add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, watcher.begin_call, options, is_model_options=True)
+    add_wrapper_with_key(WrappersMP.PREDICT_NOISE, KEY, watcher.time_step, options, is_model_options=True)
+    sampler, empty = comfy.samplers.sampler_object(SAMPLER), torch.zeros_like(task.noise)
+    given = (patcher, task.noise, cfg, sampler, schedule, task.positive, task.negative, empty)
+    result = comfy.sample.sample_custom(*given, callback=watcher.end_step, disable_pbar=True, seed=0)
+    record = RunRecord(watcher.step_seconds(), watcher.branches)
     if watcher.tgate is not None:
-        statistics, schedule = watcher.tgate.statistics, watcher.tgate.schedule
-        record.reused = [
-            [kind for kind in ("attn1", "attn2") if plan.action(kind).name == REUSE] for plan in schedule.steps
-        ]
-        record.cache_bytes = statistics.peak_cache_bytes
-        record.notes = list(statistics.notes)
+        statistics = watcher.tgate.statistics
+        record.reused, record.cache_bytes = reused_kinds(watcher.tgate), statistics.peak_cache_bytes
+        record.notes += statistics.notes
+    if not torch.isfinite(result).all():
+        record.notes.append("the result holds infinities or NaN")
     return record
-
-
-@contextmanager
-def _counting(network: nn.Module, watcher: _Watcher) -> Iterator[None]:
-    first = next(module for module in network.modules() if isinstance(module, nn.Linear | nn.Conv2d))
-    hook = first.register_forward_pre_hook(watcher.count_branches)
-    try:
-        yield
-    finally:
-        hook.remove()
-
-
-def _reset_peak(device: torch.device) -> int:
-    """Begin to watch a graphics card's memory; bytes that it holds now."""
-    if device.type != "cuda":
-        return 0
-    torch.cuda.reset_peak_memory_stats(device)
-    return torch.cuda.memory_allocated(device)
