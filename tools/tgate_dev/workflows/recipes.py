@@ -41,8 +41,10 @@ def compare() -> Workflow:
         effect(5, 25) + " The upper sampler has the model as it is, the lower one has it with TGATE Apply.",
         presets(fast=5, gentle=10),
         (
-            "The picture will change: that is what this graph is for. Move the pointer over **Compare Images**.",
-            "The log has the times. Run twice with another seed: the first run also loads the model.",
+            "The picture will change: that is what this graph is for. Both pictures are saved. **Compare Images** lays "
+            "one over the other: move the pointer over it. It needs *Nodes 2.0*, a switch in the editor's main menu.",
+            "For the times look at the two progress bars in the console that ComfyUI runs in. Run twice with another "
+            "seed: the first run also loads the model.",
         ),
     )
     seed = Node("seed", "PrimitiveInt", {"value": SEED}, title="Seed")
