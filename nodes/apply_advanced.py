@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io
 
 from ..tgate_core.engine.storage import CACHE_DEVICES
 from ..tgate_core.gate.config import GATE_UNITS, GUIDANCE_MODES, MAX_GATE, GateConfig
 from ..tgate_core.gate.guidance import MODES
-from ..tgate_core.host.install import apply_config
+from ..tgate_core.host.install import NO_PROBE, apply_config
 from .apply import CATEGORY
 from .probe import ProbeType
 from .remarks import announcer, output
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 MAX_STEPS = 10000
 MAX_MIB = 1048576
+# In place of an optional input that nothing is connected to.
+NOT_CONNECTED = object()
 
 
 def _schedule_inputs() -> list[io.Input]:
@@ -155,6 +157,15 @@ class TGATEApplyAdvanced(io.ComfyNode):
             # Another node of the same settings gets a model of its own: its runs are told to that node.
             not_idempotent=True,
         )
+
+    @classmethod
+    def validate_inputs(cls, gate_unit: str | None = None, probe: Any = NOT_CONNECTED) -> bool | str:
+        """Whether the gate can be found: the host gives None for what a link brings, and nothing for what is absent."""
+        if gate_unit is not None and gate_unit not in GATE_UNITS:
+            return f"gate_unit is {gate_unit!r}; choose one of: {', '.join(GATE_UNITS)}."
+        if gate_unit == "measured" and probe is NOT_CONNECTED:
+            return NO_PROBE
+        return True
 
     @classmethod
     def execute(

@@ -8,7 +8,7 @@
  */
 
 const NEVER = 2;
-const BYPASS = 4;
+export const BYPASS = 4;
 /** Ids of the two nodes by which a subgraph meets the outside. */
 const SUBGRAPH_INPUT = "-10";
 const SUBGRAPH_OUTPUT = "-20";
@@ -54,6 +54,30 @@ export function samplerOf(node) {
     }
   }
   return null;
+}
+
+/**
+ * The nodes that a node's model comes through, nearest first; the last ones load it.
+ * @param {GraphNode} node
+ * @returns {GraphNode[]}
+ */
+export function modelSources(node) {
+  const queue = [node];
+  for (const current of queue) {
+    for (const input of current.inputs ?? []) {
+      const source = input.type === "MODEL" ? sourceOf(current, input.name)?.node : null;
+      if (source && !queue.includes(source)) queue.push(source);
+    }
+  }
+  return queue.slice(1);
+}
+
+/**
+ * Whether a node does nothing: bypassed, or never run.
+ * @param {GraphNode} node
+ */
+export function isOff(node) {
+  return node.mode === BYPASS || node.mode === NEVER;
 }
 
 /**

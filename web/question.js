@@ -2,12 +2,15 @@
 /**
  * What the server is asked for a node: its settings, and the run of the sampler that its model reaches.
  */
-import { samplerOf, sourceOf, valueOf } from "./graph.js";
+import { modelSources, samplerOf, sourceOf, valueOf } from "./graph.js";
 
 /** Steps of a run that nothing is known of. */
 export const USUAL_STEPS = 25;
-/** Where the family of a node's model is remembered between runs. */
-export const FAMILY_PROPERTY = "tgate_family";
+/** Where the family of a node's model is remembered between runs, and of which loader it is. */
+const FAMILY_PROPERTY = "tgate_family";
+const LOADER_PROPERTY = "tgate_family_of";
+/** Gives a probe that runs have still to fill. */
+const EMPTY_PROBE = "TGATEProbe";
 /** The host samples nothing at 0. */
 const LEAST_DENOISE = 0.001;
 
@@ -36,9 +39,68 @@ export function questionOf(node, sampling) {
   query.set("guided", sampling.isGuided ? "1" : "0");
   query.set("denoise", String(sampling.denoise));
   query.set("ends_at", String(sampling.endsAt));
-  const family = node.properties?.[FAMILY_PROPERTY];
+  const family = familyOf(node);
   if (family) query.set("family", family);
   return query.toString();
+}
+
+/**
+ * What else a strip is about, beside what the server is asked: whether the node is on, what measures its gate, and where
+ * its model comes from. The same text means the same.
+ * @param {any} node
+ * @returns {string}
+ */
+export function circumstancesOf(node) {
+  const model = modelSources(node).map((source) => [source.id, source.mode, ...settingsOf(source)]);
+  return JSON.stringify([node.mode, isProbed(node), model]);
+}
+
+/**
+ * Whether a measurement is connected that is there when the node runs.
+ * @param {any} node
+ */
+export function isProbed(node) {
+  const source = sourceOf(node, "probe");
+  return source !== null && source.node.type !== EMPTY_PROBE;
+}
+
+/**
+ * The family of the node's model, as a run told it of the loader that is connected now.
+ * @param {any} node
+ * @returns {string | undefined}
+ */
+export function familyOf(node) {
+  return node.properties?.[LOADER_PROPERTY] === loaderOf(node) ? node.properties?.[FAMILY_PROPERTY] : undefined;
+}
+
+/**
+ * Remember what a run told of the node's model.
+ * @param {any} node
+ * @param {string} family
+ */
+export function rememberFamily(node, family) {
+  if (!node.properties) return;
+  node.properties[FAMILY_PROPERTY] = family;
+  node.properties[LOADER_PROPERTY] = loaderOf(node);
+}
+
+/**
+ * What loads the node's model.
+ * @param {any} node
+ * @returns {string}
+ */
+function loaderOf(node) {
+  return JSON.stringify(modelSources(node).filter((source) => modelSources(source).length === 0).map(settingsOf));
+}
+
+/**
+ * A node's type and the values of its widgets.
+ * @param {any} node
+ * @returns {unknown[]}
+ */
+function settingsOf(node) {
+  const kept = (node.widgets ?? []).filter((/** @type {any} */ widget) => widget.serialize !== false);
+  return [node.type, ...kept.map((/** @type {any} */ widget) => valueOf(node, widget.name) ?? widget.value)];
 }
 
 /**

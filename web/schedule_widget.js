@@ -2,7 +2,8 @@
 /**
  * The strip of one node: asks the server what the settings will do, and shows what a run really did.
  */
-import { FAMILY_PROPERTY, questionOf, samplingOf } from "./question.js";
+import { BYPASS, isOff } from "./graph.js";
+import { circumstancesOf, familyOf, isProbed, questionOf, rememberFamily, samplingOf } from "./question.js";
 import { ScheduleStrip } from "./strip.js";
 import { STRIP_HEIGHT } from "./strip_style.js";
 import { familyName, filled } from "./texts.js";
@@ -47,8 +48,8 @@ export class ScheduleWidget {
     this.node = node;
     this.editor = editor;
     this.strip = new ScheduleStrip();
-    /** What is shown now was asked by this. */
-    this.question = "";
+    /** What is shown now is about these settings, this sampler and this model. */
+    this.shownFor = "";
     /** Draws what is shown now again, in whatever language is set by then. */
     this.redraw = () => {};
     this.isDue = false;
@@ -84,22 +85,33 @@ export class ScheduleWidget {
   /** Ask the server anew if the settings, or the run that they are for, are others than those shown. */
   async refresh() {
     if (!this.node.graph) return;
-    const sampling = samplingOf(this.node);
-    const question = questionOf(this.node, sampling);
-    if (question === this.question) return;
-    this.question = question;
+    const { sampling, question, shownFor } = this.subject();
+    if (shownFor === this.shownFor) return;
+    this.shownFor = shownFor;
+    if (isOff(this.node)) {
+      this.show((texts) => offView(this.node, texts));
+      return;
+    }
     const view = await this.ask(question);
     // Meanwhile something newer may have been asked, or a run may have ended.
-    if (this.question === question) this.show((texts) => planView(view, sampling, this.node, texts));
+    if (this.shownFor === shownFor) this.show((texts) => planView(view, sampling, this.node, texts));
+  }
+
+  /** What a strip would be about now. */
+  subject() {
+    const sampling = samplingOf(this.node);
+    const question = questionOf(this.node, sampling);
+    return { sampling, question, shownFor: `${question} ${circumstancesOf(this.node)}` };
   }
 
   /**
-   * Show what a run did, until a setting changes.
+   * Show what a run did, until a setting or the model changes.
    * @param {RunDetail} detail
    */
   showRun(detail) {
-    if (detail.family && this.node.properties) this.node.properties[FAMILY_PROPERTY] = detail.family;
-    this.question = questionOf(this.node, samplingOf(this.node));
+    if (isOff(this.node)) return;
+    if (detail.family) rememberFamily(this.node, detail.family);
+    this.shownFor = this.subject().shownFor;
     this.show((texts) => runView(detail, texts));
   }
 
@@ -141,7 +153,10 @@ function planView(answer, sampling, node, texts) {
   if (answer.error !== undefined) {
     return { kind: "error", cells: [], gateStep: 0, caption: answer.error || texts.noAnswer };
   }
-  const name = familyName(node.properties?.[FAMILY_PROPERTY]);
+  if (answer.is_measured && !isProbed(node)) {
+    return { kind: "error", cells: [], gateStep: 0, caption: texts.noProbe };
+  }
+  const name = familyName(familyOf(node));
   const remarks = [
     sampling.isKnown ? "" : filled(texts.noSampler, { steps: sampling.steps }),
     sampling.isGuided ? "" : texts.unguided,
@@ -161,6 +176,16 @@ function planView(answer, sampling, node, texts) {
 }
 
 /**
+ * @param {any} node
+ * @param {import("./texts.js").Texts} texts
+ * @returns {import("./strip.js").View}
+ */
+function offView(node, texts) {
+  const caption = node.mode === BYPASS ? texts.bypassed : texts.neverRun;
+  return { kind: "off", cells: [], gateStep: 0, caption };
+}
+
+/**
  * @param {RunDetail} detail
  * @param {import("./texts.js").Texts} texts
  * @returns {import("./strip.js").View}
@@ -172,6 +197,7 @@ function runView(detail, texts) {
     kind: detail.was_interrupted ? "interrupted" : "run",
     cells: detail.steps,
     gateStep: detail.gate_step,
+    title: detail.steps.length ? undefined : texts.unseen,
     caption: `${seconds}: ${summary}`,
     details: [detail.summary, ...(detail.notes ?? [])].join("\n"),
   };

@@ -9,7 +9,7 @@ import { filled } from "./texts.js";
 /**
  * What there is to draw.
  * @typedef {object} View
- * @property {"plan" | "run" | "interrupted" | "error"} kind
+ * @property {"plan" | "run" | "interrupted" | "error" | "off"} kind an error, and a node that is off, have but a caption
  * @property {import("./cells.js").Cell[]} cells
  * @property {number} gateStep first step behind the gate; their number where there is none
  * @property {string} [title] in place of the usual one
@@ -45,7 +45,7 @@ export class ScheduleStrip {
     this.panel.className = `panel ${view.kind}`;
     const caption = make("div", "caption", view.caption);
     caption.title = view.details ?? view.caption;
-    const parts = view.kind === "error" ? [] : [heading(view, texts), bars(view, texts), legend(view, texts)];
+    const parts = ["error", "off"].includes(view.kind) ? [] : [heading(view, texts), bars(view, texts), legend(view, texts)];
     this.panel.replaceChildren(...parts, caption);
   }
 }

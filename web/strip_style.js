@@ -90,5 +90,5 @@ export const STYLE = `
   -webkit-line-clamp: 2;
   overflow: hidden;
 }
-.error .caption { color: var(--text); -webkit-line-clamp: 6; }
+.error .caption, .off .caption { color: var(--text); -webkit-line-clamp: 6; }
 `;

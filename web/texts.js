@@ -39,6 +39,10 @@ const ENGLISH = {
   family: "Model: {name}.",
   seconds: "{seconds} s",
   noAnswer: "No preview: the server does not answer.",
+  noProbe: "gate_unit is 'measured': connect the probe of TGATE Convergence Plot or TGATE Load Probe.",
+  bypassed: "Bypassed: the model is passed on as it is.",
+  neverRun: "Switched off: this node does not run.",
+  unseen: "left as it is",
 };
 
 /** @type {Texts} */
@@ -75,6 +79,10 @@ const CHINESE = {
   family: "模型：{name}。",
   seconds: "{seconds} 秒",
   noAnswer: "无法预览：服务器没有回应。",
+  noProbe: "gate_unit 为 measured：请接入“TGATE 收敛曲线”或“TGATE 加载探测结果”的探测结果。",
+  bypassed: "已绕过：模型原样传下去。",
+  neverRun: "已关闭：本节点不运行。",
+  unseen: "未作改动",
 };
 
 /** Names of model families that no language translates. */

@@ -102,3 +102,19 @@ def test_help_opens_with_our_text(editor: StripEditor, kind: str, words: str) ->
     # The host's own description of a node without a page has no headings of its own.
     assert text.get_by_role("heading", name="Use").count() + text.get_by_role("heading", name="Inputs").count() >= 1
     editor.set("Comfy.RightSidePanel.IsOpen", False)
+
+
+def test_no_key_opens_the_help(editor: StripEditor) -> None:
+    """But the button in the bar above a selected node does: so does the README say."""
+    editor.build({"gate": ("TGATEApply", {})}, [])
+    editor.look_at("TGATEApply", left=300, top=250)
+    editor.on_node("TGATEApply", "(node) => window.app.canvas.selectNode(node)")
+    page = editor.page
+    page.locator("#graph-canvas").focus()
+    for key in ("i", "?", "F1"):
+        page.keyboard.press(key)
+        editor.settle()
+    assert page.locator(".node-help-content").count() == 0
+    page.get_by_test_id("info-button").first.click()
+    page.locator(".node-help-content").filter(has_text="as published").wait_for()
+    editor.set("Comfy.RightSidePanel.IsOpen", False)

@@ -43,6 +43,22 @@ def run_detail(node_id: str, **changes: Any) -> dict[str, Any]:
     return {"node_id": node_id, "sampler_id": None, "seconds": 2.5, "was_interrupted": False, **told, **changes}
 
 
+def measured(source: str | None) -> tuple[Nodes, Links]:
+    """A node that gates as measured, with a probe from a node of this type, if any."""
+    nodes, links = sampled(ADVANCED, {"gate": 3, "gate_unit": "measured"}, steps=12)
+    if source is not None:
+        nodes["source"] = (source, {})
+        links = [*links, ("source", "probe", "gate", "probe")]
+    return nodes, links
+
+
+def loaded() -> tuple[Nodes, Links]:
+    """A node with a loader, and another loader that nothing is connected to."""
+    nodes, links = sampled(GATE)
+    nodes |= {"loader": ("CheckpointLoaderSimple", {}), "other": ("UNETLoader", {})}
+    return nodes, [*links, ("loader", "MODEL", "gate", "model")]
+
+
 class TestWhichRun:
     def test_a_sampler_behind_other_nodes(self, editor: StripEditor) -> None:
         editor.build(*custom_sampler("CFGGuider", 12))
@@ -113,10 +129,31 @@ class TestWhatItSays:
         assert all(name in strip.legend for name in ("planning", "attention reused", "fidelity", "in full"))
 
     def test_a_measured_gate_is_known_after_a_run(self, editor: StripEditor) -> None:
-        editor.build(*sampled(ADVANCED, {"gate": 3, "gate_unit": "measured"}, steps=12))
+        editor.build(*measured("TGATEConvergencePlot"))
         strip = editor.wait_for_strip(ADVANCED, "where the probe saw attention settle")
         assert strip.caption.startswith("Measured: known after a run.")
         assert [bar["looks"] for bar in strip.bars] == [["planning"]] * 12
+
+    @pytest.mark.parametrize("source", [None, "TGATEProbe"])
+    def test_a_measured_gate_without_a_measurement_is_no_plan(self, editor: StripEditor, source: str | None) -> None:
+        """A probe straight from the node that measures is still empty when this one runs."""
+        editor.build(*measured(source))
+        strip = editor.wait_until(ADVANCED, lambda strip: "connect the probe of" in strip.caption)
+        assert (strip.bars, strip.title) == ([], "")
+        editor.on_node(ADVANCED, "(node) => { node.widgets.find((w) => w.name === 'gate_unit').value = 'step'; }")
+        editor.on_node(ADVANCED, "(node) => node.onConnectionsChange()")
+        assert len(editor.wait_for_strip(ADVANCED, "Plan gate after 3 of 12 steps").bars) == 12
+
+    def test_connecting_a_measurement_brings_the_plan(self, editor: StripEditor) -> None:
+        nodes, links = measured("TGATEConvergencePlot")
+        editor.build(nodes, links[:-1])
+        editor.wait_until(ADVANCED, lambda strip: "connect the probe of" in strip.caption)
+        connect = """(node) => {
+          const plot = window.app.rootGraph.nodes.find((one) => one.type === 'TGATEConvergencePlot');
+          plot.connect(plot.outputs.length - 1, node, node.inputs.findIndex((input) => input.name === 'probe'));
+        }"""
+        editor.on_node(ADVANCED, connect)
+        editor.wait_for_strip(ADVANCED, "where the probe saw attention settle")
 
     def test_many_steps_are_drawn_together(self, editor: StripEditor) -> None:
         editor.build(*sampled(ADVANCED, {"gate": 150, "sp_interval": 1}, steps=1000))
@@ -174,6 +211,75 @@ class TestAfterARun:
         editor.on_node(GATE, "(node) => node.onConnectionsChange()")
         assert editor.wait_for_strip(GATE, "Plan gate after 10 of 50").caption.startswith("Model: SD 1.5.")
         assert editor.on_node(GATE, "(node) => node.serialize().properties.tgate_family") == "sd15"
+
+    def test_it_is_of_the_model_that_is_connected(self, editor: StripEditor) -> None:
+        ids = editor.build(*loaded())
+        editor.wait_for_strip(GATE, "Plan")
+        editor.page.evaluate(SEND, run_detail(ids["gate"]))
+        assert editor.read_strip(GATE).tag == "Last run"
+        connect = """(node, kind) => {
+          const source = window.app.rootGraph.nodes.find((one) => one.type === kind);
+          source.connect(0, node, node.inputs.findIndex((input) => input.name === 'model'));
+        }"""
+        editor.on_node(GATE, connect, "UNETLoader")
+        assert "As for SDXL" in editor.wait_for_strip(GATE, "Plan").caption
+        # What was told of the first loader still holds of it.
+        editor.on_node(GATE, connect, "CheckpointLoaderSimple")
+        assert "Model: SD 1.5." in editor.wait_until(GATE, lambda strip: "SDXL" not in strip.caption).caption
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            pytest.param("(node) => { node.widgets[0].value = 'another.safetensors'; }", id="another file"),
+            pytest.param("(node) => { node.mode = 2; }", id="never run"),
+        ],
+    )
+    def test_it_is_of_the_loader_as_it_was(self, editor: StripEditor, change: str) -> None:
+        ids = editor.build(*loaded())
+        editor.wait_for_strip(GATE, "Plan")
+        editor.page.evaluate(SEND, run_detail(ids["gate"]))
+        assert editor.read_strip(GATE).tag == "Last run"
+        editor.on_node("CheckpointLoaderSimple", change)
+        editor.page.evaluate("() => window.comfyAPI.api.api.dispatchEvent(new CustomEvent('graphChanged'))")
+        editor.wait_for_strip(GATE, "Plan")
+
+    def test_a_node_between_keeps_the_family(self, editor: StripEditor) -> None:
+        ids = editor.build(*loaded())
+        editor.wait_for_strip(GATE, "Plan")
+        editor.page.evaluate(SEND, run_detail(ids["gate"]))
+        between = """(node) => {
+          const between = window.LiteGraph.createNode('ModelSamplingDiscrete');
+          const loader = window.app.rootGraph.nodes.find((one) => one.type === 'CheckpointLoaderSimple');
+          window.app.rootGraph.add(between);
+          loader.connect(0, between, 0);
+          between.connect(0, node, 0);
+        }"""
+        editor.on_node(GATE, between)
+        assert "Model: SD 1.5." in editor.wait_for_strip(GATE, "Plan").caption
+
+    def test_a_bypassed_node_shows_neither_run_nor_plan(self, editor: StripEditor) -> None:
+        ids = editor.build(*sampled(GATE, steps=25))
+        editor.wait_for_strip(GATE, "Plan")
+        editor.page.evaluate(SEND, run_detail(ids["gate"]))
+        editor.page.keyboard.press("Escape")
+        editor.look_at(GATE, left=300, top=250)
+        editor.on_node(GATE, "(node) => window.app.canvas.selectNode(node)")
+        editor.page.locator("#graph-canvas").focus()
+        editor.page.keyboard.press("Control+b")
+        strip = editor.wait_until(GATE, lambda strip: strip.caption.startswith("Bypassed"))
+        assert (strip.tag, strip.bars) == ("", [])
+        editor.page.evaluate(SEND, run_detail(ids["gate"]))
+        assert editor.read_strip(GATE).caption.startswith("Bypassed")
+        editor.page.keyboard.press("Control+b")
+        editor.wait_for_strip(GATE, "Plan")
+
+    def test_a_run_whose_steps_nobody_saw(self, editor: StripEditor) -> None:
+        """Left alone by T-GATE, and interrupted."""
+        ids = editor.build(*sampled(GATE))
+        editor.wait_for_strip(GATE, "Plan")
+        editor.page.evaluate(SEND, run_detail(ids["gate"], was_interrupted=True, steps=[], gate_step=6))
+        strip = editor.read_strip(GATE)
+        assert (strip.tag, strip.title, strip.bars) == ("Stopped", "left as it is", [])
 
     def test_an_interrupted_run_says_so(self, editor: StripEditor) -> None:
         ids = editor.build(*sampled(GATE))

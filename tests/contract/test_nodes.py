@@ -8,6 +8,7 @@ import logging
 import comfy.model_base
 import comfy.model_patcher
 import comfy.supported_models
+import execution
 import pytest
 import server
 import tiny
@@ -149,3 +150,33 @@ def test_a_run_is_summed_up_in_one_log_line(model, gated, caplog):
     lines = [record.getMessage() for record in caplog.records if record.getMessage().startswith("TGATE:")]
     assert len(lines) == 1
     assert "gate at step 5 of 8; 21 of 112 attentions reused, guidance dropped in 3 evaluations" in lines[0]
+
+
+def said_on_queue(inputs):
+    """What the host's own check of a prompt says of this node's inputs, before anything runs."""
+    chosen = {"model": ["2", 0], "gate": 10.0, **inputs}
+    prompt = {
+        "1": {"class_type": "TGATEApplyAdvanced", "inputs": chosen},
+        "2": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "none.safetensors"}},
+        "3": {"class_type": "TGATEConvergencePlot", "inputs": {}},
+    }
+    _, errors, _ = asyncio.run(execution.validate_inputs("prompt", prompt, "1", {}))
+    return " ".join(error["details"] for error in errors if error["type"] == "custom_validation_failed")
+
+
+@pytest.mark.parametrize(
+    ("inputs", "said"),
+    [
+        ({"gate_unit": "measured"}, "connect a probe"),
+        ({"gate_unit": "hours"}, "gate_unit is 'hours'; choose one of: step"),
+        ({"gate_unit": "measured", "probe": ["3", 3]}, ""),
+        ({"gate_unit": ["3", 2]}, ""),
+        ({"gate_unit": "step"}, ""),
+        ({}, ""),
+    ],
+)
+def test_a_measured_gate_without_a_probe_is_refused_on_queue(pack, inputs, said):
+    assert "TGATEApplyAdvanced" in pack.nodes
+    details = said_on_queue(inputs)
+    assert said in details
+    assert bool(details) == bool(said)

@@ -34,8 +34,14 @@ def compare(w: Workflow) -> Note:
         effect(5, 25) + " The upper sampler runs the model as it is, the lower one with TGATE Apply.",
         settings=["**Seed**: one for both samplers.", "**steps**, **cfg** and the rest: the same in both samplers."],
         presets=presets(fast=5, gentle=10),
-        changes="The picture will change: that is what this graph is for. Move the pointer over **Compare Images**.",
-        closing=["The log has the times. Run twice with another seed: the first run also loads the model."],
+        changes=(
+            "The picture will change: that is what this graph is for. Both pictures are saved. **Compare Images** lays "
+            "one over the other: move the pointer over it. It needs *Nodes 2.0*, a switch in the editor's main menu."
+        ),
+        closing=[
+            "For the times look at the two progress bars in the console that ComfyUI runs in. Run twice with another "
+            "seed: the first run also loads the model."
+        ],
     )
 
 
