@@ -60,7 +60,7 @@ def drawn_words(editor: StripEditor) -> str:
     )
 
 
-def test_it_shows_nothing_on_drawn_nodes_and_the_note_says_what_it_needs(compared: Editor) -> None:
+def test_it_shows_nothing_on_drawn_nodes_and_the_note_says_what_it_needs(compared: StripEditor) -> None:
     """The day the host draws it there, the note can say less."""
     assert re.search(r"Nodes? 2\.0", drawn_words(compared))
     assert "needs *Nodes 2.0*" in note()
@@ -69,14 +69,14 @@ def test_it_shows_nothing_on_drawn_nodes_and_the_note_says_what_it_needs(compare
     assert compared.page.evaluate(SHOWN) == 0
 
 
-def test_it_shows_both_pictures_on_nodes_made_of_html(compared: Editor) -> None:
+def test_it_shows_both_pictures_on_nodes_made_of_html(compared: StripEditor) -> None:
     compared.set(SETTING, True)
     compared.on_node("EmptyImage", f"(node) => {{ node.widgets.find((w) => w.name === 'batch_size').value = {2}; }}")
     compared.page.get_by_test_id("queue-button").click()
     compared.page.wait_for_function(f"() => ({SHOWN})() >= 2")
 
 
-def test_the_menu_has_the_switch(compared: Editor) -> None:
+def test_the_menu_has_the_switch(compared: StripEditor) -> None:
     compared.page.locator(".comfy-menu-button-wrapper, .comfyui-logo").first.click()
     compared.page.get_by_text("Nodes 2.0").first.wait_for()
     compared.page.keyboard.press("Escape")
