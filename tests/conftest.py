@@ -49,6 +49,10 @@ torch.set_num_threads(1)
 torch.backends.mkldnn.set_flags(False)
 
 
+def pytest_report_header() -> str:
+    return f"ComfyUI: {os.environ['TGATE_COMFYUI']}"
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks each test by its tier, before any are selected by mark."""

@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -43,13 +44,13 @@ class Workplace:
     pack: Path
     verbose: bool
 
-    def call(self, *command: str, folder: Path, hidden: str = "", **variables: str) -> int:
+    def call(self, *command: str, folder: Path, hidden: str | None = None, **variables: str) -> int:
         """Runs one command of the environment's Python, with its output on the terminal.
 
         Args:
             command: the arguments of Python.
             folder: where to run it.
-            hidden: what to leave out of the output wherever it occurs; the output then comes at the end.
+            hidden: what to leave out of the output wherever it occurs; the output then comes at the end, in one piece.
             variables: environment variables besides those of all checks.
 
         Returns:
@@ -59,9 +60,9 @@ class Workplace:
             print("$", *command, flush=True)
         program = [str(self.environment.python), *command]
         settings = {**self.environment.variables(), **self._caches(), **variables}
-        capture = subprocess.PIPE if hidden else None
+        capture = None if hidden is None else subprocess.PIPE
         result = subprocess.run(program, cwd=folder, env=settings, stdout=capture, text=True, check=False)
-        if hidden:
+        if hidden is not None:
             print(result.stdout.replace(hidden, ""), end="", flush=True)
         return result.returncode
 
@@ -96,13 +97,19 @@ def run(
         "imports": lambda: check_imports(place),
         "pytest": lambda: run_tests(place, pytest_arguments or TWO_PROCESSES),
     }
-    for other in older:
-        on_host = (*TWO_PROCESSES, "-m", "hosts")
-        checks[f"hosts {other.comfyui_version}"] = partial(run_tests, Workplace(other, pack, verbose), on_host)
     print(f"ComfyUI {environment.comfyui_version} at {environment.comfyui}", flush=True)
     results = [_timed(name, check) for name, check in checks.items()]
+    with ThreadPoolExecutor(max_workers=2) as processors:
+        results += processors.map(_test_host, [Workplace(other, pack, verbose) for other in older])
     print("\n".join(["", *(line for line, _ in results)]), flush=True)
     return 0 if all(passed for _, passed in results) else 1
+
+
+def _test_host(place: Workplace) -> tuple[str, bool]:
+    """The tests that run on older hosts, in one process, so that another host can be tested beside it."""
+    command = (*PYTEST, "-m", "hosts")
+    run_them = partial(place.call, *command, folder=place.pack / "tests", hidden="")
+    return _timed(f"hosts {place.environment.comfyui_version}", run_them)
 
 
 def _timed(name: str, check: Callable[[], int]) -> tuple[str, bool]:
