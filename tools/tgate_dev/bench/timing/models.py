@@ -11,8 +11,8 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor, nn
 
+from ...demo.standin import UNET_CONFIG as STANDIN_UNET
 from ...errors import UserError
-from ...standin import UNET_CONFIG as STANDIN_UNET
 from ..dits import PIXART_ALPHA
 from ..models import FullSizeModel
 from ..unets import PIXELS_PER_LATENT, SD15, SD21, SDXL, TEXT_TOKENS, square_latent

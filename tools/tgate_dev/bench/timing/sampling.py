@@ -14,11 +14,11 @@ from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
 from torch import Tensor, nn
 
-from ...meter.meter import RUN_KEY
 from .clock import StepClock, wait_for
 from .records import RunRecord
 
 KEY = "tgate_dev_bench"
+RUN_KEY = "tgate_run"  # where T-GATE keeps a run's state in transformer_options
 SAMPLER = "euler"
 SCHEDULER = "normal"
 REUSE = "REUSE"  # the name of the pack's action
