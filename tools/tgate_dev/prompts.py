@@ -115,7 +115,7 @@ def to_prompt(graph: Graph, object_info: ObjectInfo, bypassed: Collection[str] =
 
 def is_sampler(node: Mapping[str, Any]) -> bool:
     """Whether a node of a prompt samples, as the KSampler nodes do."""
-    return {"model", "steps", "latent_image"} <= node["inputs"].keys()
+    return set(node["inputs"]) >= {"model", "steps", "latent_image"}
 
 
 def _widget_values(node: Mapping[str, Any], object_info: ObjectInfo) -> dict[str, Any]:

@@ -12,6 +12,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from playwright.sync_api import ViewportSize
+
 from .browser import ready_chinese_font, running_browser
 from .demo import ready_standin
 from .editor import Editor, Links, Nodes, Places, sampled, text_to_picture, write_settings
@@ -34,7 +36,7 @@ PLACES: Places = {
     "decoder": (HIDDEN, 0),
     "preview": (HIDDEN, 200),
 }
-VIEW = {"width": 1400, "height": 1000}
+VIEW: ViewportSize = {"width": 1400, "height": 1000}
 DENSITY = 2
 # Clear of what the editor has along its edges.
 LEFT, TOP = 140.0, 200.0

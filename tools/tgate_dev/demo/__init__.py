@@ -42,7 +42,7 @@ def main(options: argparse.Namespace) -> int:
         raise UserError(f"Nothing can be written to {out} ({error.strerror}): choose another with --out.") from error
     environment = ensure(None, options.verbose)
     job = {**vars(options), "checkpoint": checkpoint, "workflow": workflow, "out": out, **vars(environment)}
-    command = [environment.python, "-m", f"{__name__}.run", json.dumps(job, default=str)]
+    command = [str(environment.python), "-m", f"{__name__}.run", json.dumps(job, default=str)]
     variables = {**environment.variables(), "PYTHONPATH": str(PACK / "tools")}
     with subprocess.Popen(command, env=variables, stdin=subprocess.DEVNULL) as child:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -12,13 +12,14 @@ from ..environment import PACK, Environment
 from ..prompts import ObjectInfo
 from ..server import Server
 from .models import MODELS, build, wan_i2v
+from .note import Note
 from .recipes import RECIPES
 from .workflow import DescriptionError, Workflow
 
 __all__ = ["DescriptionError", "made", "run"]
 
 FOLDER = PACK / "workflows"
-DESCRIPTIONS = {
+DESCRIPTIONS: Mapping[str, Callable[[Workflow], Note]] = {
     **{model.name: partial(build, model=model) for model in MODELS},
     **{describe.__name__: describe for describe in (wan_i2v, *RECIPES)},
 }

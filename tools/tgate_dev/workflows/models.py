@@ -198,7 +198,7 @@ def build(w: Workflow, model: Model) -> Note:
         latent = start["latent"]
     inputs["latent_image"] = latent or _empty_latent(w, model, column=3)
     if model.negative is None:
-        settings = {"title": "No negative prompt", "conditioning": inputs["positive"]}
+        settings: dict[str, Any] = {"title": "No negative prompt", "conditioning": inputs["positive"]}
         inputs["negative"] = w.group("Nothing to avoid", 3, INPUT).node("ConditioningZeroOut", **settings)
     sampled = w.group("Sampling", 4).sampler(model.run, model=gated, **inputs)
     if model.result == "picture":
@@ -219,7 +219,7 @@ def _load(w: Workflow, model: Model) -> tuple[Link, Link, Link]:
     return diffusion, w.clip(model.clip_type, *model.clip) if model.clip else clip, vae
 
 
-def _empty_latent(w: Workflow, model: Model, column: int, **inputs: Link) -> Node:
+def _empty_latent(w: Workflow, model: Model, column: int, **inputs: Any) -> Node:
     kind, size = model.latent
     w.group("Length" if model.result == "sound" else f"{model.result.capitalize()} size", column, INPUT)
     return w.node(kind, title="Size and length" if inputs else "Size", **inputs, **size)
@@ -248,10 +248,14 @@ def wan_i2v(w: Workflow) -> Note:
     w.group("The picture as the model sees it", 2, INPUT)
     seen = w.node("CLIPVisionEncode", clip_vision=vision, image=picture, crop="none")
     gated = w.gate(shifted, is_experimental=True)
-    pictures = {"start_image": picture, "clip_vision_output": seen}
-    size = {"title": "Size and length", "width": 832, "height": 480, "length": 33}
+    pictures: dict[str, Any] = {"start_image": picture, "clip_vision_output": seen}
+    size: dict[str, Any] = {"title": "Size and length", "width": 832, "height": 480, "length": 33}
     start = w.group("Video size", 3, INPUT).node("WanImageToVideo", vae=vae, **prompts, **pictures, **size)
-    inputs = {"positive": start["positive"], "negative": start["negative"], "latent_image": start["latent"]}
+    inputs: dict[str, Any] = {
+        "positive": start["positive"],
+        "negative": start["negative"],
+        "latent_image": start["latent"],
+    }
     latent = w.group("Sampling", 4).sampler((20, 6.0, "uni_pc", "simple"), model=gated, **inputs)
     w.video(latent, vae, "wan_i2v", fps=16.0)
     return Note(

@@ -9,7 +9,7 @@ from .workflow import GATE, INPUT, SEED, File, Link, Node, Run, Workflow
 
 RUN: Run = (25, 7.0, "dpmpp_2m", "karras")
 EVEN_RUN: Run = (20, 7.0, "dpmpp_2m", "normal")
-BY_SCHEDULE = {"gate_unit": "percent of schedule", "warm_up": 0}
+BY_SCHEDULE: dict[str, Any] = {"gate_unit": "percent of schedule", "warm_up": 0}
 ADVANCED = "TGATE Apply (Advanced)"
 OWN_PICTURE = "**Picture**: choose yours."
 SD15 = File("Comfy-Org/stable-diffusion-v1-5-archive:v1-5-pruned-emaonly-fp16", "Any other SD 1.5 model will do.")
@@ -100,7 +100,7 @@ def hires(w: Workflow) -> Note:
     latent = w.picture_size(512, 512, column=2)
     inputs["model"] = _advanced(w.group("T-GATE", 3, GATE), model, gate=0.4, **BY_SCHEDULE)
     first = w.group("First pass", 4).sampler(EVEN_RUN, latent_image=latent, **inputs)
-    upscaling = {"upscale_method": "bislerp", "scale_by": 1.5}
+    upscaling: dict[str, Any] = {"upscale_method": "bislerp", "scale_by": 1.5}
     larger = w.group("Upscaling", 5).node("LatentUpscaleBy", samples=first, **upscaling)
     first_picture = w.group("First picture", 5).node("VAEDecode", samples=first, vae=vae)
     w.node("PreviewImage", images=first_picture)
@@ -128,9 +128,9 @@ def controlnet(w: Workflow) -> Note:
     prompts = w.prompts(clip)
     edges = w.group("Edges", 2, INPUT).node("Canny", image=start, low_threshold=0.2, high_threshold=0.5)
     gated = w.gate(model)
-    guidance = {"control_net": control, "image": edges, "strength": 0.8}
+    guidance: dict[str, Any] = {"control_net": control, "image": edges, "strength": 0.8}
     guided = w.group("Guidance by edges", 3, INPUT).node("ControlNetApplyAdvanced", **prompts, **guidance)
-    inputs = {"model": gated, "positive": guided["positive"], "negative": guided["negative"]}
+    inputs: dict[str, Any] = {"model": gated, "positive": guided["positive"], "negative": guided["negative"]}
     _sample(w, RUN, vae, "controlnet", latent_image=w.picture_size(512, 512), **inputs)
     return Note(
         "ControlNet with T-GATE",
@@ -150,14 +150,14 @@ def regional(w: Workflow) -> Note:
     model, clip, vae = w.group("Model", 1).checkpoint(SD15)
     latent = w.picture_size(768, 512, column=1)
     w.group("Prompts", 2, INPUT)
-    inputs = {"clip": clip, "min_height": 110}
-    whole = w.node("CLIPTextEncode", title="Whole picture", text="a coast at dusk, detailed oil painting", **inputs)
+    text: dict[str, Any] = {"clip": clip, "min_height": 110}
+    whole = w.node("CLIPTextEncode", title="Whole picture", text="a coast at dusk, detailed oil painting", **text)
     windows = "a lighthouse on a rock, warm light in the windows"
-    left = w.node("CLIPTextEncode", title="Left", text=windows, **inputs)
-    right = w.node("CLIPTextEncode", title="Right", text="a sailing ship on a calm sea", **inputs)
+    left = w.node("CLIPTextEncode", title="Left", text=windows, **text)
+    right = w.node("CLIPTextEncode", title="Right", text="a sailing ship on a calm sea", **text)
     negative = w.negative(clip)
     w.group("Areas", 3, INPUT)
-    area = {"width": 384, "height": 512, "y": 0, "strength": 1.0}
+    area: dict[str, Any] = {"width": 384, "height": 512, "y": 0, "strength": 1.0}
     left = w.node("ConditioningSetArea", title="Left half", conditioning=left, x=0, **area)
     right = w.node("ConditioningSetArea", title="Right half", conditioning=right, x=384, **area)
     w.group("Both halves", 4, INPUT)
@@ -165,7 +165,7 @@ def regional(w: Workflow) -> Note:
     gated = w.gate(model, column=5)
     w.group("All prompts", 5, INPUT)
     prompt = w.node("ConditioningCombine", conditioning_1=whole, conditioning_2=halves)
-    inputs = {"model": gated, "positive": prompt, "negative": negative, "latent_image": latent}
+    inputs: dict[str, Any] = {"model": gated, "positive": prompt, "negative": negative, "latent_image": latent}
     _sample(w, RUN, vae, "regional", column=6, **inputs)
     return Note(
         "Regional prompts with T-GATE",

@@ -187,7 +187,7 @@ class Workflow:
         prompt: Mapping[str, Any] = MappingProxyType({"text": LIGHTHOUSE}),
         negative: str | None = BLURRY,
         encoder: str = "CLIPTextEncode",
-    ) -> dict[str, Link]:
+    ) -> dict[str, Any]:
         """Prompt and negative prompt as samplers take them; no negative prompt where it is None."""
         title = "Song" if "lyrics" in prompt else "Prompt"
         prompts = {"positive": self.group(title, 2, INPUT).node(encoder, title=title, clip=clip, **prompt)}
@@ -222,7 +222,7 @@ class Workflow:
     def video(self, latent: Link, vae: Link, name: str, fps: float = 24.0) -> None:
         """Decode and save a video."""
         images = self.group("Video", 5).node("VAEDecode", samples=latent, vae=vae)
-        values = {"filename_prefix": f"TGATE/{name}", "fps": fps, "lossless": False, "quality": 90}
+        values: dict[str, Any] = {"filename_prefix": f"TGATE/{name}", "fps": fps, "lossless": False, "quality": 90}
         self.node("SaveAnimatedWEBP", title="Save video", images=images, **values)
 
     def sound(self, latent: Link, vae: Link) -> None:
