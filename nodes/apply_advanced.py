@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from comfy_api.latest import io
 
 from ..tgate_core.comfy_host.install import apply_config
-from ..tgate_core.config import CACHE_DEVICES, GATE_UNITS, GUIDANCE_MODES, MAX_GATE, GateConfig
+from ..tgate_core.config import CACHE_DEVICES, GATE_UNITS, GUIDANCE_MODES, MAX_GATE, MAX_MIB, MAX_STEPS, GateConfig
 from .apply import CATEGORY
+from .inputs import check_model, check_probe
 from .probe import ProbeType
 from .remarks import announcer, output
 
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
 
     from ..tgate_core.config import CacheDevice, GateUnit, Guidance
     from ..tgate_core.probe import Probe
-
-MAX_STEPS = 10000
-MAX_MIB = 1048576
 
 
 def _schedule_inputs() -> list[io.Input]:
@@ -177,8 +175,11 @@ class TGATEApplyAdvanced(io.ComfyNode):
         """A gated clone of `model`; see `GateConfig` for the settings.
 
         Raises:
-            ValueError: a setting is out of range, or the model has no attention.
+            ValueError: a setting is of another type or out of range, or the model has no attention, or is none.
         """
+        check_model(model)
+        if probe is not None:
+            check_probe(probe)
         config = GateConfig(
             gate=gate,
             gate_unit=gate_unit,

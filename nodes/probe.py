@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 from comfy_api.latest import io
 
 from ..tgate_core.comfy_host.install import apply_probe
+from ..tgate_core.inputs import number
 from ..tgate_core.pictures.convergence_picture import draw_convergence
 from ..tgate_core.probe import Probe
 from .apply import CATEGORY
+from .inputs import check_model, check_probe
 from .pictures import as_image
 from .remarks import output
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 ProbeType = io.Custom("TGATE_PROBE")
 DEFAULT_TOLERANCE = 10.0
+MAX_TOLERANCE = 100.0
 NO_RUN = (
     "TGATE: the probe holds no measurement; sample the model that comes out of TGATE Probe, and connect that sampler's "
     "latent here."
@@ -51,7 +54,12 @@ class TGATEProbe(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: ModelPatcher) -> io.NodeOutput:
-        """A clone of `model` that is measured, and the probe that will hold what was seen."""
+        """A clone of `model` that is measured, and the probe that will hold what was seen.
+
+        Raises:
+            ValueError: the model has no attention, or is none.
+        """
+        check_model(model)
         probe = Probe()
         return output(apply_probe(model, probe), cls.hidden, probe)
 
@@ -77,7 +85,7 @@ class TGATEConvergencePlot(io.ComfyNode):
                     "tolerance",
                     default=DEFAULT_TOLERANCE,
                     min=0.1,
-                    max=100.0,
+                    max=MAX_TOLERANCE,
                     step=0.5,
                     tooltip=(
                         "Percent. Attention counts as settled once its output changes by no more than this from a step "
@@ -108,9 +116,9 @@ class TGATEConvergencePlot(io.ComfyNode):
         """The picture (1, H, W, 3), the gate step, the recommendation, and the probe.
 
         Raises:
-            ValueError: nothing was measured yet.
+            ValueError: nothing was measured yet, or an input is of another type or out of range.
         """
-        profile = measured(probe)
+        profile, tolerance = measured(probe), number("tolerance", tolerance, MAX_TOLERANCE)
         gate_step = profile.gate_step(tolerance)
         text = recommendation(profile, tolerance)
         picture = as_image(draw_convergence(profile, tolerance, gate_step))
@@ -122,8 +130,9 @@ def measured(probe: Probe) -> ConvergenceProfile:
     """What a probe holds.
 
     Raises:
-        ValueError: nothing yet.
+        ValueError: nothing yet, or it is no probe.
     """
+    check_probe(probe)
     if probe.profile is None:
         raise ValueError(NO_RUN)
     return probe.profile

@@ -21,7 +21,7 @@ const SAID_ABOVE = /^gate at step \d+ of \d+; /;
  * @typedef {object} RunDetail
  * @property {string} node_id
  * @property {string} [family]
- * @property {import("./cells.js").Cell[]} steps
+ * @property {import("./cells.js").Group[]} groups of steps
  * @property {number} gate_step
  * @property {string} summary
  * @property {string[]} notes
@@ -139,7 +139,7 @@ export class ScheduleWidget {
  */
 function planView(answer, sampling, node, texts) {
   if (answer.error !== undefined) {
-    return { kind: "error", cells: [], gateStep: 0, caption: answer.error || texts.noAnswer };
+    return { kind: "error", groups: [], gateStep: 0, caption: answer.error || texts.noAnswer };
   }
   const name = familyName(node.properties?.[FAMILY_PROPERTY]);
   const remarks = [
@@ -152,7 +152,7 @@ function planView(answer, sampling, node, texts) {
   ].filter(Boolean);
   return {
     kind: "plan",
-    cells: answer.steps,
+    groups: answer.groups,
     gateStep: answer.gate_step,
     title: answer.is_measured ? texts.measuredGate : undefined,
     // There is room for two.
@@ -170,7 +170,7 @@ function runView(detail, texts) {
   const summary = detail.summary.replace(SAID_ABOVE, "");
   return {
     kind: detail.was_interrupted ? "interrupted" : "run",
-    cells: detail.steps,
+    groups: detail.groups,
     gateStep: detail.gate_step,
     caption: `${seconds}: ${summary}`,
     details: [detail.summary, ...(detail.notes ?? [])].join("\n"),
