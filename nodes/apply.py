@@ -8,6 +8,7 @@ from comfy_api.latest import io
 
 from ..tgate_core.gate.presets import PRESETS
 from ..tgate_core.host.install import apply_preset
+from .inputs import check_model
 from .remarks import announcer, output
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class TGATEApply(io.ComfyNode):
         """A gated clone of `model`.
 
         Raises:
-            ValueError: no such preset, or the model has no attention.
+            ValueError: no such preset, or the model has no attention, or is none.
         """
+        check_model(model)
         return output(apply_preset(model, preset, announcer(cls.hidden)), cls.hidden)

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io
 
+from ..tgate_core.engine.inputs import MAX_MIB, MAX_STEPS
 from ..tgate_core.engine.storage import CACHE_DEVICES
 from ..tgate_core.gate.config import GATE_UNITS, GUIDANCE_MODES, MAX_GATE, GateConfig
 from ..tgate_core.gate.guidance import MODES
 from ..tgate_core.host.install import NO_PROBE, apply_config
 from .apply import CATEGORY
+from .inputs import check_model, check_probe
 from .probe import ProbeType
 from .remarks import announcer, output
 
@@ -21,8 +23,6 @@ if TYPE_CHECKING:
     from ..tgate_core.gate.config import GateUnit
     from ..tgate_core.probe.profile import Probe
 
-MAX_STEPS = 10000
-MAX_MIB = 1048576
 # In place of an optional input that nothing is connected to.
 NOT_CONNECTED = object()
 
@@ -187,8 +187,11 @@ class TGATEApplyAdvanced(io.ComfyNode):
         """A gated clone of `model`; see `GateConfig` for the settings.
 
         Raises:
-            ValueError: a setting is out of range, or the model has no attention.
+            ValueError: a setting is of another type or out of range, or the model has no attention, or is none.
         """
+        check_model(model)
+        if probe is not None:
+            check_probe(probe)
         config = GateConfig(
             gate=gate,
             gate_unit=gate_unit,

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 from comfy_api.latest import io
 
 from ..tgate_core.deepcache.schedule import DeepCacheConfig
+from ..tgate_core.engine.inputs import MAX_STEPS
 from ..tgate_core.host.install import apply_deep_cache
 from .apply import CATEGORY
-from .apply_advanced import MAX_STEPS
+from .inputs import check_model
 from .remarks import output
 
 if TYPE_CHECKING:
@@ -97,7 +98,8 @@ class TGATEDeepCache(io.ComfyNode):
         """A clone of `model` with DeepCache; see `DeepCacheConfig` for the settings.
 
         Raises:
-            ValueError: a setting is out of range.
+            ValueError: a setting is of another type or out of range, or the model is none.
         """
+        check_model(model)
         config = DeepCacheConfig(cache_interval, cache_branch_id, start, end)
         return output(apply_deep_cache(model, config), cls.hidden)

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 from comfy_api.latest import io
 
 from ..tgate_core.engine.identity import Fingerprint
+from ..tgate_core.engine.inputs import number
 from ..tgate_core.host.install import LIVE_PROBE, apply_probe
 from ..tgate_core.probe.profile import Probe
 from ..tgate_core.report.pictures.convergence_picture import draw_convergence
 from .apply import CATEGORY
+from .inputs import check_model, check_probe
 from .pictures import as_image
 from .remarks import output
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 ProbeType = io.Custom("TGATE_PROBE")
 DEFAULT_TOLERANCE = 10.0
+MAX_TOLERANCE = 100.0
 NO_RUN = (
     "TGATE: the probe holds no measurement; sample the model that comes out of TGATE Probe, and connect that sampler's "
     "latent to TGATE Convergence Plot."
@@ -61,7 +64,12 @@ class TGATEProbe(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: ModelPatcher) -> io.NodeOutput:
-        """A clone of `model` that is measured, and the probe that will hold what was seen."""
+        """A clone of `model` that is measured, and the probe that will hold what was seen.
+
+        Raises:
+            ValueError: the model has no attention, or is none.
+        """
+        check_model(model)
         probe = Probe(is_live=True)
         return output(apply_probe(model, probe), cls.hidden, probe)
 
@@ -87,7 +95,7 @@ class TGATEConvergencePlot(io.ComfyNode):
                     "tolerance",
                     default=DEFAULT_TOLERANCE,
                     min=0.1,
-                    max=100.0,
+                    max=MAX_TOLERANCE,
                     step=0.5,
                     tooltip=(
                         "Percent. Attention counts as settled once its output changes by no more than this from a step "
@@ -118,13 +126,15 @@ class TGATEConvergencePlot(io.ComfyNode):
         """The picture (1, H, W, 3), the gate step, the recommendation, and the probe.
 
         Raises:
-            ValueError: nothing was measured yet, or nobody can tell for which run.
+            ValueError: nothing was measured yet, or it is not known for which run; or an input is of another type or
+                out of range.
         """
+        check_probe(probe)
         if probe.is_live and latent is None:
             raise ValueError(NOT_WAITED)
         if probe.profile is None:
             raise ValueError(NO_RUN)
-        profile = probe.profile
+        profile, tolerance = probe.profile, number("tolerance", tolerance, MAX_TOLERANCE)
         gate_step = profile.gate_step(tolerance)
         text = recommendation(profile, tolerance)
         if latent is not None and not _is_made_by(probe, latent["samples"]):
@@ -143,8 +153,9 @@ def measured(probe: Probe) -> ConvergenceProfile:
     """What a probe holds.
 
     Raises:
-        ValueError: nothing, or nobody can tell of which run.
+        ValueError: nothing, or it is not known of which run; or it is no probe.
     """
+    check_probe(probe)
     if probe.is_live:
         raise ValueError(LIVE_PROBE)
     if probe.profile is None:

@@ -14,6 +14,7 @@ from ..tgate_core.host.install import Applied
 from ..tgate_core.host.reporting import TELL_US, harmless
 from ..tgate_core.report.record import RunRecord
 from ..tgate_core.report.text import summary_text
+from ..tgate_core.report.timeline import as_groups
 from .queued import workflow_id
 
 # Sent to the editor when a run is over.
@@ -21,7 +22,7 @@ RUN_EVENT = "tgate.run"
 
 
 def output(applied: Applied, hidden: Any, *further: Any) -> io.NodeOutput:
-    """The node's output, its remark shown under it in the editor where it runs in one.
+    """The node's output, its remark shown under it in the editor that queued it, if one did.
 
     Args:
         applied: the model, and the remark if there is one.
@@ -30,13 +31,15 @@ def output(applied: Applied, hidden: Any, *further: Any) -> io.NodeOutput:
     """
     node_id = node_id_of(hidden)
     if applied.remark is not None and node_id is not None:
+        server = PromptServer.instance
         with harmless("showing a remark in the editor", f"The log has the remark; {TELL_US}"):
-            PromptServer.instance.send_progress_text(applied.remark, node_id)
+            if server.client_id is not None:  # without one, the host tells every open editor, whatever it shows
+                server.send_progress_text(applied.remark, node_id, server.client_id)
     return io.NodeOutput(applied.model, *further)
 
 
 def announcer(hidden: Any) -> Callable[[RunRecord], None] | None:
-    """Tells the editor of each run of this node's model; None outside of a server.
+    """Tells the editor that queued it of each run of this node's model; None outside of a server.
 
     Args:
         hidden: the node's hidden inputs.
@@ -52,6 +55,8 @@ def node_id_of(hidden: Any) -> str | None:
 
 def _announce(node_id: str, record: RunRecord) -> None:
     server, context = PromptServer.instance, get_executing_context()
+    if server.client_id is None:
+        return
     where = {"node_id": node_id, "sampler_id": None, "workflow_id": None}
     if context is not None:
         where |= {"sampler_id": context.node_id, "workflow_id": workflow_id(server, context.prompt_id)}
@@ -62,7 +67,7 @@ def run_as_json(record: RunRecord) -> dict[str, Any]:
     """A run as plain values, for the editor."""
     return {
         "family": record.family,
-        "steps": [cell.as_json() for cell in record.cells],
+        "groups": as_groups(record.cells),
         "gate_step": record.gate_step,
         "summary": summary_text(record),
         "notes": list(record.counts.notes),

@@ -12,6 +12,7 @@ from ..tgate_core.report.pictures.timeline_picture import draw_timeline
 from ..tgate_core.report.record import RunRecord
 from ..tgate_core.report.text import report_text
 from .apply import CATEGORY
+from .inputs import check_latent, check_model
 from .pictures import as_image
 
 if TYPE_CHECKING:
@@ -51,7 +52,13 @@ class TGATEReport(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: ModelPatcher, latent: dict[str, Any]) -> io.NodeOutput:
-        """The latent, the report, and a picture (1, H, W, 3) of the run."""
+        """The latent, the report, and a picture (1, H, W, 3) of the run.
+
+        Raises:
+            ValueError: the model or the latent is none.
+        """
+        check_model(model)
+        check_latent(latent)
         records = records_of(model)
         record = None if records is None else records.find(latent["samples"]) or records.last
         if records is None or record is None:

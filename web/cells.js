@@ -1,30 +1,31 @@
 // @ts-check
 /**
- * One cell a step: what it is called, how tall it is, and which neighbours are the same.
+ * What steps do: how it is called, how tall its bar is, and which steps share one.
  */
 import { filled } from "./texts.js";
 
 /**
- * What a step does, as the server tells it (see `StepCell.as_json`).
- * @typedef {object} Cell
+ * Equal steps in a row, as the server tells of them (see `as_groups`).
+ * @typedef {object} Group
  * @property {"planning" | "fidelity" | "protected"} phase
  * @property {number} self_reused share of self-attentions handed out, 0 to 1
  * @property {number} cross_reused share of cross-attentions handed out, 0 to 1
  * @property {boolean} guided whether both guidance passes run
  * @property {boolean} shallow whether the deep blocks are left out
- * @property {boolean} [ran] whether the sampler came to it
+ * @property {boolean} ran whether the sampler came to them
+ * @property {number} count how many
  */
 
 /**
- * Equal steps in a row.
- * @typedef {object} Group
- * @property {Cell} cell
+ * Steps that share a bar.
+ * @typedef {object} Bar
+ * @property {Group} group
  * @property {number} first index of the first of them, from 0
  * @property {number} count
  */
 
-/** More steps than this are drawn as groups of equal ones: cells would be thinner than a line. */
-const MOST_CELLS = 100;
+/** Up to so many steps have a bar each; more would be thinner than a line, and equal neighbours share one. */
+const MOST_BARS = 100;
 
 /** Rough shares of a step of one pass: what never is left out, and each kind of attention. A sketch, not a measure. */
 const ALWAYS = 0.4;
@@ -33,49 +34,61 @@ const SHALLOW = 0.5;
 
 /**
  * How much a step computes beside a full one with guidance, 0 to 1: the height of its bar.
- * @param {Cell} cell
- */
-export function workShare(cell) {
-  if (cell.ran === false) return 0;
-  const pass = ALWAYS + ATTENTION * (1 - cell.self_reused) + ATTENTION * (1 - cell.cross_reused);
-  return (pass * (cell.guided ? 2 : 1) * (cell.shallow ? SHALLOW : 1)) / 2;
-}
-
-/**
- * The steps as they are drawn: one by one, or equal neighbours together where there are many.
- * @param {Cell[]} cells
- * @param {number} gateStep a group never reaches across it
- * @returns {Group[]}
- */
-export function grouped(cells, gateStep) {
-  /** @type {Group[]} */
-  const groups = [];
-  cells.forEach((cell, index) => {
-    const last = groups[groups.length - 1];
-    const isSame = last && index !== gateStep && JSON.stringify(last.cell) === JSON.stringify(cell);
-    if (isSame && cells.length > MOST_CELLS) last.count += 1;
-    else groups.push({ cell, first: index, count: 1 });
-  });
-  return groups;
-}
-
-/**
- * What a group of steps does, in words.
  * @param {Group} group
+ */
+export function workShare(group) {
+  if (!group.ran) return 0;
+  const pass = ALWAYS + ATTENTION * (1 - group.self_reused) + ATTENTION * (1 - group.cross_reused);
+  return (pass * (group.guided ? 2 : 1) * (group.shallow ? SHALLOW : 1)) / 2;
+}
+
+/**
+ * @param {Group[]} groups
+ * @returns {number} steps in all of them
+ */
+export function stepsOf(groups) {
+  return groups.reduce((sum, group) => sum + group.count, 0);
+}
+
+/**
+ * The bars of a run, from left to right.
+ * @param {Group[]} groups
+ * @param {number} gateStep no bar reaches across it
+ * @returns {Bar[]}
+ */
+export function barsOf(groups, gateStep) {
+  const most = stepsOf(groups) > MOST_BARS ? Infinity : 1;
+  /** @type {Bar[]} */
+  const bars = [];
+  let first = 0;
+  for (const group of groups) {
+    const end = first + group.count;
+    while (first < end) {
+      const limit = first < gateStep && gateStep < end ? gateStep : end;
+      const count = Math.min(most, limit - first);
+      bars.push({ group, first, count });
+      first += count;
+    }
+  }
+  return bars;
+}
+
+/**
+ * What the steps of a bar do, in words.
+ * @param {Bar} bar
  * @param {number} steps of the run
  * @param {import("./texts.js").Texts} texts
  */
-export function described(group, steps, texts) {
-  const { cell, first, count } = group;
+export function described({ group, first, count }, steps, texts) {
   const text = count > 1 ? texts.manySteps : texts.oneStep;
   const name = filled(text, { first: first + 1, last: first + count, steps });
-  if (cell.ran === false) return `${name}: ${texts.skipped}`;
+  if (!group.ran) return `${name}: ${texts.skipped}`;
   const parts = [
-    texts[cell.phase],
-    share(cell.self_reused, texts.reused, texts),
-    share(cell.cross_reused, texts.frozen, texts),
-    cell.guided ? texts.twoPasses : texts.onePass,
-    cell.shallow ? texts.shallow : "",
+    texts[group.phase],
+    share(group.self_reused, texts.reused, texts),
+    share(group.cross_reused, texts.frozen, texts),
+    group.guided ? texts.twoPasses : texts.onePass,
+    group.shallow ? texts.shallow : "",
   ];
   return `${name}: ${parts.filter(Boolean).join("; ")}`;
 }

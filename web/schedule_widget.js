@@ -22,7 +22,7 @@ const SAID_ABOVE = /^gate at step \d+ of \d+; /;
  * @typedef {object} RunDetail
  * @property {string} node_id
  * @property {string} [family]
- * @property {import("./cells.js").Cell[]} steps
+ * @property {import("./cells.js").Group[]} groups of steps
  * @property {number} gate_step
  * @property {string} summary
  * @property {string[]} notes
@@ -151,7 +151,7 @@ export class ScheduleWidget {
  */
 function planView(answer, sampling, node, texts) {
   if (answer.error !== undefined) {
-    return { kind: "error", cells: [], gateStep: 0, caption: answer.error || texts.noAnswer };
+    return { kind: "error", groups: [], gateStep: 0, caption: answer.error || texts.noAnswer };
   }
   if (answer.is_measured && !isProbed(node)) {
     return { kind: "error", cells: [], gateStep: 0, caption: texts.noProbe };
@@ -167,7 +167,7 @@ function planView(answer, sampling, node, texts) {
   ].filter(Boolean);
   return {
     kind: "plan",
-    cells: answer.steps,
+    groups: answer.groups,
     gateStep: answer.gate_step,
     title: answer.is_measured ? texts.measuredGate : undefined,
     // There is room for two.
@@ -195,7 +195,7 @@ function runView(detail, texts) {
   const summary = detail.summary.replace(SAID_ABOVE, "");
   return {
     kind: detail.was_interrupted ? "interrupted" : "run",
-    cells: detail.steps,
+    groups: detail.groups,
     gateStep: detail.gate_step,
     title: detail.steps.length ? undefined : texts.unseen,
     caption: `${seconds}: ${summary}`,

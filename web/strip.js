@@ -2,7 +2,7 @@
 /**
  * The strip that draws a schedule: a heading, one bar a step, a legend, and a line of explanation.
  */
-import { described, grouped, workShare } from "./cells.js";
+import { barsOf, described, stepsOf, workShare } from "./cells.js";
 import { STYLE } from "./strip_style.js";
 import { filled } from "./texts.js";
 
@@ -10,7 +10,7 @@ import { filled } from "./texts.js";
  * What there is to draw.
  * @typedef {object} View
  * @property {"plan" | "run" | "interrupted" | "error" | "off"} kind an error, and a node that is off, have but a caption
- * @property {import("./cells.js").Cell[]} cells
+ * @property {import("./cells.js").Group[]} groups of steps
  * @property {number} gateStep first step behind the gate; their number where there is none
  * @property {string} [title] in place of the usual one
  * @property {string} caption
@@ -64,9 +64,9 @@ function heading(view, texts) {
  * @param {View} view
  * @param {Texts} texts
  */
-function titleOf({ cells, gateStep, title }, texts) {
+function titleOf({ groups, gateStep, title }, texts) {
   if (title) return title;
-  const steps = cells.length;
+  const steps = stepsOf(groups);
   if (gateStep >= steps) return filled(texts.noGate, { steps });
   return filled(gateStep === 0 ? texts.gateAtOnce : texts.gate, { gate: gateStep, steps });
 }
@@ -76,31 +76,30 @@ function titleOf({ cells, gateStep, title }, texts) {
  * @param {Texts} texts
  */
 function bars(view, texts) {
-  const { cells, gateStep } = view;
-  const groups = grouped(cells, gateStep);
-  const row = make("div", cells.length > 60 ? "cells many" : "cells");
+  const steps = stepsOf(view.groups);
+  const row = make("div", steps > 60 ? "cells many" : "cells");
   row.setAttribute("role", "list");
   row.setAttribute("aria-label", filled(texts.stripLabel, { title: titleOf(view, texts) }));
-  for (const group of groups) {
-    if (group.first === gateStep) row.append(gateMark(texts));
-    row.append(bar(group, cells.length, texts));
+  for (const one of barsOf(view.groups, view.gateStep)) {
+    if (one.first === view.gateStep) row.append(gateMark(texts));
+    row.append(bar(one, steps, texts));
   }
   return row;
 }
 
 /**
- * @param {import("./cells.js").Group} group
- * @param {number} steps
+ * @param {import("./cells.js").Bar} one
+ * @param {number} steps of the run
  * @param {Texts} texts
  */
-function bar(group, steps, texts) {
-  const cell = make("div", `cell ${looks(group.cell).join(" ")}`);
+function bar(one, steps, texts) {
+  const cell = make("div", `cell ${looks(one.group).join(" ")}`);
   cell.setAttribute("role", "listitem");
-  cell.setAttribute("aria-label", described(group, steps, texts));
-  cell.title = described(group, steps, texts);
-  cell.style.flexGrow = String(group.count);
+  cell.setAttribute("aria-label", described(one, steps, texts));
+  cell.title = described(one, steps, texts);
+  cell.style.flexGrow = String(one.count);
   const filling = make("div", "bar");
-  filling.style.height = `${Math.round(100 * workShare(group.cell))}%`;
+  filling.style.height = `${Math.round(100 * workShare(one.group))}%`;
   cell.append(filling);
   return cell;
 }
@@ -124,7 +123,7 @@ function legend(view, texts) {
   row.title = texts.tallerIsMore;
   const names = { planning: "planning", reused: "reusedShort", fidelity: "fidelity", protected: "protected" };
   const rare = { shallow: "shallowShort", skipped: "skipped" };
-  const seen = new Set(view.cells.flatMap(looks));
+  const seen = new Set(view.groups.flatMap(looks));
   for (const [look, name] of Object.entries({ ...names, ...rare })) {
     if (!seen.has(look)) continue;
     const swatch = make("span", `swatch ${look === "reused" || look === "shallow" ? "planning " : ""}${look}`);
@@ -139,13 +138,13 @@ function legend(view, texts) {
 }
 
 /**
- * The classes of a cell.
- * @param {import("./cells.js").Cell} cell
+ * The classes of a bar.
+ * @param {import("./cells.js").Group} group
  * @returns {string[]}
  */
-function looks(cell) {
-  if (cell.ran === false) return ["skipped"];
-  return [cell.phase, cell.self_reused > 0 ? "reused" : "", cell.shallow ? "shallow" : ""].filter(Boolean);
+function looks(group) {
+  if (!group.ran) return ["skipped"];
+  return [group.phase, group.self_reused > 0 ? "reused" : "", group.shallow ? "shallow" : ""].filter(Boolean);
 }
 
 /**

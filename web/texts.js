@@ -86,14 +86,14 @@ const CHINESE = {
 };
 
 /** Names of model families that no language translates. */
-const FAMILIES = {
-  sd15: "SD 1.5",
-  sd21: "SD 2",
-  sdxl: "SDXL",
-  "playground-2.5": "Playground 2.5",
-  svd: "Stable Video Diffusion",
-  pixart: "PixArt",
-};
+const FAMILIES = new Map([
+  ["sd15", "SD 1.5"],
+  ["sd21", "SD 2"],
+  ["sdxl", "SDXL"],
+  ["playground-2.5", "Playground 2.5"],
+  ["svd", "Stable Video Diffusion"],
+  ["pixart", "PixArt"],
+]);
 
 /**
  * The texts of a language.
@@ -110,14 +110,14 @@ export function textsFor(locale) {
  * @param {Record<string, string | number>} values
  */
 export function filled(text, values) {
-  return text.replace(/\{(\w+)\}/g, (whole, name) => String(values[name] ?? whole));
+  return text.replace(/\{(\w+)\}/g, (whole, name) => (Object.hasOwn(values, name) ? String(values[name]) : whole));
 }
 
 /**
  * What people call a family of models; null for one that has no name of its own.
- * @param {string | null | undefined} family
+ * @param {any} family as a saved graph has it, which may be anything
  * @returns {string | null}
  */
 export function familyName(family) {
-  return FAMILIES[/** @type {keyof typeof FAMILIES} */ (family)] ?? null;
+  return FAMILIES.get(family) ?? null;
 }

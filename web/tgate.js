@@ -59,12 +59,12 @@ function addStrip(node) {
 }
 
 /**
- * A run of one of the nodes is over; a run of a graph in another tab is not for this one.
+ * A run of one of the nodes is over. Another graph, in another tab or queued by a program, may have a node of that id.
  * @param {CustomEvent<import("./schedule_widget.js").RunDetail>} event
  */
 function onRun({ detail }) {
   const graph = root();
-  if (detail.workflow_id && graph.id && detail.workflow_id !== graph.id) return;
+  if (!detail.workflow_id || detail.workflow_id !== graph.id) return;
   const node = nodeById(graph, detail.node_id);
   if (node) strips.get(node)?.showRun(detail);
 }

@@ -11,7 +11,12 @@ from strip_editor import StripEditor
 from tgate_dev.editor import Links, Nodes, sampled
 
 GATE, ADVANCED = "TGATEApply", "TGATEApplyAdvanced"
-SEND = "(detail) => window.comfyAPI.api.api.dispatchEvent(new CustomEvent('tgate.run', { detail }))"
+TEXTS = "/extensions/comfyui-tgate-nodes/texts.js"
+# The run of a node in the graph that is open, unless it says otherwise.
+SEND = """(told) => {
+  const detail = { workflow_id: window.app.rootGraph.id, ...told };
+  window.comfyAPI.api.api.dispatchEvent(new CustomEvent('tgate.run', { detail }));
+}"""
 
 pytestmark = pytest.mark.slow
 
@@ -38,8 +43,9 @@ def run_detail(node_id: str, **changes: Any) -> dict[str, Any]:
     """A run as the server tells of it."""
     cell = {"phase": "planning", "self_reused": 0, "cross_reused": 0, "guided": True, "shallow": False, "ran": True}
     saved = {**cell, "phase": "fidelity", "self_reused": 0.5, "cross_reused": 1, "guided": False}
-    steps = [cell, cell, {**cell, "shallow": True}, saved, saved, saved, {**cell, "ran": False}]
-    told = {"family": "sd15", "steps": steps, "gate_step": 3, "summary": "a third saved", "notes": ["one reason"]}
+    steps = [(2, cell), (1, {**cell, "shallow": True}), (3, saved), (1, {**cell, "ran": False})]
+    groups = [{**step, "count": count} for count, step in steps]
+    told = {"family": "sd15", "groups": groups, "gate_step": 3, "summary": "a third saved", "notes": ["one reason"]}
     return {"node_id": node_id, "sampler_id": None, "seconds": 2.5, "was_interrupted": False, **told, **changes}
 
 
@@ -163,6 +169,38 @@ class TestWhatItSays:
             "Steps 151 to 1000 of 1000",
         ]
 
+    def test_equal_steps_beyond_a_hundred_share_a_bar_up_to_the_gate(self, editor: StripEditor) -> None:
+        ids = editor.build(*sampled(GATE, steps=25))
+        editor.wait_for_strip(GATE, "gate after 10")
+        # Nothing that the gate would change was reused.
+        groups = [{**run_detail("")["groups"][0], "count": 120}]
+        editor.page.evaluate(SEND, run_detail(ids["gate"], groups=groups, gate_step=50))
+        strip = editor.read_strip(GATE)
+        assert [bar["label"].split(":")[0] for bar in strip.bars] == ["Steps 1 to 50 of 120", "Steps 51 to 120 of 120"]
+        assert strip.gate == 1
+        editor.page.evaluate(SEND, run_detail(ids["gate"], groups=[{**groups[0], "count": 100}], gate_step=50))
+        assert len(editor.read_strip(GATE).bars) == 100
+
+    def test_a_run_of_more_steps_than_it_shows_says_so(self, editor: StripEditor) -> None:
+        editor.build(*sampled(GATE, steps=1001))
+        strip = editor.wait_until(GATE, lambda strip: "for runs of 1 to 1000 steps" in strip.caption)
+        assert strip.bars == []
+        assert all("status of 400" in complaint for complaint in editor.complaints)
+        editor.complaints.clear()
+
+    @pytest.mark.parametrize("family", ["constructor", "__proto__", "toString", 7, {"a": 1}, ["sd15"]])
+    def test_a_family_that_nobody_knows_has_no_name(self, editor: StripEditor, family: Any) -> None:
+        editor.build(*sampled(GATE, steps=4))
+        editor.wait_for_strip(GATE, "of 4 steps")
+        editor.on_node(GATE, "(node, family) => { node.properties.tgate_family = family; }", family)
+        editor.on_node("KSampler", "(node) => { node.widgets.find((w) => w.name === 'steps').value = 5; }")
+        editor.on_node(GATE, "(node) => node.onConnectionsChange()")
+        assert editor.wait_for_strip(GATE, "Plan gate after 1 of 5").caption == "Taller bars compute more."
+
+    def test_only_what_a_text_is_given_is_filled_in(self, editor: StripEditor) -> None:
+        fill = "async (module) => (await import(module)).filled('{constructor} of {steps}', { steps: 7 })"
+        assert editor.page.evaluate(fill, TEXTS) == "{constructor} of 7"
+
     def test_settings_that_the_node_refuses_are_named(self, editor: StripEditor) -> None:
         editor.build(*sampled(ADVANCED, {"gate": 3, "gate_unit": "fraction of steps"}))
         strip = editor.wait_until(ADVANCED, lambda strip: "must be between 0 and 1" in strip.caption)
@@ -277,7 +315,7 @@ class TestAfterARun:
         """Left alone by T-GATE, and interrupted."""
         ids = editor.build(*sampled(GATE))
         editor.wait_for_strip(GATE, "Plan")
-        editor.page.evaluate(SEND, run_detail(ids["gate"], was_interrupted=True, steps=[], gate_step=6))
+        editor.page.evaluate(SEND, run_detail(ids["gate"], was_interrupted=True, groups=[], gate_step=6))
         strip = editor.read_strip(GATE)
         assert (strip.tag, strip.title, strip.bars) == ("Stopped", "left as it is", [])
 
@@ -296,8 +334,10 @@ class TestAfterARun:
     def test_runs_of_another_tabs_graph_leave_it_alone(self, editor: StripEditor) -> None:
         ids = editor.build(*sampled(GATE))
         editor.wait_for_strip(GATE, "Plan")
-        editor.page.evaluate(SEND, run_detail(ids["gate"], workflow_id="a graph in another tab"))
-        assert editor.read_strip(GATE).tag == "Plan"
+        # Without an id it was queued by a program, as a prompt without its graph.
+        for other in ("a graph in another tab", None, ""):
+            editor.page.evaluate(SEND, run_detail(ids["gate"], workflow_id=other))
+            assert editor.read_strip(GATE).tag == "Plan"
         own = editor.page.evaluate("() => window.app.rootGraph.id")
         editor.page.evaluate(SEND, run_detail(ids["gate"], workflow_id=own))
         assert editor.read_strip(GATE).tag == "Last run"

@@ -9,6 +9,7 @@ import comfy.model_base
 import comfy.model_patcher
 import comfy.supported_models
 import execution
+import numpy as np
 import pytest
 import server
 import tiny
@@ -44,6 +45,51 @@ def model():
 def test_bad_input_is_refused_by_name_with_a_remedy(model, pack, settings, name, remedy):
     with pytest.raises(ValueError, match=f"{name} is .*{remedy}"):
         pack.nodes["TGATEApplyAdvanced"].execute(model=model, **settings)
+
+
+# What an any-type link can bring, and never fits.
+ANYTHING = ["word", None, [1, 2], {"samples": None}, torch.zeros(2, 2), object()]
+
+
+@pytest.mark.parametrize("value", ANYTHING, ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize(
+    ("node", "name"),
+    [
+        *(("TGATEApply", name) for name in ("model", "preset")),
+        *(("TGATEApplyAdvanced", name) for name in ("model", "gate", "gate_unit", "sp_interval", "fi_interval")),
+        *(("TGATEApplyAdvanced", name) for name in ("warm_up", "cross_attention", "self_attention", "guidance")),
+        *(("TGATEApplyAdvanced", name) for name in ("protect_last", "cache_device", "cache_limit_mb", "probe")),
+        *(("TGATEDeepCache", name) for name in ("model", "cache_interval", "cache_branch_id", "start", "end")),
+        *(("TGATEReport", name) for name in ("model", "latent")),
+        ("TGATEProbe", "model"),
+        *(("TGATEConvergencePlot", name) for name in ("probe", "tolerance")),
+        ("TGATESaveProbe", "probe"),
+    ],
+)
+def test_whatever_a_link_brings_is_refused_at_the_node_by_the_inputs_name(model, measured, pack, node, name, value):
+    if (name, value) == ("probe", None) and node == "TGATEApplyAdvanced":
+        pytest.skip("which is no probe connected")
+    rest = {"TGATEReport": {"model": model, "latent": {}}, "TGATEConvergencePlot": {"probe": measured}}
+    inputs = {**rest.get(node, {} if node == "TGATESaveProbe" else {"model": model}), name: value}
+    with pytest.raises(ValueError, match=f"^TGATE: {name} is .{{1,80}}[,;] "):
+        pack.nodes[node].execute(**inputs)
+
+
+@pytest.fixture(scope="module")
+def measured(pack, model):
+    patched, probe = pack.nodes["TGATEProbe"].execute(model=model).args
+    tiny.sample(patched)
+    return probe
+
+
+def test_half_a_step_is_refused_at_the_node(model, pack):
+    with pytest.raises(ValueError, match=r"^TGATE: protect_last is 2\.5, but must be a whole number"):
+        pack.nodes["TGATEApplyAdvanced"].execute(model=model, protect_last=2.5)
+
+
+def test_numbers_of_another_kind_gate_the_same(model, gated):
+    settings = {"gate": np.float32(4), "sp_interval": 2.0, "warm_up": np.int64(1)}
+    assert torch.equal(tiny.sample(gated(model, **settings)), tiny.sample(gated(model, sp_interval=2, warm_up=1)))
 
 
 def test_an_unknown_preset_is_refused(model, pack):
@@ -126,14 +172,42 @@ def prompt_server():
 
 
 def test_what_a_node_has_to_say_is_shown_under_it(pack, joint, model, prompt_server):
-    node = pack.nodes["TGATEApply"].PREPARE_CLASS_CLONE({"hidden_inputs": {io.Hidden.unique_id: "7"}})
+    node = numbered(pack.nodes["TGATEApply"], "7")
+    prompt_server.client_id = "an editor"
     node.execute(model=joint)
     node.execute(model=model)
-    prompt_server.loop.call_soon(prompt_server.loop.stop)
-    prompt_server.loop.run_forever()  # hands what was sent from the node to the queue
-    ((event, message, _),) = [prompt_server.messages.get_nowait() for _ in range(prompt_server.messages.qsize())]
+    ((event, message, client),) = sent(prompt_server)
     assert event == server.BinaryEventTypes.TEXT
     assert message.startswith(b"\x00\x00\x00\x017joint attention: nothing to freeze")
+    assert client == "an editor"
+
+
+def test_the_editor_that_queued_it_hears_of_a_run(pack, model, prompt_server):
+    prompt_server.client_id = "an editor"
+    tiny.sample(numbered(pack.nodes["TGATEApply"], "7").execute(model=model).args[0])
+    ((event, told, client),) = sent(prompt_server)
+    assert (event, told["node_id"], client) == ("tgate.run", "7", "an editor")
+    assert sum(group["count"] for group in told["groups"]) == 8
+
+
+def test_of_a_prompt_that_no_editor_queued_none_hears(pack, joint, model, prompt_server):
+    node = numbered(pack.nodes["TGATEApply"], "7")
+    assert prompt_server.client_id is None
+    node.execute(model=joint)
+    tiny.sample(node.execute(model=model).args[0])
+    assert sent(prompt_server) == []
+
+
+def numbered(node, node_id):
+    """A node as the server runs it, which tells it its id in the graph."""
+    return node.PREPARE_CLASS_CLONE({"hidden_inputs": {io.Hidden.unique_id: node_id}})
+
+
+def sent(prompt_server):
+    """All that was to be sent: event, data and client, None for everyone."""
+    prompt_server.loop.call_soon(prompt_server.loop.stop)
+    prompt_server.loop.run_forever()  # hands what was sent from other threads to the queue
+    return [prompt_server.messages.get_nowait() for _ in range(prompt_server.messages.qsize())]
 
 
 def test_of_two_nodes_in_a_row_the_last_wins_with_a_log_line(model, gated, caplog):

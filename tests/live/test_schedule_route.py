@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from typing import Any
 
+import aiohttp
 import pytest
 
 from tgate_dev.server import Server
@@ -23,8 +26,9 @@ def ask(server: Server, prefix: str = "", **values: Any) -> dict[str, Any]:
 def test_server_answers_with_the_schedule(server: Server, prefix: str) -> None:
     answer = ask(server, prefix, node="TGATEApplyAdvanced", gate=3, steps=8, guidance="cond")
     assert answer["gate_step"] == 3
-    assert [cell["phase"] for cell in answer["steps"]] == ["planning"] * 3 + ["fidelity"] * 5
-    assert [cell["guided"] for cell in answer["steps"]] == [True] * 3 + [False] * 5
+    steps = [group for group in answer["groups"] for _ in range(group["count"])]
+    assert [step["phase"] for step in steps] == ["planning"] * 3 + ["fidelity"] * 5
+    assert [step["guided"] for step in steps] == [True] * 3 + [False] * 5
 
 
 def test_preset_follows_the_family(server: Server) -> None:
@@ -33,12 +37,56 @@ def test_preset_follows_the_family(server: Server) -> None:
     assert [answer["is_assumed"] for answer in answers.values()] == [True, False, False]
 
 
-@pytest.mark.parametrize("values", [{"node": "TGATEApplyAdvanced", "sp_interval": 0}, {"node": "KSampler"}, {}])
-def test_bad_settings_are_refused_in_words(server: Server, values: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "query",
+    [
+        "",
+        "node=KSampler",
+        "node=TGATEApplyAdvanced&sp_interval=0",
+        f"node=TGATEApply&steps={'9' * 310}",
+        f"node=TGATEApply&steps={'9' * 5000}",
+        "node=TGATEApply&steps=1001",
+        "node=TGATEApply&steps=%D9%A2%D9%A5",
+        "node=TGATEApply&steps=%FF%00",
+        "node=TGATEApply&denoise=1e308",
+        "node=TGATEApply&denoise=1e999",
+        "node=TGATEApply&steps=5&steps=50",
+        f"node=TGATEApplyAdvanced&warm_up={'9' * 310}",
+        f"node=TGATEApplyAdvanced&gate={'9' * 310}",
+        "node=TGATEApplyAdvanced&gate=-1e-320",
+        "node=TGATEApplyAdvanced&guidance=%ED%A0%80",
+    ],
+    ids=lambda query: query[:40],
+)
+def test_bad_settings_are_refused_in_a_sentence(server: Server, query: str) -> None:
     with pytest.raises(urllib.error.HTTPError) as refusal:
-        ask(server, **values)
+        server.get_json(f"/tgate/schedule?{query}")
     assert refusal.value.code == 400
-    assert json.load(refusal.value)["error"].startswith("TGATE: ")
+    error = json.load(refusal.value)["error"]
+    assert error.startswith("TGATE: ")
+    assert len(error) < 300
+
+
+def test_many_questions_at_once_keep_nobody_waiting(server: Server) -> None:
+    """A hundred of the largest; before there was a bound, they took 12 s, in which the server answered no one."""
+    longest = f"{server.address}/tgate/schedule?node=TGATEApply&steps=1000"
+
+    async def get(session: aiohttp.ClientSession, address: str) -> float:
+        start = time.monotonic()
+        async with session.get(address) as answer:
+            assert answer.status == 200
+            assert len(await answer.read()) < 5000
+        return time.monotonic() - start
+
+    async def waited() -> float:
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+            asked = [asyncio.create_task(get(session, longest)) for _ in range(100)]
+            await asyncio.sleep(0.05)
+            seconds = await get(session, f"{server.address}/system_stats")
+            await asyncio.gather(*asked)
+            return seconds
+
+    assert asyncio.run(waited()) < 5.0
 
 
 def test_settings_of_nodes_that_refuse_are_not_logged_as_errors(server: Server) -> None:

@@ -40,6 +40,32 @@ def test_a_count_has_a_least_value(name, least):
         GateConfig(**{name: least - 1})
 
 
+@pytest.mark.parametrize("value", ["5", None, [5], True, 2.5])
+@pytest.mark.parametrize("name", ["sp_interval", "fi_interval", "warm_up", "protect_last", "cache_limit_mb"])
+def test_a_count_is_a_whole_number(name, value):
+    with pytest.raises(ValueError, match=f"^TGATE: {name} is .*, but must be a whole number; use "):
+        GateConfig(**{name: value})
+
+
+def test_whole_numbers_and_floats_stand_for_each_other():
+    config = GateConfig(gate=3, warm_up=1.0)
+    assert (type(config.gate), type(config.warm_up)) == (float, int)
+    assert config == GateConfig(gate=3.0, warm_up=1)
+
+
+@pytest.mark.parametrize("value", [0, "true", None])
+@pytest.mark.parametrize("name", ["cross_attention", "self_attention"])
+def test_a_switch_is_no_number_and_no_word(name, value):
+    with pytest.raises(ValueError, match=f"^TGATE: {name} is .*, but must be true or false"):
+        GateConfig(**{name: value})
+
+
+@pytest.mark.parametrize("gate", ["5", None, [5.0], True])
+def test_a_gate_is_a_number(gate):
+    with pytest.raises(ValueError, match=r"^TGATE: gate is .*; set it between 0 and 10000\.$"):
+        GateConfig(gate=gate)
+
+
 @pytest.mark.parametrize("gate", [-0.5, 10000.5, math.inf, -math.inf, math.nan])
 def test_a_gate_outside_of_its_range_is_refused(gate):
     with pytest.raises(ValueError, match=r"^TGATE: gate is .*; set it between 0 and 10000"):

@@ -7,6 +7,7 @@ import math
 import pytest
 
 from tgate_core.probe.profile import ConvergenceProfile, mean_of, settled_from
+from tgate_core.report.pictures.convergence_picture import draw_convergence
 
 NAN = math.nan
 
@@ -21,6 +22,7 @@ NAN = math.nan
         ((NAN, 0.5, NAN, 0.05, NAN), 2),  # what was left out says nothing
         ((NAN, 0.5, 0.1, 0.1, 0.1), 2),  # the tolerance itself is within
         ((NAN,), 1),
+        ((NAN, NAN, NAN), 3),  # nothing was measured
     ],
 )
 def test_settled_means_to_the_end(changes, expected):
@@ -40,9 +42,18 @@ def test_the_gate_is_where_the_mean_settles():
     assert measured.gate_step(30.0) == 1
 
 
-def test_nothing_measured_settles_nowhere_in_particular():
+def test_nothing_measured_never_settles():
     assert all(math.isnan(value) for value in profile().mean("attn2"))
     assert math.isnan(mean_of([]))
+    assert profile().gate_step(10.0) == 4
+    assert profile(a=(NAN,) * 4, b=(NAN, 0.01, 0.01, 0.01)).site_gate_steps(10.0) == {"a": 4, "b": 1}
+
+
+@pytest.mark.parametrize("steps", [1, 26, 27, 10_000, 300_000])
+def test_a_run_of_any_length_can_be_drawn(steps):
+    changes = {"attn1": {}, "attn2": {"a": (0.5,) * steps}}
+    measured = ConvergenceProfile("UNet", "x", (1.0,) * steps, changes, (NAN,) * steps)
+    assert draw_convergence(measured, 10.0, steps).size == (1024, 900)
 
 
 @pytest.mark.parametrize(

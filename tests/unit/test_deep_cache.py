@@ -49,6 +49,19 @@ def test_every_interval_th_step_is_full(config, expected):
     assert schedule.branch == config.cache_branch_id
 
 
+@pytest.mark.parametrize("value", ["0", None, [0], True, -1])
+@pytest.mark.parametrize("name", ["cache_interval", "cache_branch_id", "start", "end"])
+def test_settings_of_another_type_are_named(name, value):
+    with pytest.raises(ValueError, match=f"^TGATE: {name} is "):
+        DeepCacheConfig(**{name: value})
+
+
+def test_a_whole_number_is_a_share_and_a_whole_float_a_count():
+    config = DeepCacheConfig(cache_interval=2.0, cache_branch_id=1.0, start=0, end=1)
+    assert config == DeepCacheConfig(2, 1, 0.0, 1.0)
+    assert [type(value) for value in (config.cache_interval, config.start)] == [int, float]
+
+
 @pytest.mark.parametrize(
     ("gate_step", "expected"),
     [

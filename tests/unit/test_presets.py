@@ -141,6 +141,12 @@ def test_the_default_preset_is_balanced():
     assert FEW_STEP in ROWS
 
 
+@pytest.mark.parametrize("preset", [None, 3, ["balanced"], {}])
+def test_a_preset_is_a_word(preset):
+    with pytest.raises(ValueError, match=r"^TGATE: preset is .*; choose one of: balanced, "):
+        PresetConfig("sdxl", preset)
+
+
 def test_an_unknown_preset_is_refused_with_the_known_ones():
     with pytest.raises(ValueError, match=r"^TGATE: preset is 'turbo'; choose one of: balanced, gentle, fast, as pub"):
         PresetConfig("sdxl", "turbo")

@@ -5,29 +5,35 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from multidict import MultiDict, MultiDictProxy
 
 from tgate_core.gate.config import GateConfig
 from tgate_core.gate.presets import PRESETS, ROWS, PresetConfig
 from tgate_core.gate.schedule import build_schedule
 from tgate_core.report.preview import Sampling, preview
-from tgate_core.report.timeline import planned_cells
+from tgate_core.report.timeline import as_groups, planned_cells
 
 
 def ask(node: str = "TGATEApplyAdvanced", **values: Any) -> dict[str, Any]:
     return preview({"node": node, **{name: str(value) for name, value in values.items()}})
 
 
+def steps_of(answer: dict[str, Any]) -> list[dict[str, Any]]:
+    """One value a step."""
+    return [group for group in answer["groups"] for _ in range(group["count"])]
+
+
 def phases(answer: dict[str, Any]) -> list[str]:
-    return [cell["phase"] for cell in answer["steps"]]
+    return [cell["phase"] for cell in steps_of(answer)]
 
 
 class TestAdvanced:
     def test_defaults_are_those_of_the_node_and_of_25_steps(self) -> None:
         config = GateConfig()
         schedule = build_schedule(config, 25, 10)
-        expected = [cell.as_json() for cell in planned_cells(config, schedule, True)]
+        expected = as_groups(planned_cells(config, schedule, True))
         flags = {"is_assumed": False, "is_approximate": False, "is_measured": False}
-        assert ask() == {"steps": expected, "gate_step": 10, **flags}
+        assert ask() == {"groups": expected, "gate_step": 10, **flags}
 
     def test_every_setting_is_read(self) -> None:
         answer = ask(
@@ -45,9 +51,9 @@ class TestAdvanced:
             steps=10,
         )
         assert phases(answer) == ["planning"] * 5 + ["fidelity"] * 3 + ["protected"] * 2
-        assert [cell["self_reused"] for cell in answer["steps"]] == [0, 1, 0, 1, 0, 1, 0, 1, 0, 0]
-        assert not any(cell["cross_reused"] for cell in answer["steps"])
-        assert all(cell["guided"] for cell in answer["steps"])
+        assert [cell["self_reused"] for cell in steps_of(answer)] == [0, 1, 0, 1, 0, 1, 0, 1, 0, 0]
+        assert not any(cell["cross_reused"] for cell in answer["groups"])
+        assert all(cell["guided"] for cell in answer["groups"])
 
     def test_a_gate_beyond_the_run_is_its_end(self) -> None:
         answer = ask(gate=99, steps=12)
@@ -59,12 +65,12 @@ class TestAdvanced:
         assert answer["is_measured"]
         assert answer["gate_step"] == 12
         assert set(phases(answer)) == {"planning"}
-        assert not any(cell["self_reused"] for cell in answer["steps"])
+        assert not any(cell["self_reused"] for cell in answer["groups"])
 
     def test_a_node_that_gates_nothing_shows_a_plain_run(self) -> None:
         answer = ask(cross_attention="false", self_attention="false", guidance="keep")
         assert set(phases(answer)) == {"planning"}
-        assert all(cell["guided"] for cell in answer["steps"])
+        assert all(cell["guided"] for cell in answer["groups"])
 
 
 class TestPercentOfSchedule:
@@ -107,7 +113,7 @@ class TestPreset:
     def test_an_unknown_one_is_taken_for_sdxl_and_said_so(self, family: str) -> None:
         answer = ask("TGATEApply", family=family)
         assert answer["is_assumed"]
-        assert answer["steps"] == ask("TGATEApply", family="sdxl")["steps"]
+        assert answer["groups"] == ask("TGATEApply", family="sdxl")["groups"]
 
     @pytest.mark.parametrize("run", [{"steps": 4}, {"guided": 0}])
     def test_few_step_runs_are_the_same_for_every_family(self, run: dict[str, Any]) -> None:
@@ -116,7 +122,7 @@ class TestPreset:
         assert ask("TGATEApply", preset="as published", **run)["is_assumed"]
 
     def test_without_guidance_no_step_is_guided(self) -> None:
-        assert not any(cell["guided"] for cell in ask("TGATEApply", guided=0)["steps"])
+        assert not any(cell["guided"] for cell in ask("TGATEApply", guided=0)["groups"])
 
 
 @pytest.mark.parametrize(
@@ -127,19 +133,44 @@ class TestPreset:
         ({"gate_unit": "hours"}, "gate_unit is 'hours'"),
         ({"gate": "2", "gate_unit": "fraction of steps"}, "must be between 0 and 1"),
         ({"gate": "soon"}, "gate is 'soon'"),
-        ({"gate": "nan"}, "finite"),
-        ({"sp_interval": "1.5"}, "sp_interval is '1.5'"),
+        ({"gate": "nan"}, "gate is 'nan'; give a number"),
+        ({"gate": "1e400"}, "gate is inf; set it between 0 and 10000"),
+        ({"sp_interval": "1.5"}, "sp_interval is 1.5, but must be a whole number"),
         ({"sp_interval": "0"}, "sp_interval is 0"),
         ({"cross_attention": "maybe"}, "cross_attention is 'maybe'"),
-        ({"steps": "0"}, "steps is 0"),
-        ({"steps": "1000000"}, "steps is 1000000"),
+        ({"steps": "0"}, "steps is '0'; the schedule is shown for runs of 1 to 1000 steps"),
+        ({"steps": "1001"}, "steps is '1001'; the schedule is shown for runs of 1 to 1000 steps"),
+        ({"steps": "2.5"}, "steps is '2.5'; the schedule is shown for runs of 1 to 1000 steps"),
+        ({"steps": "9" * 310}, "steps is '9{60}'...; give a number of 30 digits at most"),
+        ({"sp_interval": "9" * 5000}, "sp_interval is '9{60}'...; give a number of 30 digits at most"),
+        ({"steps": "\u0662\u0665"}, "steps is '\u0662\u0665'; give a number"),
+        ({"steps": " 25"}, "steps is ' 25'; give a number"),
+        ({"steps": "2_5"}, "steps is '2_5'; give a number"),
+        ({"steps": ""}, "steps is ''; give a number"),
+        ({"node": "n" * 10**6}, "node is 'n{60}'...; there is"),
+        ({"guidance": "n" * 10**6}, "guidance is 'n{60}'...; choose one of"),
         ({"denoise": "0"}, "begin before it ends"),
         ({"denoise": "1.5"}, "begin before it ends"),
     ],
+    ids=lambda value: value[:40] if isinstance(value, str) else "",
 )
 def test_bad_values_are_named(values: dict[str, str], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         preview({"node": "TGATEApplyAdvanced", **values})
+
+
+def test_of_two_values_for_one_name_none_counts() -> None:
+    query = MultiDictProxy(MultiDict([("node", "TGATEApply"), ("steps", "5"), ("steps", "50")]))
+    with pytest.raises(ValueError, match=r"^TGATE: 'steps' is given 2 times; give it once\.$"):
+        preview(query)
+
+
+def test_other_names_count_for_nothing() -> None:
+    assert ask(control_after_generate="fixed") == ask()
+
+
+def test_a_long_run_is_told_in_a_few_groups() -> None:
+    assert [group["count"] for group in ask("TGATEApply", preset="gentle", steps=1000)["groups"]] == [400, 600]
 
 
 def test_stand_in_noise_levels_fall_from_begin_to_end() -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tgate_core.gate.config import GateConfig
-from tgate_core.gate.schedule import build_schedule
-from tgate_core.report.timeline import planned_cells
+from tgate_core.gate.schedule import Phase, build_schedule
+from tgate_core.report.timeline import StepCell, as_groups, planned_cells
 
 
 def cells(config: GateConfig, steps: int, gate_step: int, is_guided: bool = True) -> list[dict[str, object]]:
@@ -23,6 +23,18 @@ def test_cells_follow_the_schedule() -> None:
     assert column(rows, "cross_reused") == [0, 0, 0, 0, 0, 1, 1, 0]
     assert column(rows, "guided") == [True] * 5 + [False] * 2 + [True]
     assert column(rows, "shallow") == [False, True] + [False] * 6
+
+
+def test_equal_steps_in_a_row_are_told_once() -> None:
+    planning = StepCell(Phase.PLANNING, 0.0, 0.0, is_guided=True)
+    reused = StepCell(Phase.PLANNING, 1.0, 0.0, is_guided=True)
+    groups = as_groups([planning, planning, reused, planning])
+    assert groups == [
+        {**planning.as_json(), "count": 2},
+        {**reused.as_json(), "count": 1},
+        {**planning.as_json(), "count": 1},
+    ]
+    assert as_groups([]) == []
 
 
 def test_without_guidance_no_step_is_guided() -> None:

@@ -6,13 +6,17 @@ after it run the shallow blocks alone on what was kept.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from ..engine.actions import Action, drop_idle_captures
+from ..engine.inputs import MAX_STEPS, number, whole_number
 from ..engine.steps import round_half_up
 from ..engine.technique import Depth
+
+# More blocks than any UNet has: of a branch that a model lacks, its deepest is taken.
+MAX_BRANCH = 1000
+_SHARE = " (0.4 = after 40 % of the steps)"
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,7 @@ class DeepCacheConfig:
         end: share of the run's steps (0 to 1) after which all run in full.
 
     Raises:
-        ValueError: a value is out of range; the message names the input and says what to change.
+        ValueError: a value is of another type or out of range; the message names the input and says what to change.
     """
 
     cache_interval: int = 3
@@ -35,13 +39,15 @@ class DeepCacheConfig:
     end: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.cache_interval < 1:
-            raise ValueError(f"TGATE: cache_interval is {self.cache_interval}; use 1 (off) or more.")
-        if self.cache_branch_id < 0:
-            raise ValueError(f"TGATE: cache_branch_id is {self.cache_branch_id}; use 0 (the fastest) or more.")
-        for name, share in (("start", self.start), ("end", self.end)):
-            if math.isnan(share) or not 0.0 <= share <= 1.0:
-                raise ValueError(f"TGATE: {name} is {share}; set it between 0 and 1 (0.4 = after 40 % of the steps).")
+        interval, branch = self.cache_interval, self.cache_branch_id
+        checked: dict[str, float] = {
+            "cache_interval": whole_number("cache_interval", interval, 1, MAX_STEPS, "use 1 to switch DeepCache off"),
+            "cache_branch_id": whole_number("cache_branch_id", branch, 0, MAX_BRANCH, "use 0 for the fastest"),
+            "start": number("start", self.start, 1, _SHARE),
+            "end": number("end", self.end, 1, _SHARE),
+        }
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
 
     @property
     def is_off(self) -> bool:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from ..engine.inputs import MAX_MIB, MAX_STEPS, choice, number, switch, whole_number
 from ..engine.storage import CACHE_DEVICES, CacheDevice
 from .guidance import MODES
 
@@ -15,6 +15,15 @@ GUIDANCE_MODES = tuple(MODES)
 
 MAX_GATE = 10000.0
 MAX_PERCENT = 100.0
+
+# Least and most of each setting that counts something, and what to do about one that does not fit.
+_COUNTS: dict[str, tuple[int, int, str]] = {
+    "sp_interval": (1, MAX_STEPS, "use 1 to compute self-attention on every planning step"),
+    "fi_interval": (1, MAX_STEPS, "use 1 to compute self-attention on every later step"),
+    "warm_up": (0, MAX_STEPS, "use 0 for no warm-up"),
+    "protect_last": (0, MAX_STEPS, "use 0 to protect no step"),
+    "cache_limit_mb": (0, MAX_MIB, "use 0 for no limit"),
+}
 
 
 @dataclass(frozen=True)
@@ -36,7 +45,7 @@ class GateConfig:
         cache_limit_mb: most MiB of captures held at once, 0 for no limit; what would not fit is computed instead.
 
     Raises:
-        ValueError: a value is out of range; the message names the input and says what to change.
+        ValueError: a value is of another type or out of range; the message names the input and says what to change.
     """
 
     gate: float = 10.0
@@ -52,15 +61,18 @@ class GateConfig:
     cache_limit_mb: int = 0
 
     def __post_init__(self) -> None:
-        _check_choice("gate_unit", self.gate_unit, GATE_UNITS)
-        _check_choice("guidance", self.guidance, GUIDANCE_MODES)
-        _check_choice("cache_device", self.cache_device, CACHE_DEVICES)
-        _check_gate(self.gate, self.gate_unit)
-        _check_at_least("sp_interval", self.sp_interval, 1, "use 1 to compute self-attention on every planning step")
-        _check_at_least("fi_interval", self.fi_interval, 1, "use 1 to compute self-attention on every later step")
-        _check_at_least("warm_up", self.warm_up, 0, "use 0 for no warm-up")
-        _check_at_least("protect_last", self.protect_last, 0, "use 0 to protect no step")
-        _check_at_least("cache_limit_mb", self.cache_limit_mb, 0, "use 0 for no limit")
+        checked: dict[str, object] = {
+            "gate_unit": choice("gate_unit", self.gate_unit, GATE_UNITS),
+            "gate": _checked_gate(self.gate, self.gate_unit),
+            "cross_attention": switch("cross_attention", self.cross_attention),
+            "self_attention": switch("self_attention", self.self_attention),
+            "guidance": choice("guidance", self.guidance, GUIDANCE_MODES),
+            "cache_device": choice("cache_device", self.cache_device, CACHE_DEVICES),
+        }
+        for name, limits in _COUNTS.items():
+            checked[name] = whole_number(name, getattr(self, name), *limits)
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
 
     @property
     def gates_nothing(self) -> bool:
@@ -68,25 +80,15 @@ class GateConfig:
         return self.guidance == "keep" and not (self.cross_attention or self.self_attention)
 
 
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"TGATE: {name} is {value!r}; choose one of: {', '.join(choices)}.")
-
-
-def _check_at_least(name: str, value: int, least: int, remedy: str) -> None:
-    if value < least:
-        raise ValueError(f"TGATE: {name} is {value}, but must be {least} or more; {remedy}.")
-
-
-def _check_gate(gate: float, unit: GateUnit) -> None:
-    if math.isnan(gate) or not 0.0 <= gate <= MAX_GATE:
-        raise ValueError(f"TGATE: gate is {gate}; set it between 0 and {MAX_GATE:.0f}.")
+def _checked_gate(value: float, unit: GateUnit) -> float:
+    gate = number("gate", value, MAX_GATE)
     if unit == "measured":
         if gate > MAX_PERCENT:
             raise ValueError(f"TGATE: gate is {gate}, but in 'measured' it is percent of change; use 0 to 100.")
-        return
+        return gate
     if unit != "step" and gate > 1.0:
         raise ValueError(
             f"TGATE: gate is {gate}, but in '{unit}' it must be between 0 and 1 (0.4 = after 40 %); "
             "lower it or set gate_unit to 'step'."
         )
+    return gate

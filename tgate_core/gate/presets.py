@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
+from ..engine.inputs import choice
 from ..engine.steps import round_half_up
 from .config import GateConfig
 
@@ -114,8 +115,7 @@ class PresetConfig:
     preset: PresetName = "balanced"
 
     def __post_init__(self) -> None:
-        if self.preset not in PRESETS:
-            raise ValueError(f"TGATE: preset is {self.preset!r}; choose one of: {', '.join(PRESETS)}.")
+        object.__setattr__(self, "preset", choice("preset", self.preset, PRESETS))
 
     @property
     def is_experimental(self) -> bool:

@@ -93,13 +93,16 @@ class Probe:
 def settled_from(changes: Sequence[float], tolerance: float) -> int:
     """First step m ≥ 1 such that no change from step m on exceeds the tolerance; N where the last one does.
 
-    The output of step m - 1 is what is frozen, and the change at m is that from m - 1 to m.
+    The output of step m - 1 is what is frozen, and the change at m is that from m - 1 to m. Where no change was
+    measured, nothing is known to have settled.
 
     Args:
         changes: relative change at each step, N values.
         tolerance: percent.
     """
     settled = len(changes)
+    if not any(math.isfinite(change) for change in changes):
+        return settled
     for step in range(len(changes) - 1, 0, -1):
         if changes[step] * PERCENT > tolerance:  # never true of what is not a number
             break

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+import re
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from ..engine.inputs import shown
 from ..gate.config import GateConfig
 from ..gate.presets import ROWS, PresetConfig
 from ..gate.schedule import build_schedule, resolve_gate_step
-from .timeline import planned_cells
+from .timeline import as_groups, planned_cells
 
 PRESET_NODE = "TGATEApply"
 ADVANCED_NODE = "TGATEApplyAdvanced"
 # Until a run has told what the model is: the family that most models of today go by.
 ASSUMED_FAMILY = "sdxl"
-MAX_STEPS = 10000
+# More than anyone samples with, and more than a strip has room for; ten times as many would take 0.1 s.
+MAX_STEPS = 1000
 
+# As JavaScript writes them. Python would also take other scripts' digits, spaces, underscores and words.
+_NUMBER = re.compile(r"[+-]?\d{1,30}(\.\d{1,30})?(e[+-]?\d{1,3})?", re.ASCII)
 _YES_AND_NO = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -32,7 +37,7 @@ class Sampling:
         end: share of the whole noise schedule at which it ends.
 
     Raises:
-        ValueError: a value is out of range.
+        ValueError: it ends before it begins, or outside of the schedule.
     """
 
     steps: int
@@ -41,8 +46,6 @@ class Sampling:
     end: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 1 <= self.steps <= MAX_STEPS:
-            raise ValueError(f"TGATE: steps is {self.steps}; give 1 to {MAX_STEPS}.")
         if not 0.0 <= self.begin < self.end <= 1.0:
             raise ValueError(
                 f"TGATE: the run covers {self.begin} to {self.end} of the noise schedule; "
@@ -60,26 +63,30 @@ def preview(query: Mapping[str, str]) -> dict[str, Any]:
 
     Args:
         query: `node` (its id), its widgets by name, and of the run `steps`, `guided` (1 or 0), `family` (of the model,
-            if known), `denoise` and `ends_at` (share of the noise schedule at which it ends).
+            if known), `denoise` and `ends_at` (share of the noise schedule at which it ends). All but `node` have
+            defaults; what else there is counts for nothing.
 
     Returns:
-        `steps` (cells, see `StepCell.as_json`), `gate_step`, `is_assumed` (another family of models would give another
+        `groups` (of steps, see `as_groups`), `gate_step`, `is_assumed` (another family of models would give another
         schedule, and it is not known), `is_approximate` (the run's own noise levels decide, and are not known),
         `is_measured` (a probe decides, which a run alone can tell: all steps are shown as without a gate).
 
     Raises:
-        ValueError: a value is missing or out of range.
+        ValueError: a value is missing, out of range or no value of its kind, or there are two.
     """
+    for name, count in Counter(name for name, _ in query.items()).most_common(1):
+        if count > 1:
+            raise ValueError(f"TGATE: {shown(name)} is given {count} times; give it once.")
     sampling = Sampling(
-        steps=_number(query, "steps", 25, int),
+        steps=_steps(query),
         is_guided=_flag(query, "guided", True),
-        begin=1.0 - _number(query, "denoise", 1.0, float),
-        end=_number(query, "ends_at", 1.0, float),
+        begin=1.0 - _number(query, "denoise", 1.0),
+        end=_number(query, "ends_at", 1.0),
     )
     config, is_assumed = _settings(query, sampling)
     schedule = build_schedule(config, sampling.steps, _gate_step(config, sampling))
     return {
-        "steps": [cell.as_json() for cell in planned_cells(config, schedule, sampling.is_guided)],
+        "groups": as_groups(planned_cells(config, schedule, sampling.is_guided)),
         "gate_step": schedule.gate_step,
         "is_assumed": is_assumed,
         "is_approximate": config.gate_unit == "percent of schedule",
@@ -100,7 +107,7 @@ def _settings(query: Mapping[str, str], sampling: Sampling) -> tuple[GateConfig,
     if node == ADVANCED_NODE:
         return _advanced(query), False
     if node != PRESET_NODE:
-        raise ValueError(f"TGATE: node is {node!r}; there is a preview of: {PRESET_NODE}, {ADVANCED_NODE}.")
+        raise ValueError(f"TGATE: node is {shown(node)}; there is a preview of: {PRESET_NODE}, {ADVANCED_NODE}.")
 
     def resolved(family: str) -> GateConfig:
         preset: Any = query.get("preset", "balanced")  # checked when made
@@ -119,23 +126,29 @@ def _advanced(query: Mapping[str, str]) -> GateConfig:
         if isinstance(default, bool):
             values[field.name] = _flag(query, field.name, default)
         elif isinstance(default, (int, float)):
-            values[field.name] = _number(query, field.name, default, type(default))
+            values[field.name] = _number(query, field.name, default)
         else:
             values[field.name] = query.get(field.name, default)
     return GateConfig(**values)
 
 
-def _number(query: Mapping[str, str], name: str, default: Any, kind: Callable[[str], Any]) -> Any:
+def _steps(query: Mapping[str, str]) -> int:
+    steps = _number(query, "steps", 25)
+    if not 1 <= steps <= MAX_STEPS or steps != int(steps):
+        raise ValueError(
+            f"TGATE: steps is {shown(query['steps'])}; the schedule is shown for runs of 1 to {MAX_STEPS} steps."
+        )
+    return int(steps)
+
+
+def _number(query: Mapping[str, str], name: str, default: float) -> float:
     text = query.get(name)
     if text is None:
         return default
-    try:
-        value = kind(text)
-    except ValueError as error:
-        raise ValueError(f"TGATE: {name} is {text!r}, which is no number of its kind.") from error
-    if not math.isfinite(value):
-        raise ValueError(f"TGATE: {name} is {text!r}; give a finite number.")
-    return value
+    match = _NUMBER.fullmatch(text)
+    if match is None:
+        raise ValueError(f"TGATE: {name} is {shown(text)}; give a number of 30 digits at most.")
+    return float(text) if match[1] or match[2] else int(text)
 
 
 def _flag(query: Mapping[str, str], name: str, default: bool) -> bool:
@@ -143,5 +156,5 @@ def _flag(query: Mapping[str, str], name: str, default: bool) -> bool:
     if text is None:
         return default
     if text not in _YES_AND_NO:
-        raise ValueError(f"TGATE: {name} is {text!r}; choose one of: {', '.join(_YES_AND_NO)}.")
+        raise ValueError(f"TGATE: {name} is {shown(text)}; choose one of: {', '.join(_YES_AND_NO)}.")
     return _YES_AND_NO[text]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from ..engine.actions import CROSS_ATTENTION, SELF_ATTENTION, Action
@@ -50,6 +51,11 @@ class StepCell:
             "shallow": self.is_shallow,
             "ran": self.has_run,
         }
+
+
+def as_groups(cells: Iterable[StepCell]) -> list[dict[str, Any]]:
+    """Steps as the editor is told of them: equal ones in a row are one, with their `count`."""
+    return [{**cell.as_json(), "count": sum(1 for _ in same)} for cell, same in groupby(cells)]
 
 
 def planned_cells(

@@ -45,7 +45,7 @@ class FailedNodeError(ServerError):
     """A node raised an error while a prompt ran."""
 
     def __init__(self, node_type: str, reason: str) -> None:
-        self.node_type = node_type
+        self.node_type, self.reason = node_type, reason
         super().__init__(f"{node_type} failed: {reason}")
 
 

@@ -100,7 +100,23 @@ class RandomVideoStart:
         return (*conds, {"samples": torch.zeros(batch_size, VIDEO_CHANNELS, *size)})
 
 
+class Anything:
+    """A text, by an output that may be connected to any input, as nodes of many packs have one."""
+
+    RETURN_TYPES = ("*",)
+    FUNCTION = "execute"
+    CATEGORY = "tgate_test"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802 - the host's name
+        return {"required": {"text": ("STRING", {})}}
+
+    def execute(self, text: str) -> tuple[Any]:
+        return (text,)
+
+
 NODE_CLASS_MAPPINGS = {
+    "TGATETestAnything": Anything,
     "TGATETestRandomText": RandomText,
     "TGATETestRandomPicture": RandomPicture,
     "TGATETestRandomVideoStart": RandomVideoStart,

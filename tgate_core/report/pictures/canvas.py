@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -82,6 +83,12 @@ class Canvas:
     def finished(self) -> Image.Image:
         """The picture at its own size."""
         return self._image.resize((self.width, self.height), Image.Resampling.LANCZOS)
+
+
+def label_every(least: float) -> int:
+    """How many steps apart labels stand: the smallest of 1, 2, 5, 10, 20, 50 … that is at least `least`."""
+    unit: int = 10 ** max(0, math.floor(math.log10(max(least, 1.0))))
+    return next(unit * digit for digit in (1, 2, 5, 10) if unit * digit >= least)
 
 
 def _font(size: float) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

@@ -10,12 +10,13 @@ from PIL import Image
 
 from ...engine.actions import CROSS_ATTENTION, SELF_ATTENTION
 from ...probe.profile import PERCENT, ConvergenceProfile
-from .canvas import BLUE, FAINT, GREEN, GRID, LIGHT, ORANGE, PANEL, Box, Canvas, Color, Point
+from .canvas import BLUE, FAINT, GREEN, GRID, LIGHT, ORANGE, PANEL, Box, Canvas, Color, Point, label_every
 
 WIDTH, HEIGHT = 1024, 900
 LEFT, RIGHT, TOP = 92, 24, 84
 PANEL_HEIGHT, COSINE_HEIGHT, BETWEEN = 264, 110, 62
 TITLE_SIZE, TEXT_SIZE = 26, 21
+MOST_LABELS = 26
 # Tops of the scale. Above the last nothing is settled, and what lies below would be squeezed.
 ROUND_PERCENT = (4.0, 8.0, 20.0, 40.0, 60.0, 80.0, 100.0, 200.0)
 
@@ -97,8 +98,7 @@ def _frame(canvas: Canvas, axes: _Axes, title: str, ticks: int = 4) -> None:
 
 
 def _numbers(canvas: Canvas, axes: _Axes) -> None:
-    every = next(every for every in (1, 2, 5, 10, 20, 50, 100, 500, 10000) if axes.steps / every <= 26)
-    for step in range(0, axes.steps, every):
+    for step in range(0, axes.steps, label_every(axes.steps / MOST_LABELS)):
         x, y = axes.place(step, axes.low)
         canvas.text((x, y + 8), str(step), FAINT, TEXT_SIZE - 3, "ma")
     canvas.text((LEFT - 24, axes.box[3] + 8), "step", FAINT, TEXT_SIZE - 3, "ra")

@@ -8,7 +8,7 @@ from PIL import Image
 
 from ...gate.schedule import Phase
 from ..timeline import StepCell
-from .canvas import BLUE, FAINT, GREEN, LIGHT, ORANGE, PANEL, TEXT, Canvas, Color
+from .canvas import BLUE, FAINT, GREEN, LIGHT, ORANGE, PANEL, TEXT, Canvas, Color, label_every
 
 WIDTH = 1024
 MARGIN = 20
@@ -85,7 +85,6 @@ def _draw_cell(canvas: Canvas, x: float, y: float, column: float, computed: floa
 
 
 def _draw_numbers(canvas: Canvas, steps: int, left: float, y: float, column: float) -> None:
-    every = next(every for every in (1, 2, 5, 10, 20, 50, 100, 1000, 10000) if every * column > LEAST_COLUMN_FOR_NUMBER)
     canvas.text((MARGIN, y), "step", FAINT, TEXT_SIZE - 2)
-    for step in range(0, steps, every):
+    for step in range(0, steps, label_every(LEAST_COLUMN_FOR_NUMBER / column)):
         canvas.text((left + (step + 0.5) * column - 1, y), str(step), FAINT, TEXT_SIZE - 2, "ma")
