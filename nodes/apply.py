@@ -9,7 +9,7 @@ from comfy_api.latest import io
 from ..tgate_core.gate.presets import PRESETS
 from ..tgate_core.host.install import apply_preset
 from .inputs import check_model
-from .remarks import announcer, output
+from .ui_events import announcer, output
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher

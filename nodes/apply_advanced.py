@@ -14,7 +14,7 @@ from ..tgate_core.host.install import NO_PROBE, apply_config
 from .apply import CATEGORY
 from .inputs import check_model, check_probe
 from .probe import ProbeType
-from .remarks import announcer, output
+from .ui_events import announcer, output
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher

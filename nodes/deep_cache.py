@@ -11,7 +11,7 @@ from ..tgate_core.engine.inputs import MAX_STEPS
 from ..tgate_core.host.install import apply_deep_cache
 from .apply import CATEGORY
 from .inputs import check_model
-from .remarks import output
+from .ui_events import output
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher

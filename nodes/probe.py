@@ -14,7 +14,7 @@ from ..tgate_core.report.pictures.convergence_picture import draw_convergence
 from .apply import CATEGORY
 from .inputs import check_model, check_probe
 from .pictures import as_image
-from .remarks import output
+from .ui_events import output
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher

@@ -3,7 +3,7 @@
  * The strip of one node: asks the server what the settings will do, and shows what a run really did.
  */
 import { BYPASS, isOff } from "./graph.js";
-import { circumstancesOf, familyOf, isProbed, questionOf, rememberFamily, samplingOf } from "./question.js";
+import { circumstancesOf, familyOf, isProbed, queryOf, rememberFamily, samplingOf } from "./schedule_query.js";
 import { ScheduleStrip } from "./strip.js";
 import { STRIP_HEIGHT } from "./strip_style.js";
 import { familyName, filled } from "./texts.js";
@@ -85,14 +85,14 @@ export class ScheduleWidget {
   /** Ask the server anew if the settings, or the run that they are for, are others than those shown. */
   async refresh() {
     if (!this.node.graph) return;
-    const { sampling, question, shownFor } = this.subject();
+    const { sampling, query, shownFor } = this.subject();
     if (shownFor === this.shownFor) return;
     this.shownFor = shownFor;
     if (isOff(this.node)) {
       this.show((texts) => offView(this.node, texts));
       return;
     }
-    const view = await this.ask(question);
+    const view = await this.ask(query);
     // Meanwhile something newer may have been asked, or a run may have ended.
     if (this.shownFor === shownFor) this.show((texts) => planView(view, sampling, this.node, texts));
   }
@@ -100,8 +100,8 @@ export class ScheduleWidget {
   /** What a strip would be about now. */
   subject() {
     const sampling = samplingOf(this.node);
-    const question = questionOf(this.node, sampling);
-    return { sampling, question, shownFor: `${question} ${circumstancesOf(this.node)}` };
+    const query = queryOf(this.node, sampling);
+    return { sampling, query, shownFor: `${query} ${circumstancesOf(this.node)}` };
   }
 
   /**
@@ -128,12 +128,12 @@ export class ScheduleWidget {
 
   /**
    * The server's answer; `error` says why there is none, and is empty where the server said nothing.
-   * @param {string} question
+   * @param {string} query
    * @returns {Promise<any>}
    */
-  async ask(question) {
+  async ask(query) {
     try {
-      const response = await this.editor.fetch(`/tgate/schedule?${question}`);
+      const response = await this.editor.fetch(`/tgate/schedule?${query}`);
       if (response.ok) return await response.json();
       return { error: response.status === BAD_REQUEST ? (await response.json()).error : "" };
     } catch {
@@ -144,7 +144,7 @@ export class ScheduleWidget {
 
 /**
  * @param {any} answer
- * @param {import("./question.js").Sampling} sampling
+ * @param {import("./schedule_query.js").Sampling} sampling
  * @param {any} node
  * @param {import("./texts.js").Texts} texts
  * @returns {import("./strip.js").View}

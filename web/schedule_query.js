@@ -30,7 +30,7 @@ const LEAST_DENOISE = 0.001;
  * @param {Sampling} sampling
  * @returns {string}
  */
-export function questionOf(node, sampling) {
+export function queryOf(node, sampling) {
   const query = new URLSearchParams({ node: node.comfyClass });
   for (const widget of node.widgets ?? []) {
     if (widget.serialize !== false) query.set(widget.name, String(valueOf(node, widget.name) ?? widget.value));

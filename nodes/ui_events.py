@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -15,7 +15,6 @@ from ..tgate_core.host.reporting import TELL_US, harmless
 from ..tgate_core.report.record import RunRecord
 from ..tgate_core.report.text import summary_text
 from ..tgate_core.report.timeline import as_groups
-from .queued import workflow_id
 
 # Sent to the editor when a run is over.
 RUN_EVENT = "tgate.run"
@@ -74,3 +73,20 @@ def run_as_json(record: RunRecord) -> dict[str, Any]:
         "seconds": round(record.seconds, 3),
         "was_interrupted": record.was_interrupted,
     }
+
+
+def workflow_id(server: Any, prompt_id: str) -> str | None:
+    """The id that the editor gave the graph of a running prompt; None where it was queued without its graph.
+
+    Nodes in two open graphs can have the same id: this tells them apart.
+
+    Args:
+        server: the host's PromptServer.
+        prompt_id: the host's id of the prompt.
+    """
+    running, _ = server.prompt_queue.get_current_queue_volatile()
+    # An entry is (number, prompt id, prompt, extra data, …).
+    extra: Any = next((entry[3] for entry in running if entry[1] == prompt_id), None)
+    for name in ("extra_pnginfo", "workflow", "id"):
+        extra = extra.get(name) if isinstance(extra, Mapping) else None
+    return extra if isinstance(extra, str) else None
