@@ -63,7 +63,7 @@ def _deep_cache(nodes: Mapping[str, Any]) -> Image.Image:
     config = core("gate.config").GateConfig(gate=DEEP_CACHE_GATE, sp_interval=1, warm_up=0, self_attention=False)
     falling = range(STEPS, -1, -1)  # noise levels; all that counts here is that they fall
     deep_config = core("deepcache.schedule").DeepCacheConfig(DEEP_CACHE_INTERVAL)
-    deep = core("deepcache.schedule").build_deep_schedule(deep_config, falling, DEEP_CACHE_GATE, protect_last=0)
+    deep = core("deepcache.schedule").build_deep_schedule(deep_config, falling, {DEEP_CACHE_GATE - 1})
     schedule = core("gate.schedule").build_schedule(config, STEPS, DEEP_CACHE_GATE, deep.shallow)
     cells = core("report.timeline").planned_cells(config, schedule, True, deep.shallow)
     return _timeline(core, cells, "SDXL, 25 steps, DeepCache with interval 3 and T-GATE at gate 13")
