@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 FILE = "tgate-standin-sd15.safetensors"
 UNET, VAE, TEXT_ENCODER = "model.diffusion_model.", "first_stage_model.", "cond_stage_model.transformer.text_model."
+FIRST_LAYER, LAST_LAYER = f"{UNET}input_blocks.0.0.weight", f"{UNET}out.2.weight"
 UNET_CONFIG: dict[str, Any] = {
     "image_size": 32,
     "in_channels": 4,
@@ -94,13 +95,14 @@ def _make(path: Path, environment: Environment) -> None:
 
 def weights() -> dict[str, Tensor]:
     """All weights in half precision, named as in an SD 1.5 checkpoint."""
-    made = {
-        prefix + name: initial(prefix + name, tuple(parameter.shape))
+    shapes = {
+        prefix + name: tuple(parameter.shape)
         for prefix, module in architecture().items()
         for name, parameter in module.named_parameters()
     }
-    tie_output_to_input(made)
-    return {name: weight.half().contiguous() for name, weight in made.items()}
+    tied = {name: initial(name, shapes[name]) for name in (FIRST_LAYER, LAST_LAYER)}
+    tie_output_to_input(tied)
+    return {name: (tied[name] if name in tied else initial(name, shape)).half() for name, shape in shapes.items()}
 
 
 def architecture() -> dict[str, Any]:
@@ -141,7 +143,7 @@ def initial(name: str, shape: tuple[int, ...]) -> Tensor:
 
 def tie_output_to_input(weights: dict[str, Tensor]) -> None:
     """Let the UNet's last layer read what its first one wrote, so that the prediction resembles the noise."""
-    first, last = weights[f"{UNET}input_blocks.0.0.weight"], weights[f"{UNET}out.2.weight"]
+    first, last = weights[FIRST_LAYER], weights[LAST_LAYER]
     center = first[:, :, 1, 1].clone()
     center = center / center.norm(dim=0)
     first.mul_(0.1)[:, :, 1, 1] = center
