@@ -130,11 +130,12 @@ class TGATEConvergencePlot(io.ComfyNode):
                 out of range.
         """
         check_probe(probe)
+        tolerance = number("tolerance", tolerance, MAX_TOLERANCE)
         if probe.is_live and latent is None:
             raise ValueError(NOT_WAITED)
         if probe.profile is None:
             raise ValueError(NO_RUN)
-        profile, tolerance = probe.profile, number("tolerance", tolerance, MAX_TOLERANCE)
+        profile = probe.profile
         gate_step = profile.gate_step(tolerance)
         text = recommendation(profile, tolerance)
         if latent is not None and not _is_made_by(probe, latent["samples"]):
