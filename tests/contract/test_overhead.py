@@ -155,7 +155,7 @@ def test_a_gated_step_does_what_is_left_and_reads_sigma(model, gated, pack, guid
     interval = {"sp_interval": STEPS, "fi_interval": STEPS} if "attn1" in kinds else {}
     patched = gated(model, gate=float(GATE), guidance=guidance, **interval)
     ours = operations_by_step(tiny.sample, patched)
-    with without_attentions(model.model.diffusion_model, kinds, pack.core):
+    with without_attentions(model.model.diffusion_model, kinds, pack.nodes):
         least = operations_by_step(tiny.sample, model, cfg=5.0 if guidance == "keep" else 1.0)
     guided = GUIDED if guidance == "cached_delta" else Counter()
     for step in range(GATE, STEPS - 1):  # the list leaves out step 0
@@ -168,7 +168,7 @@ def test_a_gated_step_of_any_network(gated, pack, family):
         pytest.skip("host does not know the model")
     model = family.make()
     ours = operations_by_step(family.sample, gated(model, gate=2.0, self_attention=False), steps=4)
-    with without_attentions(model.model.diffusion_model, {"attn2"}, pack.core):
+    with without_attentions(model.model.diffusion_model, {"attn2"}, pack.nodes):
         least = operations_by_step(family.sample, model, steps=4, cfg=1.0)
     more = ours[-1] - least[-1] - READING  # the first gated step merges captures as well
     # Attentions that do not have the batch outermost are seen through a view of their input, and of the capture.

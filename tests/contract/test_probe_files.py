@@ -147,12 +147,12 @@ def test_nothing_is_written_through_a_link(probe, save, folders):
 
 @pytest.mark.parametrize("steps", [1, 10_001])
 def test_what_could_not_be_loaded_is_not_saved(pack, save, steps):
-    convergence, probes = pack.core("probe.profile"), pack.core("probe")
+    profiles = pack.core("probe.profile")
     row = (math.nan,) + (0.5,) * (steps - 1)
     changes = {"attn1": {}, "attn2": {"input.1.0": row}}
-    profile = convergence.ConvergenceProfile("UNet", "x", (1.0,) * steps, changes, (math.nan,) * steps)
+    profile = profiles.ConvergenceProfile("UNet", "x", (1.0,) * steps, changes, (math.nan,) * steps)
     with pytest.raises(ValueError, match=r"^TGATE: the probe cannot be saved: it has "):
-        save(probes.Probe(profile))
+        save(profiles.Probe(profile))
 
 
 @pytest.mark.parametrize("name", ["../x.probe.safetensors", "/x.probe.safetensors", "../output/../x.probe.safetensors"])

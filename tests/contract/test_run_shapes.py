@@ -166,7 +166,7 @@ GUIDERS = [
     pytest.param(lambda m: dual_cfg(m, cfg_cond2_negative=1.0), 2, True, id="DualCFGGuider without negative"),
     pytest.param(lambda m: dual_cfg(m, "regular", 1.0, 1.0), 1, False, id="DualCFGGuider, cond 1 alone"),
     pytest.param(perp_neg, 3, True, id="PerpNegGuider"),
-    pytest.param(lambda m: perp_neg(m, neg_scale=0.0), 2, False, id="PerpNegGuider without negative"),
+    pytest.param(lambda m: perp_neg(m, neg_scale=0.0), 2, True, id="PerpNegGuider without negative"),
     pytest.param(lambda m: perp_neg(m, 1.0, 0.0), 1, False, id="PerpNegGuider, positive alone"),
 ]
 

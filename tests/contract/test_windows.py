@@ -165,7 +165,7 @@ def test_windows_that_are_new_at_every_step_are_computed_in_full(model, gated, p
     patched = windows_of_step(windowed(gated(model, **settings)), windows)
     assert torch.equal(tiny.sample(patched, drawn=drawn, steps=5), plain)
     record = pack.core("host.install").records_of(patched).last
-    assert record.counts.notes == [pack.core("reasons").NOTHING_AGAIN]
+    assert record.counts.notes == [pack.core("gate.technique").NOTHING_AGAIN]
 
 
 @pytest.mark.parametrize("guidance", GUIDANCE)

@@ -64,9 +64,9 @@ def test_gated_run_skips_what_it_should(report: dict[str, Any]) -> None:
     assert measured["branches"] == 2 * STEPS - CALLS_WITHOUT_TEXT
     skipped = CALLS_WITHOUT_TEXT * ATTENTIONS // 2
     assert measured["attention_made"] == STEPS * ATTENTIONS - skipped
-    assert measured["tgate"]["attention_skipped"] == skipped
-    assert measured["tgate"]["attention_computed"] == measured["attention_made"]
-    assert measured["tgate"]["branches_dropped"] == CALLS_WITHOUT_TEXT
+    assert measured["tgate"]["attentions_reused"] == skipped
+    assert measured["tgate"]["attentions_computed"] == measured["attention_made"]
+    assert measured["tgate"]["cond_only_passes"] == CALLS_WITHOUT_TEXT
     assert measured["tgate"]["peak_cache_bytes"] > 0
 
 

@@ -23,7 +23,7 @@ def variant(name: str, folder: Path, seconds: list[float], share: float, color: 
         "attention_made": round(400 * share),
         "layer_macs": round(4e12 * share),
         "attention_macs": round(1e12 * share),
-        "tgate": {} if share == 1 else {"attention_skipped": 200, "peak_cache_bytes": 3 * 2**20},
+        "tgate": {} if share == 1 else {"attentions_reused": 200, "peak_cache_bytes": 3 * 2**20},
     }
     return Variant(name, seconds, [second + 1 for second in seconds], measured, picture)
 
@@ -42,7 +42,7 @@ def test_rows(report: Report) -> None:
         ("model calls", "25", "25", "1.00"),
         ("branches evaluated in them", "50", "25", "0.50"),
         ("attention calls made", "400", "200", "0.50"),
-        ("attention calls skipped", "0", "200", ""),
+        ("attention calls reused", "0", "200", ""),
         ("MACs of layers, T", "4.000", "2.000", "0.50"),
         ("MACs within attention, T", "1.000", "0.500", "0.50"),
         ("peak cache, MiB", "0.0", "3.0", ""),

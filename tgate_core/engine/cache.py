@@ -85,9 +85,11 @@ def gather(captures: Sequence[Capture | None], like: Tensor) -> Tensor | None:
     first = captures[0]
     if first is not None and _are_all_of(first, captures):  # as in nearly every call: there is nothing to put together
         base = first.base
-        if base.shape != like.shape or not _is_alike(first, like):
+        if base.shape != like.shape or base.dtype != like.dtype or first.device != like.device:
             return None
-        return writable(base) if base.device == like.device else base.to(like.device, non_blocking=True)
+        if base.device != like.device:
+            return base.to(like.device, non_blocking=True)
+        return writable(base) if base.is_inference() else base
     fitting = [capture for capture in captures if capture is not None and _fits(capture, like, len(captures))]
     if len(fitting) < len(captures):
         return None
@@ -108,11 +110,8 @@ def _are_all_of(first: Capture, captures: Sequence[Capture | None]) -> bool:
 
 def _fits(capture: Capture, like: Tensor, conds: int) -> bool:
     expected = (like.shape[0] // conds, *like.shape[1:])
-    return like.shape[0] % conds == 0 and capture.chunk_shape == expected and _is_alike(capture, like)
-
-
-def _is_alike(capture: Capture, like: Tensor) -> bool:
-    return capture.base.dtype == like.dtype and capture.device == like.device
+    is_alike = capture.base.dtype == like.dtype and capture.device == like.device
+    return is_alike and like.shape[0] % conds == 0 and capture.chunk_shape == expected
 
 
 class CaptureCache:

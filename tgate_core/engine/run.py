@@ -70,8 +70,8 @@ class Run:
         self.evaluation: ModelEvaluation | None = None
         # Arguments of one network call of each shape without their values: from them its cost is counted later.
         self.call_templates: dict[CallShape, Any] = {}
-        # By the id of a network: what was looked up of it.
-        self.networks: dict[int, NetworkFacts] = {}
+        # By the id of a network, and by whether the pass is idle: what was looked up of it.
+        self.networks: dict[tuple[int, bool], NetworkFacts] = {}
         self._is_watched = is_watched
         self._last_latent: Tensor | None = None
         self._shifts = 0

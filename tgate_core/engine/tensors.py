@@ -21,4 +21,4 @@ def writable(tensor: Tensor) -> Tensor:
 
 def widened(tensor: Tensor) -> Tensor:
     """`tensor` in fp32 at least: sums, differences and quotients of fp16 may lie beyond 65,504, where fp16 ends."""
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+    return tensor if tensor.dtype.itemsize >= torch.float32.itemsize else tensor.float()

@@ -25,6 +25,7 @@ NOT_MERGED = "guidance kept: the captures of cond and uncond do not fit together
 GATE_BEYOND = "the gate lies beyond this run of {steps} steps; lower it"
 NOTHING_TO_REUSE = "the settings leave nothing to reuse in this run"
 NOTHING_BEFORE = "the first step behind the gate runs in full: nothing was captured before it"
+NOTHING_BEHIND = "the network did not run behind the gate, so there was nothing to save"
 NOTHING_AGAIN = "what was captured did not come up again at the same place of the run: computed in full"
 NOT_SETTLED = "cross-attention never settled as the gate asks, so the gate lies beyond the run; raise gate"
 NOTHING_MEASURED = (
@@ -186,11 +187,10 @@ class GateRun(TechniqueRun):
     def closing_reasons(self) -> Iterable[str]:
         """Steps of the fidelity phase in which nothing was left out."""
         counts = self._context.counts
-        gated = [
-            step
-            for step, plan in enumerate(self.schedule.steps)
-            if plan.phase is Phase.FIDELITY and step in counts.by_step and counts.by_step[step].calls
-        ]
+        fidelity = [step for step, plan in enumerate(self.schedule.steps) if plan.phase is Phase.FIDELITY]
+        gated = [step for step in fidelity if step in counts.by_step and counts.by_step[step].calls]
+        if fidelity and not gated:
+            yield NOTHING_BEHIND
         unsaved = [step for step in gated if not counts.has_saved_in(step)]
         if unsaved:
             yield NOTHING_BEFORE if unsaved == gated[:1] != gated else NOTHING_AGAIN

@@ -28,8 +28,8 @@ AttentionInputs = tuple[Tensor, Tensor | None, Tensor | None]
 
 def _enter(slot: Slot, n: Tensor, context: Tensor, value: Tensor, extra_options: Options) -> AttentionInputs:
     """Before an attention: `n` is (B, tokens, channels), the input; `context` and `value` are what it attends to."""
-    call = _patched_call(extra_options)
-    if call is None:
+    call: PatchedCall | None = extra_options.get(CALL_KEY)
+    if call is None or torch.compiler.is_compiling():
         return n, context, value
     call.enter(slot, n, context, extra_options)
     if slot == "attn1" and call.is_alone and context is n and value is n:
@@ -40,17 +40,13 @@ def _enter(slot: Slot, n: Tensor, context: Tensor, value: Tensor, extra_options:
 
 def _leave(slot: Slot, n: Tensor, extra_options: Options) -> Tensor:
     """After an attention: `n` is (B, tokens, channels), its output; returns what the residual gets."""
-    call = _patched_call(extra_options)
-    return n if call is None else call.leave(slot, n)
-
-
-def _patched_call(extra_options: Options) -> PatchedCall | None:
-    """The network call, if it is active; none while torch compiles: what it sees would be replayed in others."""
-    return None if torch.compiler.is_compiling() else extra_options.get(CALL_KEY)
+    call: PatchedCall | None = extra_options.get(CALL_KEY)
+    return n if call is None or torch.compiler.is_compiling() else call.leave(slot, n)
 
 
 # The patches, by the host's names for them. Functions, since they are recognised by identity: other nodes deep-copy
-# options, and a copied function is the same object.
+# options, and a copied function is the same object. While torch compiles they do nothing: what they did would be
+# replayed in other calls.
 
 
 def enter_attn1(n: Tensor, context: Tensor, value: Tensor, extra_options: Options) -> AttentionInputs:

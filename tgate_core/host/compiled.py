@@ -41,11 +41,16 @@ def is_compiled_in_place(network: nn.Module) -> bool:
     return any(_is_compiled(module) for module in network.modules())
 
 
+def is_compiled_whole(network: nn.Module) -> bool:
+    """Whether a network is what torch.compile makes of one."""
+    return "_orig_mod" in vars(network)["_modules"]
+
+
 def _is_compiled(module: nn.Module) -> bool:
     own = vars(module)
     # What torch.compile makes of a module, what Module.compile leaves on one, and what it makes of a method.
-    is_wrapper, is_marked = "_orig_mod" in own["_modules"], own.get("_compiled_call_impl") is not None
-    return is_wrapper or is_marked or any(_is_compiled_function(value) for value in own.values())
+    is_marked = own.get("_compiled_call_impl") is not None
+    return is_compiled_whole(module) or is_marked or any(_is_compiled_function(value) for value in own.values())
 
 
 def _is_compiled_function(value: Any) -> bool:

@@ -40,5 +40,5 @@ def call_of(model: weakref.ref[Any]) -> ForwardCall | None:
     Args:
         model: a weak reference to the host's model.
     """
-    call = call_of_thread()
+    call = None if torch.compiler.is_compiling() else _CURRENT.get()
     return call if call is not None and call.model is model() else None

@@ -18,6 +18,7 @@ from .architectures import (
     attention_sites,
     why_unknown,
 )
+from .compiled import COMPILED_IN_PLACE, is_compiled_whole
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -48,7 +49,10 @@ def network_class(model: ModelPatcher) -> type:
 
 def why_not_gated(model: ModelPatcher) -> str | None:
     """Why the attentions of a model are left alone; None where they can be gated."""
-    return None if architecture(model) is not None else why_unknown(network_class(model))
+    if architecture(model) is not None:
+        return None
+    is_compiled = is_compiled_whole(model.get_model_object("diffusion_model"))
+    return COMPILED_IN_PLACE if is_compiled else why_unknown(network_class(model))
 
 
 def family_of(model: ModelPatcher) -> str:

@@ -108,7 +108,7 @@ def _has_guidance(guider: Any) -> bool:
 def _is_always_one(cfg: Any) -> bool:
     """Whether a guider's scale is 1 throughout; some packs' guiders have one for each step, or none."""
     try:
-        scales = torch.as_tensor(cfg, device="cpu").flatten().tolist()
+        scales = [cfg] if isinstance(cfg, (int, float)) else torch.as_tensor(cfg).flatten().tolist()
         return bool(scales) and all(math.isclose(scale, 1.0) for scale in scales)
     except (TypeError, ValueError, RuntimeError, OverflowError):  # no number: what it means only its guider knows
         return False

@@ -159,11 +159,13 @@ def _begin_call(
     """The forward call; outside of main passes nothing is captured or reused."""
     if batch_pass is None:
         return ForwardCall(model)
-    network = model.diffusion_model
-    if id(network) not in run.networks:
-        run.networks[id(network)] = NetworkFacts(visits_per_run(network), is_compiled_in_place(network))
-    facts = run.networks[id(network)]
-    if facts.is_compiled and not batch_pass.plan.is_idle:
+    network, is_idle = model.diffusion_model, batch_pass.plan.is_idle
+    # Compiled blocks that a node puts in for each call are there in idle passes alone.
+    key = (id(network), is_idle)
+    if key not in run.networks:
+        run.networks[key] = NetworkFacts(visits_per_run(network), not is_idle and is_compiled_in_place(network))
+    facts = run.networks[key]
+    if facts.is_compiled:
         return batch_pass.step_aside(COMPILED_IN_PLACE, model)
     branches, uuids = transformer_options.get("cond_or_uncond", ()), transformer_options.get("uuids", ())
     is_own = is_from_host(x, transformer_options)

@@ -113,5 +113,6 @@ def preset(model: Any, nodes: Nodes) -> Any:
 
 
 def reused_kinds(run: Any) -> list[list[str]]:
-    """Kinds of attention that the schedule of a run (the state under RUN_KEY) reuses in each step."""
-    return [[kind for kind in ("attn1", "attn2") if plan.action(kind).name == "REUSE"] for plan in run.schedule.steps]
+    """Kinds of attention that a run (the state under RUN_KEY) reused in each step."""
+    counts = [run.counts.by_step[step] for step in range(run.counts.steps)]
+    return [sorted(kind for kind, share in step.reused_share.items() if share) for step in counts]

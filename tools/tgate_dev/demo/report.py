@@ -18,7 +18,7 @@ COUNTS = (
     ("model calls", "model_calls", 1, 0),
     ("branches evaluated in them", "branches", 1, 0),
     ("attention calls made", "attention_made", 1, 0),
-    ("attention calls skipped", "attention_skipped", 1, 0),
+    ("attention calls reused", "attentions_reused", 1, 0),
     ("MACs of layers, T", "layer_macs", 1e12, 3),
     ("MACs within attention, T", "attention_macs", 1e12, 3),
     ("peak cache, MiB", "peak_cache_bytes", 2**20, 1),
@@ -60,7 +60,7 @@ class Report:
     def rows(self) -> list[tuple[str, str, str, str]]:
         """The table: what, plain, T-GATE, and the second as a share of the first."""
         plain, gated = (
-            {"attention_skipped": 0, "peak_cache_bytes": 0, **one.measured, **one.measured["tgate"]}
+            {"attentions_reused": 0, "peak_cache_bytes": 0, **one.measured, **one.measured["tgate"]}
             for one in (self.plain, self.gated)
         )
         return [

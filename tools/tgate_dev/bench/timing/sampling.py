@@ -110,9 +110,9 @@ def timed_run(
     result = comfy.sample.sample_custom(*given, callback=watcher.end_step, disable_pbar=True, seed=0)
     record = RunRecord(watcher.step_seconds(), watcher.branches)
     if watcher.tgate is not None:
-        statistics = watcher.tgate.statistics
-        record.reused, record.cache_bytes = reused_kinds(watcher.tgate), statistics.peak_cache_bytes
-        record.notes += statistics.notes
+        counts = watcher.tgate.counts
+        record.reused, record.cache_bytes = reused_kinds(watcher.tgate), counts.peak_cache_bytes
+        record.notes += counts.notes
     if not torch.isfinite(result).all():
         record.notes.append("the result holds infinities or NaN")
     return record

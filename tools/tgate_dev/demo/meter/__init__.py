@@ -16,14 +16,16 @@ from torch.utils.flop_counter import FlopCounterMode
 EVENT = "tgate_dev.measured"
 # Among a model's attachments: the records of its runs.
 RECORDS = "tgate_records"
+# Of T-GATE's own counts.
+TOTALS = ("attentions_computed", "attentions_reused", "cond_only_passes", "peak_cache_bytes")
 # The matrix products of attention itself, which the published tables leave out.
 ATTENTION_PRODUCTS = ("bmm", "scaled_dot_product")
 
 
 class Meter:
     """Passes a model on; each of its sampling runs sends `EVENT` with `seconds`, or, where it is counted, with
-    `model_calls`, `branches` evaluated in them, `attention_made`, `layer_macs`, `attention_macs`, and the totals of
-    T-GATE's own statistics under `tgate`.
+    `model_calls`, `branches` evaluated in them, `attention_made`, `layer_macs`, `attention_macs`, and the `TOTALS`
+    of T-GATE's own counts under `tgate`.
     """
 
     RETURN_TYPES = ("MODEL",)
@@ -67,9 +69,8 @@ def counted(executor: Any, *args: Any, **kwargs: Any) -> Any:
         is_attention = any(name in str(operation) for name in ATTENTION_PRODUCTS)
         counts["attention_macs" if is_attention else "layer_macs"] += count // 2
     records = patcher.get_attachment(RECORDS)
-    statistics = vars(records.last.statistics) if records else {}
-    # Without its tables of steps and calls.
-    totals = {name: value for name, value in statistics.items() if isinstance(value, (int, list))}
+    ours = records.last.counts if records else None
+    totals = {name: getattr(ours, name) for name in TOTALS} if ours else {}
     PromptServer.instance.send_sync(EVENT, {**counts, "tgate": totals})
     return result
 
