@@ -44,9 +44,8 @@ import torch  # noqa: E402
 # As in ComfyUI's main.py: its server puts a folder on the path later that holds another module of this name.
 import utils.extra_config  # noqa: E402, F401
 
-# The models here are so small that a second thread costs more than it brings, and so does oneDNN's look for a kernel.
+# The models here are so small that a second thread costs more than it brings.
 torch.set_num_threads(1)
-torch.backends.mkldnn.set_flags(False)
 
 
 def pytest_report_header() -> str:
