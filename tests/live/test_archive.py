@@ -24,14 +24,8 @@ pytestmark = pytest.mark.slow
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server whose one custom node is the unpacked archive."""
     folder = tmp_path_factory.mktemp("installed")
-    with Server(
-        python=Path(sys.executable),
-        comfyui=Path(os.environ["TGATE_COMFYUI"]),
-        base=folder / "comfyui",
-        log=folder / "server.log",
-        custom_nodes={PACK_NAME: unpacked_archive(folder)},
-        arguments=("--cpu",),
-    ) as running:
+    packs = {PACK_NAME: unpacked_archive(folder)}
+    with Server(Path(sys.executable), Path(os.environ["TGATE_COMFYUI"]), folder, packs) as running:
         yield running
 
 
@@ -53,7 +47,7 @@ def test_nodes_load(installed: Server, server: Server) -> None:
     nodes = our_nodes(installed)
     assert len(nodes) == NODES
     assert nodes == our_nodes(server)
-    log = installed.log.read_text(encoding="utf-8", errors="replace")
+    log = installed.written()
     assert "IMPORT FAILED" not in log
     assert "Unable to parse pyproject.toml" not in log
 
