@@ -154,7 +154,7 @@ function planView(answer, sampling, node, texts) {
     return { kind: "error", groups: [], gateStep: 0, caption: answer.error || texts.noAnswer };
   }
   if (answer.is_measured && !isProbed(node)) {
-    return { kind: "error", cells: [], gateStep: 0, caption: texts.noProbe };
+    return { kind: "error", groups: [], gateStep: 0, caption: texts.noProbe };
   }
   const name = familyName(familyOf(node));
   const remarks = [
@@ -182,7 +182,7 @@ function planView(answer, sampling, node, texts) {
  */
 function offView(node, texts) {
   const caption = node.mode === BYPASS ? texts.bypassed : texts.neverRun;
-  return { kind: "off", cells: [], gateStep: 0, caption };
+  return { kind: "off", groups: [], gateStep: 0, caption };
 }
 
 /**
@@ -197,7 +197,7 @@ function runView(detail, texts) {
     kind: detail.was_interrupted ? "interrupted" : "run",
     groups: detail.groups,
     gateStep: detail.gate_step,
-    title: detail.steps.length ? undefined : texts.unseen,
+    title: detail.groups.length ? undefined : texts.unseen,
     caption: `${seconds}: ${summary}`,
     details: [detail.summary, ...(detail.notes ?? [])].join("\n"),
   };
