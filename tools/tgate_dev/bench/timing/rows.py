@@ -37,7 +37,7 @@ class Gate(NamedTuple):
 
 def usual_gate(model: ModelPatcher, steps: int, nodes: Nodes) -> Gate:
     """The default preset's gate for a model with discrete timesteps, in a run with guidance."""
-    step = preset(model, nodes).resolve(steps, True).gate
+    step = int(preset(model, nodes).resolve(steps, True).gate)
     schedule = sigmas(model, steps)
     between = model.get_model_object("model_sampling").timestep((schedule[step - 1] + schedule[step]) / 2)
     return Gate(step, steps, 1 - float(between) / (TIMESTEPS - 1))
