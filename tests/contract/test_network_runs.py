@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import moving
 import pytest
 import tiny
 import torch
@@ -114,9 +115,9 @@ def test_runs_that_cannot_be_told_apart_share_no_captures(model, gated, deep, ca
         assert "runs the network more than once in a call" in caplog.text
 
 
-def step_cache(name, threshold):
+def step_cache(name, threshold, start=0.0):
     return host_node(
-        "nodes_easycache", f"{name}Node", reuse_threshold=threshold, start_percent=0.0, end_percent=1.0, verbose=False
+        "nodes_easycache", f"{name}Node", reuse_threshold=threshold, start_percent=start, end_percent=1.0, verbose=False
     )
 
 
@@ -128,6 +129,14 @@ def test_a_step_cache_on_the_same_model_is_named(model, gated, caplog, name, is_
     with caplog.at_level("INFO"):
         tiny.sample(patched, steps=STEPS)
     assert f"{name} is on the same model" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["EasyCache", "LazyCache"])
+def test_the_hosts_step_caches_fail_alone_where_the_latent_changes_size(model, name):
+    """So random graphs leave this pair out: the fault is there without T-GATE."""
+    patched = step_cache(name, 3.0, start=0.5)(model)
+    with pytest.raises(RuntimeError, match="must match the size of tensor"):
+        tiny.sample(patched, steps=7, sampler=moving.SAMPLERS["resizing"])
 
 
 class Guesses:

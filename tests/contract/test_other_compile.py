@@ -115,6 +115,7 @@ def test_devices_that_share_a_run_leave_the_compiler_as_it_was(gated):
 @pytest.mark.parametrize("is_compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_runs_that_overlap_in_two_threads_leave_the_compiler_as_it_was(gated, is_compiled):
     """The second begins a gated call within one of the first, and ends it after the first run is over."""
+    assert compiles()  # here first: torch 2.11 crashes where the first to compile is a thread that has ended since
     models = [tiny.sd15(seed, **ONE_BLOCK) for seed in (0, 5)]
     patched = [gated(COMPILED(m) if is_compiled else m, gate=2.0, guidance="uncond") for m in models]
     expected = [tiny.sample(gated(m, gate=2.0, guidance="uncond"), steps=STEPS) for m in models]
@@ -219,11 +220,13 @@ def test_a_network_compiled_in_place_is_not_gated(gated, pack, compiled, guidanc
     """Its calls cannot run uncompiled, so nothing is captured, and a branch that needs captures is not dropped."""
     model = tiny.sd15(**ONE_BLOCK)
     wanted = tiny.sample(model, steps=STEPS)
+    if (compiled, guidance) == (compiled_whole, "cached_delta"):
+        # As on any other network whose attentions are not known: the guidance that is held needs no captures.
+        guidance_alone = {"cross_attention": False, "self_attention": False}
+        wanted = tiny.sample(gated(model, gate=2.0, guidance=guidance, **guidance_alone), steps=STEPS)
     patched = compiled(gated(model, gate=2.0, guidance=guidance))
     result = tiny.sample(patched, steps=STEPS)
-    # As on any other network whose attentions are not known, the guidance that is held needs no captures.
-    if (compiled, guidance) != (compiled_whole, "cached_delta"):
-        assert (result - wanted).abs().max() < 1e-4 * wanted.std()
+    assert (result - wanted).abs().max() < 1e-4 * wanted.std()
     notes = pack.core("host.install").records_of(patched).last.counts.notes
     assert any("compiled the network in place" in note for note in notes), notes
     assert compiles()

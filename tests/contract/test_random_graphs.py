@@ -46,6 +46,7 @@ OTHER_NODES: dict[str, Node] = {
     "LazyCache": lambda model: LazyCacheNode.execute(model, 0.2, 0.1, 0.95, False)[0],
     **moving.NODES,
 }
+STEP_CACHES = {"EasyCache", "LazyCache"}
 # These make their result depend on the batch (one generator for all rows, statistics over rows) with or without T-GATE.
 DEPEND_ON_BATCH = {"ToMe", "SAG"}
 
@@ -67,6 +68,8 @@ def checked():
 @searching(examples=270)
 @hypothesis.given(graph=graphs([ONE_LEVEL, ONE_LEVEL, TWO_LEVELS], [*OTHER_NODES, DEEP_CACHE], moving.SAMPLERS))
 def test_random_graphs(models, gated, deep, pack, checked, graph):
+    # These fail on their own, see test_network_runs.py; whether a run comes to that hangs on its values.
+    hypothesis.assume(graph.run["sampler"] != "resizing" or not STEP_CACHES.intersection((*graph.before, *graph.behind)))
     nodes = {**OTHER_NODES, DEEP_CACHE: deep}
     check(graph, models[graph.family.name], gated, pack, nodes, DEPEND_ON_BATCH)
     passed = next(checked)

@@ -247,7 +247,10 @@ def check(
 
 def check_reasons(patched: Any, pack: Any) -> None:
     """No step behind the gate ran in full, and no run saved nothing, without a reason."""
-    record = pack.core("host.install").records_of(patched).last
+    records = pack.core("host.install").records_of(patched)
+    if records is None:  # settings that gate nothing put nothing on the model
+        return
+    record = records.last
     statistics, fidelity = record.counts, pack.core("gate.schedule").Phase.FIDELITY
     has_saved = statistics.attentions_reused or statistics.cond_only_passes or statistics.shallow_calls
     in_full = [

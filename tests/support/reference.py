@@ -132,7 +132,9 @@ class _Run:
         tokens, *others = output if isinstance(output, tuple) else (output,)
         reuses = self.schedule.reuses_beside_deep_cache(kind, self.step)
         merges = self.step >= self.schedule.gate and self.schedule.guidance in ("uncond", "cond_mean")
-        tokens = self._replace(module, tokens, reuses, merges, self.batch_dim)
+        # Cross-attention is captured in the last planning step, and later where it was missed.
+        since = self.schedule.gate - 1 if kind == "cross" else 0
+        tokens = self._replace(module, tokens, reuses, merges, self.batch_dim, since)
         return (tokens, *others) if isinstance(output, tuple) else tokens
 
     def enter(self, h: Tensor, skip: Tensor, options: Any) -> tuple[Tensor, Tensor]:
@@ -141,13 +143,20 @@ class _Run:
             return h, skip
         return self._replace("deep blocks", h, reuses=not self.schedule.is_full(self.step)), skip
 
-    def _replace(self, site: Hashable, output: Tensor, reuses: bool, merges: bool = False, dim: int = 0) -> Tensor:
-        """The output of a site, per cond in the batch: reused, or captured if it is not to be or cannot be reused."""
+    def _replace(
+        self, site: Hashable, output: Tensor, reuses: bool, merges: bool = False, dim: int = 0, since: int = 0
+    ) -> Tensor:
+        """The output of a site, per cond in the batch: reused, or captured if it is not to be or cannot be reused.
+
+        What was captured before step `since` counts for nothing.
+        """
         chunks = list(output.chunk(len(self.conds), dim))
         for index, cond in enumerate(self.conds):
             place = self.window, site, chunks[index].shape
             self.visits[place, cond] += 1
             captures = self.captures.setdefault((place, self.visits[place, cond]), {})
+            for owner in [owner for owner, (step, _) in captures.items() if step < since]:
+                del captures[owner]
             if reuses and (cond in captures or (merges and captures)):
                 chunks[index] = _mean_of_latest(captures) if merges else captures[cond][1].clone()
             else:

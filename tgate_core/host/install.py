@@ -1,4 +1,4 @@
-"""Putting techniques on a MODEL: the one place that knows all of them."""
+"""Putting techniques on a MODEL, as the nodes ask for it."""
 
 from __future__ import annotations
 
@@ -108,10 +108,11 @@ def apply_config(
     Raises:
         ValueError: the model has no attention, or gate_unit is "measured" without a probe that is sure to be measured.
     """
-    if config.gate_unit == "measured" and probe is None:
-        raise ValueError(NO_PROBE)
-    if config.gate_unit == "measured" and probe is not None and probe.is_live:
-        raise ValueError(LIVE_PROBE)
+    if config.gate_unit == "measured":
+        if probe is None:
+            raise ValueError(NO_PROBE)
+        if probe.is_live:
+            raise ValueError(LIVE_PROBE)
     if config.gates_nothing:
         return _remarked(Applied(model.clone(), NOTHING_TO_SAVE))
     if _has_cross_attention(model):

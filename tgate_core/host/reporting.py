@@ -109,7 +109,7 @@ def _report(guider: Any, run: Run, outcome: Outcome, is_bypassed: bool, seconds:
 
 def _fingerprint(result: Any) -> Fingerprint | None:
     fingerprint = None
-    with harmless("recognising this run's latent", f"TGATE Report takes the run for an older one; {TELL_US}"):
+    with harmless("recognising this run's latent", f"TGATE Report cannot tell its latent; {TELL_US}"):
         if isinstance(result, Tensor):
             fingerprint = Fingerprint.of(result)
     return fingerprint

@@ -32,7 +32,7 @@ from .unet_blocks import arranged_in_depth
 if TYPE_CHECKING:
     from comfy.patcher_extension import WrapperExecutor
 
-
+# What to do where measuring failed.
 UNMEASURED = f"The probe holds no measurement: sample again; if that fails too, {TELL_US}"
 
 
@@ -56,9 +56,7 @@ def outer_sample_wrapper(executor: WrapperExecutor, *args: Any, **kwargs: Any) -
         options[RUN_KEY] = run
         try:
             outcome.result = executor(*args, **kwargs)
-            with harmless(
-                "measuring this run", f"The probe holds no measurement: sample again; if that fails too, {TELL_US}"
-            ):
+            with harmless("measuring this run", UNMEASURED):
                 run.complete(outcome.result)
             return outcome.result
         finally:

@@ -25,7 +25,6 @@ BLUE: Color = (86, 180, 233)
 ORANGE: Color = (230, 159, 0)
 GREEN: Color = (0, 158, 115)
 LIGHT: Color = (206, 211, 219)
-PURPLE: Color = (204, 121, 167)
 
 
 class Canvas:
