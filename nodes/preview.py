@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 from aiohttp import web
@@ -18,12 +20,19 @@ def add_routes() -> None:
     server: Any = getattr(PromptServer, "instance", None)
     if server is None or any(getattr(route, "path", None) == SCHEDULE_PATH for route in server.routes):
         return
-    server.routes.get(SCHEDULE_PATH)(answer_schedule)
+    # Off the event loop, which a burst of long schedules would stop; one at a time, as more threads would only contend.
+    turn = asyncio.Lock()
+
+    async def answer(request: web.Request) -> web.Response:
+        async with turn:
+            return await asyncio.to_thread(answer_schedule, request.query)
+
+    server.routes.get(SCHEDULE_PATH)(answer)
 
 
-async def answer_schedule(request: web.Request) -> web.Response:
+def answer_schedule(query: Mapping[str, str]) -> web.Response:
     """The schedule as JSON, see `preview`; status 400 with `error` for settings that a node would refuse."""
     try:
-        return web.json_response(preview(request.query))
+        return web.json_response(preview(query))
     except ValueError as error:
         return web.json_response({"error": str(error)}, status=BAD_REQUEST)

@@ -68,7 +68,7 @@ def test_bad_settings_are_refused_in_a_sentence(server: Server, query: str) -> N
 
 
 def test_many_questions_at_once_keep_nobody_waiting(server: Server) -> None:
-    """A hundred of the largest; before there was a bound, they took 12 s, in which the server answered no one."""
+    """A hundred of the longest: others are answered between them, not after them."""
     longest = f"{server.address}/tgate/schedule?node=TGATEApply&steps=1000"
 
     async def get(session: aiohttp.ClientSession, address: str) -> float:
@@ -78,15 +78,17 @@ def test_many_questions_at_once_keep_nobody_waiting(server: Server) -> None:
             assert len(await answer.read()) < 5000
         return time.monotonic() - start
 
-    async def waited() -> float:
+    async def waited() -> tuple[float, float]:
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+            start = time.monotonic()
             asked = [asyncio.create_task(get(session, longest)) for _ in range(100)]
             await asyncio.sleep(0.05)
             seconds = await get(session, f"{server.address}/system_stats")
             await asyncio.gather(*asked)
-            return seconds
+            return seconds, time.monotonic() - start
 
-    assert asyncio.run(waited()) < 5.0
+    seconds, all_seconds = asyncio.run(waited())
+    assert seconds < all_seconds / 2
 
 
 def test_settings_of_nodes_that_refuse_are_not_logged_as_errors(server: Server) -> None:
