@@ -47,8 +47,9 @@ OTHER_NODES: dict[str, Node] = {
     **moving.NODES,
 }
 STEP_CACHES = {"EasyCache", "LazyCache"}
-# These make their result depend on the batch (one generator for all rows, statistics over rows) with or without T-GATE.
-DEPEND_ON_BATCH = {"ToMe", "SAG"}
+# These make their result depend on the batch with or without T-GATE: one generator for all rows, statistics over rows,
+# and a decision taken at the first cond of the first network call, whichever that is.
+DEPEND_ON_BATCH = {"ToMe", "SAG", "EasyCache"}
 
 _log = logging.getLogger(__name__)
 
