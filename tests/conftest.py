@@ -16,6 +16,8 @@ import pytest
 TESTS = Path(__file__).resolve().parent
 REPO = TESTS.parent
 NEWEST_HOST_ALONE = ("newest", "random", "slow")
+# What these guidance modes do, other modes do too as far as it meets the host: on older ones the others will do.
+NEWEST_HOST_MODES = ("cond", "cond_mean")
 
 
 def _prepare_path() -> None:
@@ -58,8 +60,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         tier = item.path.relative_to(TESTS).parts[0]
         item.add_marker(tier)
-        if tier == "contract" and not any(map(item.get_closest_marker, NEWEST_HOST_ALONE)):
+        if tier == "contract" and not any(map(item.get_closest_marker, NEWEST_HOST_ALONE)) and not _is_of_mode(item):
             item.add_marker("hosts")
+
+
+def _is_of_mode(item: pytest.Item) -> bool:
+    chosen = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+    return chosen.get("guidance") in NEWEST_HOST_MODES
 
 
 def pytest_collection_finish() -> None:

@@ -12,6 +12,9 @@ import torch
 import variants
 from families import FAMILIES
 
+# Autograd is torch's, whatever the host.
+pytestmark = pytest.mark.newest
+
 STEPS = 8
 GATE = 4
 GUIDANCE = ["uncond", "cond", "cond_mean", "cached_delta", "keep"]

@@ -340,6 +340,7 @@ def rewrite(path, names=None, **tensors):
     save_file({**load_file(path), **tensors}, path, {**metadata, **(names or {})})
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
