@@ -99,7 +99,7 @@ def test_nothing_is_published_before_all_tests_passed() -> None:
 
 
 def test_nightly_takes_the_newest_comfyui() -> None:
-    (job,) = loaded(GITHUB / "workflows" / "nightly.yml")["jobs"].values()
+    job = loaded(GITHUB / "workflows" / "nightly.yml")["jobs"]["newest-comfyui"]
     checkouts = [step["with"] for step in job["steps"] if step.get("uses", "").startswith("actions/checkout@")]
     (host,) = [given for given in checkouts if given.get("repository") == "Comfy-Org/ComfyUI"]
     assert "ref" not in host
