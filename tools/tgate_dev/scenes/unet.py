@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from . import text, training, world
-from .latents import latents
+from .vae import latents
 
 WIDE, COPIES = 320, 5  # SD 1.5's channels, and how many of them stand for one of the small network
 CONFIG: dict[str, Any] = {
@@ -31,6 +31,7 @@ CONFIG: dict[str, Any] = {
     "use_linear_in_transformer": False,
     "legacy": False,
 }
+WIDE_CONFIG = {**CONFIG, "model_channels": WIDE}
 STEPS, BATCH, RATE, SEED = 3000, 48, 1.2e-3, 15
 DROPPED = 0.1  # share of prompts, so that there is guidance
 
