@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tgate_dev.demo.run import check, found, text_width
+from tgate_dev.demo.run import check
 from tgate_dev.errors import UserError
 
 UNET = "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
@@ -26,9 +26,7 @@ def checkpoint(path: Path, channels: int = 768, without: str = "") -> Path:
 
 @pytest.mark.parametrize("channels", [768, 2048])
 def test_a_whole_checkpoint_is_taken(tmp_path: Path, channels: int) -> None:
-    path = checkpoint(tmp_path / "a.safetensors", channels)
-    assert text_width(path) == channels
-    check(path)
+    check(checkpoint(tmp_path / "a.safetensors", channels))
 
 
 @pytest.mark.parametrize("left", [0, 9, 100, -1])
@@ -57,23 +55,3 @@ def test_files_of_another_format_are_left_to_the_host(tmp_path: Path) -> None:
     path = tmp_path / "a.ckpt"
     path.write_bytes(b"PK")
     check(path)
-
-
-def test_find_prefers_the_named_one(tmp_path: Path) -> None:
-    checkpoint(tmp_path / "a.safetensors")
-    named = checkpoint(tmp_path / "wanted.safetensors", channels=2048)
-    assert found(tmp_path, "wanted.safetensors") == named
-
-
-def test_find_takes_any_sd15_otherwise(tmp_path: Path) -> None:
-    checkpoint(tmp_path / "a-sdxl.safetensors", channels=2048)
-    checkpoint(tmp_path / "b-unet.safetensors", without=VAE)
-    (tmp_path / "c-broken.safetensors").write_bytes(b"broken")
-    expected = checkpoint(tmp_path / "sub" / "d.safetensors")
-    assert found(tmp_path, "wanted.safetensors") == expected
-
-
-def test_find_finds_nothing(tmp_path: Path) -> None:
-    assert found(tmp_path / "missing", "") is None
-    checkpoint(tmp_path / "sdxl.safetensors", channels=2048)
-    assert found(tmp_path, "") is None

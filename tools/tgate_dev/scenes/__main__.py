@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
-
-sys.path.insert(0, os.environ["TGATE_COMFYUI"])
-
-import comfy.options
-
-comfy.options.args_parsing = False
-import comfy.cli_args
-
-comfy.cli_args.args.cpu = True
+from typing import Any
 
 import torch
 
@@ -25,6 +18,10 @@ MEASURED = 192  # prompts
 
 def main() -> int:
     """Train what the cache does not hold yet, write the weights into the repository, and measure them."""
+    sys.path.insert(0, os.environ["TGATE_COMFYUI"])
+    host_options: Any = importlib.import_module("comfy.options")
+    host_options.args_parsing = False
+    importlib.import_module("comfy.cli_args").args.cpu = True
     torch.set_flush_denormal(True)
     states = cache_root() / "scenes" / "training"
     trained = {"judge": judge.train, "decoder": vae.train, "unet": unet.train}

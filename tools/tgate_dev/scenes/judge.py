@@ -30,7 +30,7 @@ class Judge(nn.Module):
     def forward(self, pictures: Tensor) -> tuple[Tensor, ...]:
         """The logits of each attribute, (batch, words) each, for pictures (batch, 3, height, width) from 0 to 1."""
         features: Tensor = self.heads(self.body(functional.adaptive_avg_pool2d(pictures, SIDE) * 2 - 1))
-        return features.split([len(words) for words in world.WORDS], 1)
+        return torch.split(features, [len(words) for words in world.WORDS], 1)
 
     @torch.no_grad()
     def attributes(self, pictures: Tensor) -> Tensor:
@@ -50,7 +50,8 @@ def train(state: Path) -> Judge:
     def loss(generator: torch.Generator) -> Tensor:
         scenes = world.draw(BATCH, generator)
         logits = judge(worn(scenes.pictures, generator))
-        return torch.stack([functional.cross_entropy(*pair) for pair in zip(logits, scenes.attributes.T)]).sum()
+        pairs = zip(logits, scenes.attributes.T, strict=True)
+        return torch.stack([functional.cross_entropy(*pair) for pair in pairs]).sum()
 
     training.train("Training the judge", judge, loss, state, STEPS, RATE, SEED)
     return judge

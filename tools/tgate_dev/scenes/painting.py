@@ -67,7 +67,7 @@ def paint(
     sampling, form = model.get_model_object("model_sampling"), model.get_model_object("latent_format")
     sigmas = comfy.samplers.calculate_sigmas(sampling, "normal", steps)
     painted = []
-    for some, start in zip(attributes.split(BATCH), noise.split(BATCH), strict=True):
+    for some, start in zip(torch.split(attributes, BATCH), torch.split(noise, BATCH), strict=True):
         prompts = [[world.prompt(row) for row in some], [""] * len(some)]
         positive, negative = ([[text.padded(text.conditioning(texts)), {}]] for texts in prompts)
         solver, empty = comfy.samplers.sampler_object(sampler), torch.zeros_like(start)
@@ -81,4 +81,4 @@ def paint(
 @torch.no_grad()
 def pictures(decoder: nn.Module, latents: Tensor) -> Tensor:
     """Latents as pictures (batch, 3, height, width), from 0 to 1."""
-    return torch.cat([decoder(some).clamp(0, 1) for some in latents.split(BATCH)])
+    return torch.cat([decoder(some).clamp(0, 1) for some in torch.split(latents, BATCH)])

@@ -10,9 +10,23 @@ from torch import Tensor
 VOCABULARY, PLACES, WIDTH = 49_408, 77, 768
 START, END = 49_406, 49_407
 TOKENS = {
-    **{"red": 736, "green": 1901, "blue": 1746, "yellow": 4481, "purple": 5496, "pink": 3360, "orange": 4287},
-    **{"white": 1579, "circle": 7117, "square": 3999, "triangle": 14615, "cross": 3417, "ring": 2540, "bar": 2411},
-    **{"left": 1823, "of": 539, "above": 4348},
+    "red": 736,
+    "green": 1901,
+    "blue": 1746,
+    "yellow": 4481,
+    "purple": 5496,
+    "pink": 3360,
+    "orange": 4287,
+    "white": 1579,
+    "circle": 7117,
+    "square": 3999,
+    "triangle": 14615,
+    "cross": 3417,
+    "ring": 2540,
+    "bar": 2411,
+    "left": 1823,
+    "of": 539,
+    "above": 4348,
 }
 # The longest prompt with its start and end. All later places have one vector in common, so that what pads a text can
 # be seen as a single place that weighs as much as all of them.

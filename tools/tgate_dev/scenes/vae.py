@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -35,11 +36,11 @@ def latents(pictures: Tensor) -> Tensor:
     return (blocks - mean) / deviation
 
 
-def encoder() -> nn.Module:
+def encoder() -> Any:
     """The host's encoder with weights that compute `latents`."""
     from comfy.taesd.taesd import Encoder
 
-    network = Encoder()
+    network: Any = Encoder()
     for weight in network.parameters():
         nn.init.zeros_(weight)
     red, green, blue, most = range(4)
@@ -102,7 +103,8 @@ def train(state: Path) -> nn.Sequential:
         noise = 0.15 * torch.rand(BATCH, 1, 1, 1, generator=generator)
         clean = latents(pictures)
         decoded = network(clean + noise * torch.randn(clean.shape, generator=generator))
-        return (decoded - pictures).abs().mean()
+        error: Tensor = (decoded - pictures).abs().mean()
+        return error
 
     training.train("Training the VAE's decoder", network, loss, state, STEPS, RATE, SEED)
     return network

@@ -22,6 +22,9 @@ RELATIONS = ("left of", "above")
 # Colour and shape of the first object, relation, colour and shape of the second.
 WORDS = (tuple(COLOURS), SHAPES, RELATIONS, tuple(COLOURS), SHAPES)
 SIZE = 128  # of a picture, in pixels
+PROMPTS = torch.cartesian_prod(*(torch.arange(len(words)) for words in WORDS))
+# Some 200 prompts, spread over all words, that no UNet is trained on.
+IS_HELD_OUT = PROMPTS @ torch.tensor([1, 2, 3, 5, 7]) % 23 == 0
 MEASURING_SEED, UNSEEN_SEED = 15_000_000, 15_000_001
 
 
@@ -40,7 +43,20 @@ def prompt(attributes: Tensor) -> str:
 
 def draw(count: int, generator: torch.Generator, size: int = SIZE) -> Scenes:
     """Draw scenes at random, with soft edges one pixel wide; `size` in pixels."""
-    attributes = random_attributes(count, generator)
+    return draw_these(
+        torch.stack([torch.randint(len(words), (count,), generator=generator) for words in WORDS], 1), generator, size
+    )
+
+
+def draw_to_train_on(count: int, generator: torch.Generator, size: int = SIZE) -> Scenes:
+    """Draw scenes at random, without the prompts that are held out for measuring."""
+    kept = PROMPTS[~IS_HELD_OUT]
+    return draw_these(kept[torch.randint(len(kept), (count,), generator=generator)], generator, size)
+
+
+def draw_these(attributes: Tensor, generator: torch.Generator, size: int = SIZE) -> Scenes:
+    """Draw scenes with given attributes, (batch, 5), at places and in sizes that vary."""
+    count = len(attributes)
 
     def between(low: float, high: float) -> Tensor:
         return low + (high - low) * torch.rand(count, generator=generator)
@@ -60,11 +76,6 @@ def draw(count: int, generator: torch.Generator, size: int = SIZE) -> Scenes:
         cover = (0.5 - size * outside).clamp(0, 1).unsqueeze(1)
         pictures = torch.lerp(pictures, palette[colours].view(-1, 3, 1, 1), cover)
     return Scenes(pictures, attributes)
-
-
-def random_attributes(count: int, generator: torch.Generator) -> Tensor:
-    """What is on `count` scenes: (count, 5)."""
-    return torch.stack([torch.randint(len(words), (count,), generator=generator) for words in WORDS], 1)
 
 
 def distance(shape: int, x: Tensor, y: Tensor, radius: Tensor) -> Tensor:
@@ -87,7 +98,8 @@ def distance(shape: int, x: Tensor, y: Tensor, radius: Tensor) -> Tensor:
 
 
 def measuring_set(count: int) -> tuple[Tensor, Tensor]:
-    """Attributes (count, 5) and noise (count, 4, 16, 16) to measure on, always the same and never trained on."""
+    """Attributes (count, 5) and noise (count, 4, 16, 16) to measure on: always the same, and never trained on."""
     generator = torch.Generator().manual_seed(MEASURING_SEED)
-    attributes = random_attributes(count, generator)
-    return attributes, torch.randn(count, 4, SIZE // 8, SIZE // 8, generator=generator)
+    held_out = PROMPTS[IS_HELD_OUT]
+    order = torch.randperm(len(held_out), generator=generator)
+    return held_out[order.repeat(count // len(order) + 1)[:count]], torch.randn(count, 4, 16, 16, generator=generator)
