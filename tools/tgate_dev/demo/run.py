@@ -15,7 +15,6 @@ from pathlib import Path
 
 import torch
 from PIL import Image
-from safetensors import SafetensorError, safe_open
 
 from ..environment import PACK, Environment
 from ..errors import UserError
@@ -30,8 +29,6 @@ from .report import Report, Variant
 
 METER = Path(__file__).with_name("meter")
 APPLY, *_ = GATING_NODES = ("TGATEApply", "TGATEApplyAdvanced")
-# What the weights of a checkpoint's UNet, VAE and text encoder begin with.
-PARTS = ("model.diffusion_model.", "first_stage_model.", ("cond_stage_model.", "conditioner."))
 # Without a graphics card, pictures of full size would take the better part of an hour.
 LONGEST_SIDE_ON_CPU = 256
 SIZE_STEP = 64
@@ -59,8 +56,6 @@ def run(job: argparse.Namespace, environment: Environment) -> None:
         ServerError: the server does not start, or fails.
     """
     graph, models = read_workflow(job.workflow), environment.comfyui / "models"
-    if job.checkpoint:
-        check(job.checkpoint)
     checkpoint = job.checkpoint or ready_checkpoint(environment)
     is_toy = checkpoint.name == SCENES
     has_gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
@@ -187,26 +182,6 @@ def metered(prompt: Prompt) -> Prompt:
         prompt[f"meter{number}"] = {"class_type": "TGATEDevMeter", "inputs": inputs}
         sampler["inputs"]["model"] = [f"meter{number}", 0]
     return prompt
-
-
-def check(checkpoint: Path) -> None:
-    """Refuse a checkpoint that cannot be used; of another format than safetensors, only the host can say.
-
-    Raises:
-        UserError: the text says what to do.
-    """
-    if checkpoint.suffix != ".safetensors":
-        return
-    try:
-        with safe_open(checkpoint, "np") as file:
-            names = list(file.keys())
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"The checkpoint {checkpoint} is damaged ({error}): choose another file.") from error
-    if not all(any(name.startswith(part) for name in names) for part in PARTS):
-        raise UserError(
-            f"{checkpoint} is not a whole checkpoint: choose one that holds UNet, text encoder and VAE, as "
-            "those of SD 1.5 and SDXL do."
-        )
 
 
 def main(text: str) -> int:

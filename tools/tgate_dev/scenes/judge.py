@@ -47,7 +47,7 @@ def train(state: Path) -> Judge:
     torch.manual_seed(SEED)
     judge = Judge()
 
-    def loss(generator: torch.Generator) -> Tensor:
+    def loss(generator: torch.Generator, step: int) -> Tensor:
         scenes = world.draw(BATCH, generator)
         logits = judge(worn(scenes.pictures, generator))
         pairs = zip(logits, scenes.attributes.T, strict=True)

@@ -7,27 +7,13 @@ import functools
 import torch
 from torch import Tensor
 
+from . import world
+
 VOCABULARY, PLACES, WIDTH = 49_408, 77, 768
 START, END = 49_406, 49_407
-TOKENS = {
-    "red": 736,
-    "green": 1901,
-    "blue": 1746,
-    "yellow": 4481,
-    "purple": 5496,
-    "pink": 3360,
-    "orange": 4287,
-    "white": 1579,
-    "circle": 7117,
-    "square": 3999,
-    "triangle": 14615,
-    "cross": 3417,
-    "ring": 2540,
-    "bar": 2411,
-    "left": 1823,
-    "of": 539,
-    "above": 4348,
-}
+NUMBERS = (736, 1901, 1746, 4481, 5496, 3360, 4287, 1579, 7117, 3999, 14615, 3417, 2540, 2411, 1823, 539, 4348)
+WORDS = list(dict.fromkeys(" ".join(word for words in world.WORDS for word in words).split()))
+TOKENS = dict(zip(WORDS, NUMBERS, strict=True))
 # The longest prompt with its start and end. All later places have one vector in common, so that what pads a text can
 # be seen as a single place that weighs as much as all of them.
 OWN_PLACES = 8
@@ -63,6 +49,5 @@ def _own_embeddings() -> tuple[Tensor, Tensor]:
 
 
 def _indices(prompt: str) -> list[int]:
-    names = list(TOKENS)
-    words = [2 + names.index(word) for word in prompt.split()]
+    words = [2 + WORDS.index(word) for word in prompt.split()]
     return [0, *words, *[1] * (OWN_PLACES - len(words))]

@@ -18,7 +18,7 @@ WARM_UP = 100
 def train(
     title: str,
     network: nn.Module,
-    loss: Callable[[torch.Generator], Tensor],
+    loss: Callable[[torch.Generator, int], Tensor],
     state: Path,
     steps: int,
     rate: float,
@@ -29,7 +29,7 @@ def train(
     Args:
         title: for the progress.
         network: with its initial weights.
-        loss: of one batch, drawn with the generator it is given.
+        loss: of one batch, drawn with a generator, at a step.
         state: the file that an interrupted training is taken up from.
         steps: how many there are in all.
         rate: the highest learning rate, which falls to nothing as half a cosine.
@@ -49,7 +49,7 @@ def train(
         for step in range(start, steps):
             for group in optimizer.param_groups:
                 group["lr"] = rate * min(1, (step + 1) / WARM_UP, 0.5 + 0.5 * math.cos(math.pi * step / steps))
-            value = loss(generator)
+            value = loss(generator, step)
             optimizer.zero_grad()
             value.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(network.parameters(), 1.0)

@@ -33,6 +33,8 @@ CONFIG: dict[str, Any] = {
 }
 WIDE_CONFIG = {**CONFIG, "model_channels": WIDE}
 STEPS, BATCH, RATE, SEED = 2800, 48, 1.2e-3, 15
+# Once it paints at all, some batches are of pictures twice as large, and a quarter as many.
+LARGE_FROM, LARGE_EVERY = 400, 4
 DROPPED = 0.1  # share of prompts, so that there is guidance
 
 
@@ -78,12 +80,14 @@ def train(state: Path) -> nn.Module:
     kept = 1 / (1 + ModelSamplingDiscrete().sigmas ** 2)
     options = {"optimized_attention_override": compact_attention}
 
-    def loss(generator: torch.Generator) -> Tensor:
-        scenes = world.draw_to_train_on(BATCH, generator)
-        dropped = torch.rand(BATCH, generator=generator) < DROPPED
+    def loss(generator: torch.Generator, step: int) -> Tensor:
+        is_large = step >= LARGE_FROM and step % LARGE_EVERY == 0
+        count, size = (BATCH // 4, 2 * world.SIZE) if is_large else (BATCH, world.SIZE)
+        scenes = world.draw_to_train_on(count, generator, size)
+        dropped = torch.rand(count, generator=generator) < DROPPED
         prompts = ["" if drop else world.prompt(row) for drop, row in zip(dropped, scenes.attributes, strict=True)]
         # A little more often where the noise is strong: there it is decided what is painted.
-        time = (len(kept) * torch.rand(BATCH, generator=generator) ** 0.75).long()
+        time = (len(kept) * torch.rand(count, generator=generator) ** 0.75).long()
         clean, share = latents(scenes.pictures), kept[time].view(-1, 1, 1, 1)
         noise = torch.randn(clean.shape, generator=generator)
         noisy = share.sqrt() * clean + (1 - share).sqrt() * noise

@@ -96,7 +96,7 @@ def train(state: Path) -> nn.Sequential:
         else:
             nn.init.zeros_(weight)
 
-    def loss(generator: torch.Generator) -> Tensor:
+    def loss(generator: torch.Generator, step: int) -> Tensor:
         pictures = world.draw(BATCH, generator).pictures
         left, top = torch.randint((world.SIZE - CROP) // FACTOR + 1, (2,), generator=generator).mul(FACTOR).tolist()
         pictures = pictures[:, :, top : top + CROP, left : left + CROP]
