@@ -33,8 +33,8 @@ CONFIG: dict[str, Any] = {
 }
 WIDE_CONFIG = {**CONFIG, "model_channels": WIDE}
 STEPS, BATCH, RATE, SEED = 2800, 48, 1.2e-3, 15
-# Once it paints at all, some batches are of pictures twice as large, and a quarter as many.
-LARGE_FROM, LARGE_EVERY = 400, 4
+# Once it paints at all, one batch in four is of pictures twice as large, and a quarter as many; later, one in two.
+LARGE_FROM, MORE_LARGE_FROM = 400, 800
 DROPPED = 0.1  # share of prompts, so that there is guidance
 
 
@@ -81,7 +81,7 @@ def train(state: Path) -> nn.Module:
     options = {"optimized_attention_override": compact_attention}
 
     def loss(generator: torch.Generator, step: int) -> Tensor:
-        is_large = step >= LARGE_FROM and step % LARGE_EVERY == 0
+        is_large = step >= LARGE_FROM and step % (2 if step >= MORE_LARGE_FROM else 4) == 0
         count, size = (BATCH // 4, 2 * world.SIZE) if is_large else (BATCH, world.SIZE)
         scenes = world.draw_to_train_on(count, generator, size)
         dropped = torch.rand(count, generator=generator) < DROPPED

@@ -16,7 +16,7 @@ FACTOR = 8  # pixels to a latent, in both directions
 MEAN = (0.269, 0.237, 0.230, 0.307)
 DEVIATION = (0.239, 0.182, 0.197, 0.270)
 FULL_WIDTH, WIDTH = 64, 24  # channels of the host's class, and of the decoder that is trained inside of it
-STEPS, BATCH, RATE, SEED = 1200, 16, 2e-3, 17
+STEPS, BATCH, RATE, SEED = 2400, 16, 2e-3, 17
 CROP = 64  # pixels
 
 
@@ -100,7 +100,7 @@ def train(state: Path) -> nn.Sequential:
         pictures = world.draw(BATCH, generator).pictures
         left, top = torch.randint((world.SIZE - CROP) // FACTOR + 1, (2,), generator=generator).mul(FACTOR).tolist()
         pictures = pictures[:, :, top : top + CROP, left : left + CROP]
-        noise = 0.15 * torch.rand(BATCH, 1, 1, 1, generator=generator)
+        noise = 0.1 * torch.rand(BATCH, 1, 1, 1, generator=generator)
         clean = latents(pictures)
         decoded = network(clean + noise * torch.randn(clean.shape, generator=generator))
         error: Tensor = (decoded - pictures).abs().mean()
