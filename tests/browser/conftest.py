@@ -13,9 +13,9 @@ from playwright.sync_api import Browser
 from strip_editor import StripEditor
 
 from tgate_dev.browser import running_browser
-from tgate_dev.demo import ready_standin
 from tgate_dev.editor import write_settings
 from tgate_dev.environment import CPU_TENSOR_WORK, Environment
+from tgate_dev.scenes.checkpoint import ready_checkpoint
 from tgate_dev.server import Server
 
 REPO = Path(__file__).resolve().parents[2]
@@ -24,20 +24,20 @@ VIEW = {"width": 1400, "height": 900}
 
 
 @pytest.fixture(scope="package")
-def standin() -> Path:
-    """A small checkpoint with random weights."""
+def checkpoint() -> Path:
+    """The checkpoint of the demo."""
     environment = Environment(Path(sys.executable), Path(os.environ["TGATE_COMFYUI"]), "")
-    return ready_standin(environment)
+    return ready_checkpoint(environment)
 
 
 @pytest.fixture(scope="package")
-def server(tmp_path_factory: pytest.TempPathFactory, standin: Path) -> Iterator[Server]:
+def server(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("browser")
     running = Server(
         Path(sys.executable),
         Path(os.environ["TGATE_COMFYUI"]),
         folder,
-        model_folders={"checkpoints": [standin.parent]},
+        model_folders={"checkpoints": [checkpoint.parent]},
         variables={**os.environ, **CPU_TENSOR_WORK},
     )
     write_settings(running)

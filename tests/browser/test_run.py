@@ -32,9 +32,9 @@ def queue(editor: StripEditor) -> None:
     editor.page.get_by_test_id("queue-button").click()
 
 
-def test_a_run_reports_to_its_node(editor: StripEditor, other_window: StripEditor, standin: Path) -> None:
+def test_a_run_reports_to_its_node(editor: StripEditor, other_window: StripEditor, checkpoint: Path) -> None:
     for window in (other_window, editor):
-        window.build(*text_to_picture(standin.name, STEPS, SIDE, seed=1))
+        window.build(*text_to_picture(checkpoint.name, STEPS, SIDE, seed=1))
         assert "As for SDXL" in window.wait_for_strip(GATE, f"Plan gate after 4 of {STEPS} steps").caption
     queue(editor)
     strip = editor.wait_for_strip(GATE, "Last run", RUN_SECONDS)
@@ -55,8 +55,8 @@ def test_a_run_reports_to_its_node(editor: StripEditor, other_window: StripEdito
     assert plan.caption.startswith("Model: SD 1.5.")
 
 
-def test_a_run_of_a_graph_in_another_tab_is_not_shown_in_this_one(editor: StripEditor, standin: Path) -> None:
-    ids = editor.build(*text_to_picture(standin.name, STEPS, SIDE, seed=2))
+def test_a_run_of_a_graph_in_another_tab_is_not_shown_in_this_one(editor: StripEditor, checkpoint: Path) -> None:
+    ids = editor.build(*text_to_picture(checkpoint.name, STEPS, SIDE, seed=2))
     editor.wait_for_strip(GATE, "Plan")
     heard = """() => {
       window.tgateRuns = [];

@@ -18,9 +18,9 @@ import pytest
 from PIL import Image
 
 from tgate_dev.comfyui import read_version
-from tgate_dev.demo import ready_standin
 from tgate_dev.environment import Environment
 from tgate_dev.prompts import Prompt, to_prompt
+from tgate_dev.scenes.checkpoint import ready_checkpoint
 from tgate_dev.server import Server
 from tgate_dev.server_client import run_prompt
 
@@ -63,9 +63,9 @@ RECIPES = [
 @pytest.fixture(scope="module")
 def with_models(server: Server) -> Iterator[Server]:
     comfyui = Path(os.environ["TGATE_COMFYUI"])
-    standin = ready_standin(Environment(Path(sys.executable), comfyui, ""))
+    checkpoint = ready_checkpoint(Environment(Path(sys.executable), comfyui, ""))
     for name in ("v1-5-pruned-emaonly-fp16.safetensors", "sd_xl_base_1.0.safetensors"):
-        (server.base / "models" / "checkpoints" / name).symlink_to(standin)
+        (server.base / "models" / "checkpoints" / name).symlink_to(checkpoint)
     control = server.base / "models" / "controlnet" / "control_v11p_sd15_canny_fp16.safetensors"
     model_files.controlnet(control)
     Image.radial_gradient("L").convert("RGB").save(server.base / "input" / "example.png")

@@ -22,7 +22,7 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.ldm.pixart.pixartms import PixArtMS
 from comfy.ldm.wan.model import WanModel
 
-from tgate_dev.demo.standin import UNET_CONFIG
+from tgate_dev.scenes.unet import WIDE_CONFIG
 
 IN_CHECKPOINT = "model.diffusion_model."
 # One level with one transformer block.
@@ -77,9 +77,9 @@ def sd15(path: Path) -> None:
 
 
 def controlnet(path: Path) -> None:
-    """A ControlNet for the demo's stand-in checkpoint."""
+    """A ControlNet for the demo's checkpoint."""
     shape = {
-        name: value for name, value in UNET_CONFIG.items() if name not in ("out_channels", "transformer_depth_output")
+        name: value for name, value in WIDE_CONFIG.items() if name not in ("out_channels", "transformer_depth_output")
     }
     _save(path, "", ControlNet(**shape, hint_channels=3, **_common()))
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 import pytest
 
 from tgate_dev import demo
-from tgate_dev.demo.run import checkpoint_name, fitted
+from tgate_dev.demo.run import fitted
 from tgate_dev.errors import UserError
 
 REPO = Path(__file__).resolve().parents[2]
@@ -59,12 +58,6 @@ def test_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="choose another with --out"):
         demo.main(arguments(tmp_path, out=tmp_path / "file" / "out"))
-
-
-def test_workflow_names_its_checkpoint() -> None:
-    graph = json.loads((REPO / "workflows" / "sd15.json").read_text(encoding="utf-8"))
-    assert checkpoint_name(graph) == "v1-5-pruned-emaonly-fp16.safetensors"
-    assert checkpoint_name({"nodes": []}) == ""
 
 
 @pytest.mark.parametrize(

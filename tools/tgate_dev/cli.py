@@ -43,11 +43,16 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     test = commands.add_parser("test", parents=[common, host], help=test_help)
     quick_help = "unit and contract tests alone, without random graphs and slow ones, on one host"
     test.add_argument("--quick", action="store_true", help=quick_help)
-    demo = commands.add_parser("demo", parents=[common], help="a picture with T-GATE off and on, by a real ComfyUI")
-    demo.add_argument("--checkpoint", type=Path, metavar="FILE", help="the checkpoint to use")
+    demo_help = "a picture without T-GATE and with each preset, by a real ComfyUI"
+    demo = commands.add_parser("demo", parents=[common], help=demo_help)
+    checkpoint_help = "use this checkpoint, not the small one that is trained on drawn scenes"
+    demo.add_argument("--checkpoint", type=Path, metavar="FILE", help=checkpoint_help)
     demo.add_argument("--workflow", type=Path, metavar="FILE", default=environment.PACK / "workflows" / "sd15.json")
     demo.add_argument("--steps", type=int, metavar="N", help="sampling steps, instead of the workflow's")
     demo.add_argument("--out", type=Path, metavar="DIR", default=Path("demo-output"), help="where the results go")
+    train_help = "train the small networks of tools/tgate_dev/scenes from nothing, or from where it was stopped"
+    train = commands.add_parser("train", parents=[common], help=train_help)
+    train.add_argument("network", choices=["scenes-unet"], help="scenes-unet: the UNet, its VAE and its judge")
     bench = commands.add_parser("bench", help="measurements: published MACs, and seconds of sampling runs")
     measurements = bench.add_subparsers(dest="measurement", required=True)
     macs_help = "the published table, counted on full-size models without weights"
@@ -100,6 +105,14 @@ def _demo(options: argparse.Namespace) -> int:
     from . import demo
 
     return demo.main(options)
+
+
+def _train(options: argparse.Namespace) -> int:
+    # In the newest pinned host, so that everybody gets the same.
+    ready = environment.ensure(DEFAULT_VERSION, options.verbose)
+    return subprocess.run(
+        [str(ready.python), "-m", f"{__package__}.scenes"], env=_variables(ready), check=False
+    ).returncode
 
 
 def _bench(options: argparse.Namespace) -> int:
@@ -167,6 +180,7 @@ COMMANDS = {
     "env": _env,
     "test": _test,
     "demo": _demo,
+    "train": _train,
     "bench": _bench,
     "support": _support,
     "workflows": _workflows,

@@ -15,11 +15,11 @@ from pathlib import Path
 from playwright.sync_api import ViewportSize
 
 from .browser import ready_chinese_font, running_browser
-from .demo import ready_standin
 from .editor import Editor, Links, Nodes, Places, sampled, text_to_picture, write_settings
 from .environment import Environment
 from .errors import UserError
 from .progress import Stage, say
+from .scenes.checkpoint import ready_checkpoint
 from .server import Server, ServerError
 
 # A name that readers know, in place of the small model that there is.
@@ -124,7 +124,7 @@ def run(environment: Environment, out: Path) -> None:
         ServerError: the server does not start.
     """
     ready_chinese_font()
-    checkpoint = ready_standin(environment)
+    checkpoint = ready_checkpoint(environment)
     with tempfile.TemporaryDirectory(prefix="tgate-screenshots-", ignore_cleanup_errors=True) as name:
         models = {"checkpoints": [checkpoint.parent]}
         server = Server(environment.python, environment.comfyui, Path(name), model_folders=models)

@@ -1,4 +1,4 @@
-"""`dev.py demo`: a picture with T-GATE off and on, by a real ComfyUI.
+"""`dev.py demo`: a picture without T-GATE and with each preset, by a real ComfyUI.
 
 The command is checked here, in any Python; `run` does the rest in the environment's, which has what it takes.
 """
@@ -13,9 +13,6 @@ from typing import Any
 
 from ..environment import PACK, ensure
 from ..errors import UserError
-from .standin import ready_standin
-
-__all__ = ["main", "ready_standin"]
 
 
 def main(options: argparse.Namespace) -> int:

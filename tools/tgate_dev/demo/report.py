@@ -1,4 +1,4 @@
-"""What the demo found, as a table and as a pair of pictures."""
+"""What the demo found, as a table and as a row of pictures."""
 
 from __future__ import annotations
 
@@ -12,21 +12,18 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 MARGIN, FONT_SIZE, LINE_HEIGHT = 12, 15, 20
-SMALLEST_PICTURE = 512
+SMALLEST_PICTURE = 256
 # Title, name in `measured`, unit, and decimal places.
 COUNTS = (
     ("model calls", "model_calls", 1, 0),
     ("branches evaluated in them", "branches", 1, 0),
-    ("attention calls made", "attention_made", 1, 0),
     ("attention calls reused", "attentions_reused", 1, 0),
-    ("MACs of layers, T", "layer_macs", 1e12, 3),
-    ("MACs within attention, T", "attention_macs", 1e12, 3),
+    ("MACs of layers, T", "macs", 1e12, 3),
     ("peak cache, MiB", "peak_cache_bytes", 2**20, 1),
 )
 EXPLANATION = (
-    "Seconds: {runs} of each variant, in turns, models already loaded; medians. Counts: from one more run of each, "
-    "slower for being counted. MACs of layers are those of linear and convolution layers, which is what the published "
-    "tables count."
+    "Seconds: median of {runs} of each variant, in turns, models already loaded. In brackets: times plain. MACs of "
+    "layers are those of linear and convolution layers, which is what the published tables count."
 )
 
 
@@ -35,9 +32,8 @@ class Variant:
     """One way of running the workflow."""
 
     name: str
-    sampling_seconds: list[float] = field(default_factory=list)  # of each timed run
-    prompt_seconds: list[float] = field(default_factory=list)  # the same, with all else that ran again
-    measured: dict[str, Any] = field(default_factory=dict)  # counts; T-GATE's own under "tgate"
+    seconds: list[float] = field(default_factory=list)  # of each sampling run
+    measured: dict[str, Any] = field(default_factory=dict)  # counts of the last one
     picture: Path = Path()
 
 
@@ -48,30 +44,26 @@ class Report:
     Attributes:
         settings: what was run.
         remarks: what to know before reading anything into it.
-        plain: the workflow with T-GATE's nodes bypassed.
-        gated: the workflow as it is.
+        variants: plain first, then with T-GATE.
     """
 
     settings: dict[str, str]
     remarks: list[str]
-    plain: Variant
-    gated: Variant
+    variants: list[Variant]
 
-    def rows(self) -> list[tuple[str, str, str, str]]:
-        """The table: what, plain, T-GATE, and the second as a share of the first."""
-        plain, gated = (
-            {"attentions_reused": 0, "peak_cache_bytes": 0, **one.measured, **one.measured["tgate"]}
-            for one in (self.plain, self.gated)
-        )
+    def rows(self) -> list[list[str]]:
+        """The table: what, and one cell a variant."""
+        plain_macs = next((one.measured["plain_macs"] for one in self.variants if "plain_macs" in one.measured), 0)
+        kept = {"attentions_reused": 0, "peak_cache_bytes": 0, "macs": plain_macs}
+        counts = [{**kept, **one.measured} for one in self.variants]
         return [
-            _row("sampling, s", median(self.plain.sampling_seconds), median(self.gated.sampling_seconds), 2),
-            _row("whole prompt, s", median(self.plain.prompt_seconds), median(self.gated.prompt_seconds), 2),
-            *(_row(title, plain[name] / unit, gated[name] / unit, places) for title, name, unit, places in COUNTS),
+            _row("sampling, s", [median(one.seconds) for one in self.variants], 2),
+            *(_row(title, [one[name] / unit for one in counts], places) for title, name, unit, places in COUNTS),
         ]
 
     def table(self) -> str:
         """The rows as a Markdown table whose columns line up."""
-        rows = [("", self.plain.name, self.gated.name, "ratio"), *self.rows()]
+        rows = [["", *(one.name for one in self.variants)], *self.rows()]
         first, *others = (max(map(len, column)) for column in zip(*rows, strict=True))
         lines = [[row[0].ljust(first), *map(str.rjust, row[1:], others)] for row in rows]
         lines.insert(1, ["-" * first, *("-" * (width - 1) + ":" for width in others)])
@@ -81,8 +73,8 @@ class Report:
         """The report for people."""
         facts = [*(f"{name}: {value}" for name, value in self.settings.items()), *self.remarks]
         listed = "\n".join(f"- {fact}" for fact in facts)
-        rounds = len(self.plain.sampling_seconds)
-        explanation = EXPLANATION.format(runs="one timed run" if rounds == 1 else f"{rounds} timed runs")
+        rounds = len(self.variants[0].seconds)
+        explanation = EXPLANATION.format(runs="one run" if rounds == 1 else f"{rounds} runs")
         return f"# T-GATE demo\n\n{listed}\n\n{self.table()}\n\n{explanation}\n"
 
     def save(self, folder: Path) -> None:
@@ -93,25 +85,29 @@ class Report:
         self._side_by_side().save(folder / "side-by-side.png")
 
     def _side_by_side(self) -> Image.Image:
-        """Both pictures, each under its name and time, the remarks below."""
-        variants = (self.plain, self.gated)
-        pictures = [_enlarged(Image.open(variant.picture).convert("RGB")) for variant in variants]
+        """All pictures, each under its name and time, the remarks below."""
+        pictures = [_enlarged(Image.open(one.picture).convert("RGB")) for one in self.variants]
         width, height = max(picture.width for picture in pictures), max(picture.height for picture in pictures)
-        top, left = 2 * MARGIN + LINE_HEIGHT, MARGIN
-        notes = [line for remark in self.remarks for line in textwrap.wrap(remark, 4 * width // FONT_SIZE)]
+        top, left, step = 2 * MARGIN + LINE_HEIGHT, MARGIN, width + MARGIN
+        notes = [
+            line for remark in self.remarks for line in textwrap.wrap(remark, 2 * len(pictures) * step // FONT_SIZE)
+        ]
         bottom = top + height + MARGIN
-        sheet = Image.new("RGB", (2 * width + 3 * MARGIN, bottom + LINE_HEIGHT * len(notes) + MARGIN), "white")
+        size = len(pictures) * step + MARGIN, bottom + LINE_HEIGHT * len(notes) + MARGIN
+        sheet = Image.new("RGB", size, "white")
         draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(FONT_SIZE)
-        for variant, picture in zip(variants, pictures, strict=True):
-            draw.text((left, MARGIN), f"{variant.name}: {median(variant.sampling_seconds):.1f} s", "#202020", font)
+        for variant, picture in zip(self.variants, pictures, strict=True):
+            draw.text((left, MARGIN), f"{variant.name}: {median(variant.seconds):.1f} s", "#202020", font)
             sheet.paste(picture, (left, top))
-            left += width + MARGIN
+            left += step
         draw.multiline_text((MARGIN, bottom), "\n".join(notes), "#202020", font)
         return sheet
 
 
-def _row(title: str, plain: float, gated: float, places: int) -> tuple[str, str, str, str]:
-    return title, f"{plain:.{places}f}", f"{gated:.{places}f}", f"{gated / plain:.2f}" if plain else ""
+def _row(title: str, values: list[float], places: int) -> list[str]:
+    plain, *gated = values
+    cells = [f"{value:.{places}f}" + (f" ({value / plain:.2f})" if plain else "") for value in gated]
+    return [title, f"{plain:.{places}f}", *cells]
 
 
 def _enlarged(picture: Image.Image) -> Image.Image:

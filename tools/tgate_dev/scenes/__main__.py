@@ -1,0 +1,47 @@
+"""`dev.py train`: the judge, the VAE and the UNet from nothing, in ComfyUI's Python, and their figures."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Any
+
+import torch
+
+from ..cache import cache_root
+from ..progress import say
+from . import judge, painting, unet, vae, weights, world
+
+MEASURED = 192  # prompts
+
+
+def main() -> int:
+    """Train what the cache does not hold yet, write the weights into the repository, and measure them."""
+    sys.path.insert(0, os.environ["TGATE_COMFYUI"])
+    host_options: Any = importlib.import_module("comfy.options")
+    host_options.args_parsing = False
+    importlib.import_module("comfy.cli_args").args.cpu = True
+    torch.set_flush_denormal(True)
+    states = cache_root() / "scenes" / "training"
+    trained = {"judge": judge.train, "decoder": vae.train, "unet": unet.train}
+    for name, train in trained.items():
+        weights.save(name, train(states / f"{name}.pt").state_dict())
+    measure()
+    return 0
+
+
+def measure() -> None:
+    """Say what the weights of the repository are worth."""
+    the_judge = painting.load_judge()
+    say(f"Judge: {judge.share_right(the_judge):.2%} of 2,000 drawn scenes right")
+    attributes, noise = world.measuring_set(MEASURED)
+    pictures = painting.pictures(painting.load_decoder(), painting.paint(painting.load_model(), attributes, noise))
+    right = the_judge.right(pictures, attributes).float().mean().item()
+    say(f"UNet: {right:.1%} of {MEASURED} prompts right, {painting.STEPS} steps, euler, cfg {painting.CFG:g}")
+    files = {path.name: path.stat().st_size for path in sorted(weights.FOLDER.glob("*.safetensors"))}
+    say(", ".join(f"{name}: {size / 2**20:.2f} MiB" for name, size in files.items()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
