@@ -13,7 +13,7 @@ from ..cache import cache_root
 from ..progress import say
 from . import judge, painting, unet, vae, weights, world
 
-MEASURED = 192  # prompts
+MEASURED = {world.SIZE: 192, 2 * world.SIZE: 48}  # how many prompts, by the size of the pictures
 
 
 def main() -> int:
@@ -35,10 +35,13 @@ def measure() -> None:
     """Say what the weights of the repository are worth."""
     the_judge = painting.load_judge()
     say(f"Judge: {judge.share_right(the_judge):.2%} of 2,000 drawn scenes right")
-    attributes, noise = world.measuring_set(MEASURED)
-    pictures = painting.pictures(painting.load_decoder(), painting.paint(painting.load_model(), attributes, noise))
-    right = the_judge.right(pictures, attributes).float().mean().item()
-    say(f"UNet: {right:.1%} of {MEASURED} prompts right, {painting.STEPS} steps, euler, cfg {painting.CFG:g}")
+    model, decoder = painting.load_model(), painting.load_decoder()
+    for size, count in MEASURED.items():
+        attributes, noise = world.measuring_set(count, size)
+        pictures = painting.pictures(decoder, painting.paint(model, attributes, noise))
+        right = the_judge.right(pictures, attributes).float().mean().item()
+        settings = f"{painting.STEPS} steps, euler, cfg {painting.CFG:g}, {size}x{size} pixels"
+        say(f"UNet: {right:.1%} of {count} prompts right, {settings}")
     files = {path.name: path.stat().st_size for path in sorted(weights.FOLDER.glob("*.safetensors"))}
     say(", ".join(f"{name}: {size / 2**20:.2f} MiB" for name, size in files.items()))
 

@@ -43,9 +43,8 @@ def prompt(attributes: Tensor) -> str:
 
 def draw(count: int, generator: torch.Generator, size: int = SIZE) -> Scenes:
     """Draw scenes at random, with soft edges one pixel wide; `size` in pixels."""
-    return draw_these(
-        torch.stack([torch.randint(len(words), (count,), generator=generator) for words in WORDS], 1), generator, size
-    )
+    attributes = torch.stack([torch.randint(len(words), (count,), generator=generator) for words in WORDS], 1)
+    return draw_these(attributes, generator, size)
 
 
 def draw_to_train_on(count: int, generator: torch.Generator, size: int = SIZE) -> Scenes:
@@ -97,9 +96,13 @@ def distance(shape: int, x: Tensor, y: Tensor, radius: Tensor) -> Tensor:
     return torch.maximum(y - 0.8 * radius, sides)
 
 
-def measuring_set(count: int) -> tuple[Tensor, Tensor]:
-    """Attributes (count, 5) and noise (count, 4, 16, 16) to measure on: always the same, and never trained on."""
+def measuring_set(count: int, size: int = SIZE) -> tuple[Tensor, Tensor]:
+    """Attributes (count, 5) and noise (count, 4, size / 8, size / 8) to measure on, the same ones each time.
+
+    No UNet is trained on these prompts; from 205 on they come again, with other noise.
+    """
     generator = torch.Generator().manual_seed(MEASURING_SEED)
     held_out = PROMPTS[IS_HELD_OUT]
     order = torch.randperm(len(held_out), generator=generator)
-    return held_out[order.repeat(count // len(order) + 1)[:count]], torch.randn(count, 4, 16, 16, generator=generator)
+    attributes = held_out[order.repeat(count // len(order) + 1)[:count]]
+    return attributes, torch.randn(count, 4, size // 8, size // 8, generator=generator)
