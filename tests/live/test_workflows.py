@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tgate_dev.demo.run import GATING_NODES, make_pair, metered
+from tgate_dev.demo.run import GATING_NODES, make_prompts, metered
 from tgate_dev.prompts import FILE_INPUTS, GraphError, Prompt, input_type, inputs_of, saved_widgets, to_prompt
 from tgate_dev.server import Server
 from tgate_dev.server_client import RefusedPromptError, queue
@@ -241,11 +241,11 @@ def test_prompt_of_an_unknown_node_is_an_error(sd15: Graph, object_info: dict[st
 
 
 def test_demo_changes_checkpoint_steps_and_size_alone(sd15: Graph, object_info: dict[str, Any]) -> None:
-    pair = make_pair(sd15, object_info, "mine.safetensors", 7, 256)
+    prompts = make_prompts(sd15, object_info, "mine.safetensors", 7, 256)
     own = to_prompt(sd15, object_info)
     changed = {
         (node["class_type"], name): value
-        for node_id, node in pair.gated.items()
+        for node_id, node in prompts["balanced"].items()
         for name, value in node["inputs"].items()
         if own[node_id]["inputs"][name] != value
     }
@@ -255,14 +255,16 @@ def test_demo_changes_checkpoint_steps_and_size_alone(sd15: Graph, object_info: 
         ("EmptyLatentImage", "height"): 256,
         ("KSampler", "steps"): 7,
     }
-    assert (pair.size, pair.own_size) == ((256, 256), (512, 512))
+    del prompts["plain"]
+    presets = {name: prompt_node(prompt, "TGATEApply")["inputs"]["preset"] for name, prompt in prompts.items()}
+    assert presets == {name: name for name in ("balanced", "gentle", "fast", "as published")}
 
 
 def test_meter_stands_between_gate_and_sampler(sd15: Graph, object_info: dict[str, Any]) -> None:
-    pair = make_pair(sd15, object_info, "mine.safetensors", None, None)
-    prompt = metered(pair.gated, is_counted=True)
+    gated = make_prompts(sd15, object_info, "mine.safetensors", None, None)["balanced"]
+    prompt = metered(gated)
     meter_id, _ = prompt_node(prompt, "KSampler")["inputs"]["model"]
     meter = prompt[meter_id]
-    assert (meter["class_type"], meter["inputs"]["is_counted"]) == ("TGATEDevMeter", True)
+    assert meter["class_type"] == "TGATEDevMeter"
     assert prompt[meter["inputs"]["model"][0]]["class_type"] == "TGATEApply"
-    assert meter_id not in pair.gated
+    assert meter_id not in gated
