@@ -60,11 +60,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         tier = item.path.relative_to(TESTS).parts[0]
         item.add_marker(tier)
-        if tier == "contract" and not any(map(item.get_closest_marker, NEWEST_HOST_ALONE)) and not _is_of_mode(item):
+        if (
+            tier == "contract"
+            and not any(map(item.get_closest_marker, NEWEST_HOST_ALONE))
+            and not _is_for_newest_alone(item)
+        ):
             item.add_marker("hosts")
 
 
-def _is_of_mode(item: pytest.Item) -> bool:
+def _is_for_newest_alone(item: pytest.Item) -> bool:
+    """Whether a test is of a guidance mode that older hosts need not see."""
     chosen = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
     return chosen.get("guidance") in NEWEST_HOST_MODES
 

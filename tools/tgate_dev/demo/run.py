@@ -11,10 +11,12 @@ import signal
 import sys
 import tempfile
 import traceback
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from PIL import Image
+from safetensors import SafetensorError, safe_open
 
 from ..environment import PACK, Environment
 from ..errors import UserError
@@ -29,6 +31,8 @@ from .report import Report, Variant
 
 METER = Path(__file__).with_name("meter")
 APPLY, *_ = GATING_NODES = ("TGATEApply", "TGATEApplyAdvanced")
+# What the weights of a checkpoint's UNet, VAE and text encoder begin with.
+PARTS = ("model.diffusion_model.", "first_stage_model.", ("cond_stage_model.", "conditioner."))
 # Without a graphics card, pictures of full size would take the better part of an hour.
 LONGEST_SIDE_ON_CPU = 256
 SIZE_STEP = 64
@@ -56,6 +60,8 @@ def run(job: argparse.Namespace, environment: Environment) -> None:
         ServerError: the server does not start, or fails.
     """
     graph, models = read_workflow(job.workflow), environment.comfyui / "models"
+    if job.checkpoint:
+        check(job.checkpoint)
     checkpoint = job.checkpoint or ready_checkpoint(environment)
     is_toy = checkpoint.name == SCENES
     has_gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
@@ -70,8 +76,9 @@ def run(job: argparse.Namespace, environment: Environment) -> None:
             arguments=() if has_gpu else ("--cpu",),
             log=job.out / "server.log",
         )
+        log = ShownLog(server, job.verbose)
         with Stage(f"Starting ComfyUI {environment.comfyui_version}") as stage:
-            server.on_wait = lambda: stage.update("")
+            server.on_wait = lambda: log.show(stage)
             stack.enter_context(server)
         side = SCENE_SIDE if is_toy else None if has_gpu else LONGEST_SIDE_ON_CPU
         prompts = make_prompts(graph, server.get_json("/object_info"), checkpoint.name, job.steps, side)
@@ -80,7 +87,7 @@ def run(job: argparse.Namespace, environment: Environment) -> None:
         remarks = [TOY] if is_toy else [SMALL] if side else []
         for remark in remarks:
             say(remark)
-        variants = measure(server, prompts, job.out)
+        variants = measure(log, prompts, job.out)
         device = server.get_json("/system_stats")["devices"][0]["name"]
     say("ComfyUI has been stopped.")
     facts = {"workflow": job.workflow.name, "checkpoint": checkpoint.name}
@@ -88,6 +95,43 @@ def run(job: argparse.Namespace, environment: Environment) -> None:
     report = Report({**facts, "ComfyUI": f"{environment.comfyui_version} on {device}"}, remarks, variants)
     report.save(job.out)
     print(f"\n{report.table()}\n\nThe pictures, the table and the server's log are in {job.out}")
+
+
+@dataclass
+class ShownLog:
+    """Signs of life while the server works; with `--verbose`, all that it writes."""
+
+    server: Server
+    is_verbose: bool
+    _shown: int = 0
+
+    def show(self, stage: Stage, detail: str = "") -> None:
+        """What goes on in a stage, and what the server wrote since this was called last."""
+        stage.update(detail)
+        if self.is_verbose:
+            written = self.server.written()
+            stage.echo(written[self._shown :])
+            self._shown = len(written)
+
+
+def check(checkpoint: Path) -> None:
+    """Refuse a checkpoint that cannot be used; of another format than safetensors, only the host can say.
+
+    Raises:
+        UserError: the text says what to do.
+    """
+    if checkpoint.suffix != ".safetensors":
+        return
+    try:
+        with safe_open(checkpoint, "np") as file:
+            names = list(file.keys())
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"The checkpoint {checkpoint} is damaged ({error}): choose another file.") from error
+    if not all(any(name.startswith(part) for name in names) for part in PARTS):
+        raise UserError(
+            f"{checkpoint} is not a whole checkpoint: choose one that holds UNet, text encoder and VAE, as an SD 1.5 "
+            "or SDXL checkpoint does."
+        )
 
 
 def make_prompts(
@@ -153,21 +197,25 @@ def fitted(size: tuple[int, int], longest_side: int | None) -> tuple[int, int]:
     return width, height
 
 
-def measure(server: Server, prompts: dict[str, Prompt], out: Path) -> list[Variant]:
+def measure(log: ShownLog, prompts: dict[str, Prompt], out: Path) -> list[Variant]:
     """Run all prompts in turns, after one run that loads the models; the pictures go to `out`."""
     variants = [Variant(name) for name in prompts]
-    first = _run(server, metered(prompts["plain"]), Variant("plain, loading the models"), out)
+    first = _run(log, metered(prompts["plain"]), Variant("plain, loading the models"), out)
     rounds = min(MOST_ROUNDS, max(1, int(TIMING_SECONDS // (first * len(variants)))))
     for _ in range(rounds):
         for variant in variants:
-            _run(server, metered(prompts[variant.name]), variant, out)
+            _run(log, metered(prompts[variant.name]), variant, out)
     return variants
 
 
-def _run(server: Server, prompt: Prompt, variant: Variant, out: Path) -> float:
+def _run(log: ShownLog, prompt: Prompt, variant: Variant, out: Path) -> float:
     """Run a prompt once and keep what came of it; returns how long it took, in seconds."""
     with Stage(variant.name) as stage:
-        run = run_prompt(server, prompt, lambda node, share: stage.update(f"{prompt[node]['class_type']} {share:.0%}"))
+
+        def show(node: str, share: float) -> None:
+            log.show(stage, f"{prompt[node]['class_type']} {share:.0%}")
+
+        run = run_prompt(log.server, prompt, show)
     variant.measured = [message["data"] for message in run.messages if message["type"] == "tgate_dev.measured"][-1]
     variant.seconds.append(variant.measured.pop("seconds"))
     variant.picture = Path(shutil.copyfile(run.pictures[0], out / f"{variant.name.replace(' ', '-')}.png"))

@@ -8,12 +8,16 @@ import sys
 from typing import Any
 
 import torch
+from torch import Tensor
+from torchvision.transforms.functional import to_pil_image
 
 from ..cache import cache_root
+from ..environment import PACK
 from ..progress import say
 from . import judge, painting, unet, vae, weights, world
 
 MEASURED = {world.SIZE: 192, 2 * world.SIZE: 48}  # how many prompts, by the size of the pictures
+SHEET, SHOWN, IN_A_ROW = PACK / "docs" / "images" / "scenes.png", 16, 8
 
 
 def main() -> int:
@@ -42,8 +46,16 @@ def measure() -> None:
         right = the_judge.right(pictures, attributes).float().mean().item()
         settings = f"{painting.STEPS} steps, euler, cfg {painting.CFG:g}, {size}x{size} pixels"
         say(f"UNet: {right:.1%} of {count} prompts right, {settings}")
+        if size == world.SIZE:
+            save_sheet(pictures[:SHOWN])
     files = {path.name: path.stat().st_size for path in sorted(weights.FOLDER.glob("*.safetensors"))}
     say(", ".join(f"{name}: {size / 2**20:.2f} MiB" for name, size in files.items()))
+
+
+def save_sheet(pictures: Tensor) -> None:
+    """The picture of docs/benchmarks.md: some pictures, (SHOWN, 3, height, width), in rows."""
+    rows = [torch.cat(list(row), 2) for row in pictures.split(IN_A_ROW)]
+    to_pil_image(torch.cat(rows, 1)).save(SHEET, optimize=True)
 
 
 if __name__ == "__main__":
