@@ -46,8 +46,10 @@ import torch  # noqa: E402
 # As in ComfyUI's main.py: its server puts a folder on the path later that holds another module of this name.
 import utils.extra_config  # noqa: E402, F401
 
-# The models here are so small that a second thread costs more than it brings.
+# The models here are so small that a second thread costs more than it brings. In a server beside another worker the two
+# would mostly wait for each other: a step takes up to thirty times as long.
 torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"
 
 
 def pytest_report_header() -> str:
