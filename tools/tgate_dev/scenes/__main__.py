@@ -8,8 +8,8 @@ import sys
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
-from torchvision.transforms.functional import to_pil_image
 
 from ..cache import cache_root
 from ..environment import PACK
@@ -54,8 +54,9 @@ def measure() -> None:
 
 def save_sheet(pictures: Tensor) -> None:
     """The picture of docs/benchmarks.md: some pictures, (SHOWN, 3, height, width), in rows."""
-    rows = [torch.cat(list(row), 2) for row in pictures.split(IN_A_ROW)]
-    to_pil_image(torch.cat(rows, 1)).save(SHEET, optimize=True)
+    rows = [torch.cat(list(row), 2) for row in torch.split(pictures, IN_A_ROW)]
+    values = (torch.cat(rows, 1) * 255).round().byte().permute(1, 2, 0).numpy()
+    Image.fromarray(values).save(SHEET, optimize=True)
 
 
 if __name__ == "__main__":
