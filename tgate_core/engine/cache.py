@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .actions import AttentionKind, CaptureKind
 from .identity import BankKey, Place
-from .tensors import detached, widened, writable
+from .storage import detached, widened, writable
 
 
 class Site(NamedTuple):

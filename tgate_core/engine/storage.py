@@ -1,4 +1,4 @@
-"""Where captures live: beside the model, or in the computer's own memory."""
+"""Where captures live, beside the model or in the computer's own memory, and what makes a tensor safe to keep."""
 
 from __future__ import annotations
 
@@ -65,3 +65,21 @@ def _copy_to_cpu(tokens: Tensor) -> Tensor:
     # Pinned memory lets the copy run behind the computation; the way back is ordered by the same stream.
     pinned = torch.empty(tokens.shape, dtype=tokens.dtype, device=CPU, pin_memory=True)
     return pinned.copy_(tokens, non_blocking=True)
+
+
+def detached(tensor: Tensor) -> Tensor:
+    """`tensor` free of autograd's graph: what is kept must not hold a step that is over, nor lead back into it."""
+    return tensor.detach() if tensor.requires_grad else tensor
+
+
+def writable(tensor: Tensor) -> Tensor:
+    """`tensor`, or a copy where it is from inference mode and what follows is not.
+
+    Outside that mode such a tensor is read-only, and autograd may not save it.
+    """
+    return tensor.clone() if tensor.is_inference() and not torch.is_inference_mode_enabled() else tensor
+
+
+def widened(tensor: Tensor) -> Tensor:
+    """`tensor` in fp32 at least: sums, differences and quotients of fp16 may lie beyond 65,504, where fp16 ends."""
+    return tensor if tensor.dtype.itemsize >= torch.float32.itemsize else tensor.float()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..engine.identity import COND, UNCOND, CondBatch
-from ..engine.tensors import detached, widened
+from ..engine.storage import detached, widened
 
 NO_GUIDANCE = "no guidance to drop where one branch runs alone (cfg 1)"
 EMPTY_BRANCH = "guidance kept: a branch has no prompt in some steps"

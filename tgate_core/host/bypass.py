@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from comfy.patcher_extension import WrappersMP
 
 from .attention import Options, without_own
-from .injection import StandInsAside
+from .forwards import StandInsAside
 from .keys import PATCHER_KEY
 
 if TYPE_CHECKING:

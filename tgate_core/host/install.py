@@ -21,7 +21,7 @@ from ..probe.technique import Probing
 from ..report.record import RunRecord, RunRecords
 from .architectures import UNET, is_of_host
 from .attention import add_patches
-from .injection import add_skip_injection
+from .forwards import add_skip_injection
 from .keys import PATCHER_KEY, RECORDS_KEY, TECHNIQUES_KEY
 from .memory import prepare_sampling_wrapper
 from .networks import architecture, attention_modules, family_of, network_class, why_not_gated

@@ -15,7 +15,7 @@ from ..engine.forward import ForwardCall
 from ..engine.location import is_same
 from .architectures import architecture_of
 from .attention import Options
-from .current_call import call_of_thread
+from .forwards import call_of_thread
 from .keys import COMPILE_KEY, INPUT_KEY, PATCHER_KEY, STEP_CACHE_KEY
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from .attention import Options, arranged, without_own
 from .bypass import bypass
 from .compiled import COMPILED_IN_PLACE, RUNS_UNCOMPILED, is_compiled_in_place, is_compiled_per_call, uncompiled
 from .conds import cond_batch, window_key
-from .current_call import current_call
+from .forwards import current_call
 from .keys import PASS_KEY, RUN_KEY, TECHNIQUES_KEY
 from .network_runs import has_network_run, is_cut_by_host, is_from_host, surrounding
 from .networks import visits_per_run

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..engine.actions import ATTENTION_KINDS, AttentionKind
 from ..engine.cache import Site
 from ..engine.identity import BankKey
-from ..engine.tensors import detached, widened
+from ..engine.storage import detached, widened
 from .profile import ConvergenceProfile, mean_of
 
 # Epsilon against division by zero.
