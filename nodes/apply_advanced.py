@@ -8,8 +8,9 @@ from comfy_api.latest import io
 
 from ..tgate_core.engine.inputs import MAX_MIB, MAX_STEPS
 from ..tgate_core.engine.storage import CACHE_DEVICES
-from ..tgate_core.gate.config import GATE_UNITS, GUIDANCE_MODES, MAX_GATE, GateConfig
+from ..tgate_core.gate.config import GATE_UNITS, GUIDANCE_MODES, MAX_GATE, MAX_TOLERANCE, GateConfig
 from ..tgate_core.gate.guidance import MODES
+from ..tgate_core.gate.refresh import REFRESH_RULES
 from ..tgate_core.host.install import NO_PROBE, apply_config
 from .apply import CATEGORY
 from .inputs import check_model, check_probe
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from ..tgate_core.engine.storage import CacheDevice
     from ..tgate_core.gate.config import GateUnit
+    from ..tgate_core.gate.refresh import RefreshRule
     from ..tgate_core.probe.profile import Probe
 
 # In place of an optional input that nothing is connected to.
@@ -130,6 +132,41 @@ def _scope_inputs() -> list[io.Input]:
     ]
 
 
+def _refresh_inputs() -> list[io.Input]:
+    """Optional, and behind all other widgets: graphs and prompts of before go on working."""
+    return [
+        io.Combo.Input(
+            "refresh",
+            optional=True,
+            options=list(REFRESH_RULES),
+            default="never",
+            tooltip=(
+                "After the gate, full guided steps now and then renew what is reused; closer to the plain picture. "
+                "never: as published. growing gaps: after refresh_gap steps, then ever more rarely, none late. "
+                "by error: when the held difference has become wrong by refresh_tolerance."
+            ),
+        ),
+        io.Int.Input(
+            "refresh_gap",
+            optional=True,
+            default=2,
+            min=1,
+            max=MAX_STEPS,
+            step=1,
+            tooltip="With refresh: steps from the last full step before the gate to the first refreshed one.",
+        ),
+        io.Float.Input(
+            "refresh_tolerance",
+            optional=True,
+            default=0.7,
+            min=0.0,
+            max=MAX_TOLERANCE,
+            step=0.01,
+            tooltip="With refresh 'by error': how far the held difference may be off. Smaller is closer and slower.",
+        ),
+    ]
+
+
 class TGATEApplyAdvanced(io.ComfyNode):
     """Gate a model by explicit settings."""
 
@@ -146,6 +183,7 @@ class TGATEApplyAdvanced(io.ComfyNode):
                 io.Model.Input("model", tooltip="The diffusion model to speed up; it is not changed, a copy is."),
                 *_schedule_inputs(),
                 *_scope_inputs(),
+                *_refresh_inputs(),
                 ProbeType.Input(
                     "probe",
                     optional=True,
@@ -182,6 +220,9 @@ class TGATEApplyAdvanced(io.ComfyNode):
         protect_last: int = 0,
         cache_device: CacheDevice = "auto",
         cache_limit_mb: int = 0,
+        refresh: RefreshRule = "never",
+        refresh_gap: int = 2,
+        refresh_tolerance: float = 0.7,
         probe: Probe | None = None,
     ) -> io.NodeOutput:
         """A gated clone of `model`; see `GateConfig` for the settings.
@@ -201,6 +242,9 @@ class TGATEApplyAdvanced(io.ComfyNode):
             cross_attention=cross_attention,
             self_attention=self_attention,
             guidance=guidance,
+            refresh=refresh,
+            refresh_gap=refresh_gap,
+            refresh_tolerance=refresh_tolerance,
             protect_last=protect_last,
             cache_device=cache_device,
             cache_limit_mb=cache_limit_mb,

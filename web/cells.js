@@ -7,7 +7,7 @@ import { filled } from "./texts.js";
 /**
  * Equal steps in a row, as the server tells of them (see `as_groups`).
  * @typedef {object} Group
- * @property {"planning" | "fidelity" | "protected"} phase
+ * @property {"planning" | "fidelity" | "refresh" | "protected"} phase
  * @property {number} self_reused share of self-attentions handed out, 0 to 1
  * @property {number} cross_reused share of cross-attentions handed out, 0 to 1
  * @property {boolean} guided whether both guidance passes run

@@ -162,6 +162,7 @@ function planView(answer, sampling, node, texts) {
     sampling.isGuided ? "" : texts.unguided,
     answer.is_approximate ? texts.approximate : "",
     answer.is_measured ? texts.measured : "",
+    answer.is_by_error ? texts.byError : "",
     answer.is_assumed ? texts.assumed : "",
     !answer.is_assumed && name ? filled(texts.family, { name }) : "",
   ].filter(Boolean);

@@ -3,7 +3,7 @@
  * How the schedule strip looks. It lives in a shadow root: nothing of it reaches the rest of the page.
  *
  * Colours are mixed with the theme's own text colour, which makes them lighter on dark and darker on light. They differ
- * in hue as colour-blind people see it (blue, orange, grey), and never alone: bars differ in height and pattern too.
+ * in hue as colour-blind people see it (blue, orange, pink, grey), and never alone: bars differ in height and pattern too.
  */
 
 /** Height of the strip in pixels of the graph. */
@@ -16,6 +16,7 @@ export const STYLE = `
   --back: var(--component-node-widget-background, var(--comfy-input-bg, #222));
   --planning: color-mix(in srgb, #2f8fe0 82%, var(--text));
   --fidelity: color-mix(in srgb, #d07a00 78%, var(--text));
+  --refresh: color-mix(in srgb, #c060a8 80%, var(--text));
   --protected: color-mix(in srgb, var(--text) 62%, var(--back));
   display: block;
   box-sizing: border-box;
@@ -60,6 +61,7 @@ export const STYLE = `
 .bar { position: absolute; inset: auto 0 0 0; border-radius: 1px 1px 0 0; background: var(--colour); }
 .planning { --colour: var(--planning); }
 .fidelity { --colour: var(--fidelity); }
+.refresh { --colour: var(--refresh); }
 .protected { --colour: var(--protected); }
 .reused .bar {
   background: repeating-linear-gradient(

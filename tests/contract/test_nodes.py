@@ -39,6 +39,9 @@ def model():
         ({"warm_up": -1}, "warm_up", "use 0"),
         ({"protect_last": -1}, "protect_last", "use 0"),
         ({"guidance": "none"}, "guidance", "choose one of"),
+        ({"refresh": "always"}, "refresh", "choose one of"),
+        ({"refresh_gap": 0}, "refresh_gap", "use 1"),
+        ({"refresh_tolerance": -0.1}, "refresh_tolerance", "between 0 and 2"),
         ({"cache_device": "disk"}, "cache_device", "choose one of"),
     ],
 )
@@ -58,6 +61,7 @@ ANYTHING = ["word", None, [1, 2], {"samples": None}, torch.zeros(2, 2), object()
         *(("TGATEApply", name) for name in ("model", "preset")),
         *(("TGATEApplyAdvanced", name) for name in ("model", "gate", "gate_unit", "sp_interval", "fi_interval")),
         *(("TGATEApplyAdvanced", name) for name in ("warm_up", "cross_attention", "self_attention", "guidance")),
+        *(("TGATEApplyAdvanced", name) for name in ("refresh", "refresh_gap", "refresh_tolerance")),
         *(("TGATEApplyAdvanced", name) for name in ("protect_last", "cache_device", "cache_limit_mb", "probe")),
         *(("TGATEDeepCache", name) for name in ("model", "cache_interval", "cache_branch_id", "start", "end")),
         *(("TGATEReport", name) for name in ("model", "latent")),

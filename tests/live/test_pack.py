@@ -40,6 +40,11 @@ ADVANCED = [
     ("cache_device", "COMBO", "auto", ["auto", "model", "cpu"]),
     ("cache_limit_mb", "INT", 0, (0, 2**20)),
 ]
+REFRESH = [
+    ("refresh", "COMBO", "never", ["never", "growing gaps", "by error"]),
+    ("refresh_gap", "INT", 2, (1, 10000)),
+    ("refresh_tolerance", "FLOAT", 0.7, (0.0, 2.0)),
+]
 DEEP_CACHE = [
     ("cache_interval", "INT", 3, (1, 10000)),
     ("cache_branch_id", "INT", 0, (0, 10)),
@@ -47,7 +52,10 @@ DEEP_CACHE = [
     ("end", "FLOAT", 1.0, (0.0, 1.0)),
 ]
 INPUTS = {"TGATEApplyAdvanced": ADVANCED, "TGATEDeepCache": DEEP_CACHE}
-OPTIONAL = {"TGATEApplyAdvanced": {"probe": "TGATE_PROBE"}, "TGATEDeepCache": {}}
+OPTIONAL = {
+    "TGATEApplyAdvanced": {**{name: kind for name, kind, *_ in REFRESH}, "probe": "TGATE_PROBE"},
+    "TGATEDeepCache": {},
+}
 
 pytestmark = pytest.mark.slow
 
@@ -105,10 +113,14 @@ def test_node_has_its_inputs_in_order(object_info: dict[str, Any], node: str) ->
 
 @pytest.mark.parametrize(
     ("node", "name", "kind", "default", "values"),
-    [pytest.param(node, *row, id=f"{node} {row[0]}") for node, rows in INPUTS.items() for row in rows],
+    [
+        pytest.param(node, *row, id=f"{node} {row[0]}")
+        for node, rows in (*INPUTS.items(), ("TGATEApplyAdvanced", REFRESH))
+        for row in rows
+    ],
 )
 def test_input(object_info: dict[str, Any], node: str, name: str, kind: str, default: Any, values: Any) -> None:
-    specification = object_info[node]["input"]["required"][name]
+    specification = inputs_of(object_info[node])[name]
     options = options_of(specification)
     assert input_type(specification) == kind
     assert options["default"] == default

@@ -120,6 +120,9 @@ def gate_settings(draw: Any) -> dict[str, Any]:
         "cross_attention": draw(st.sampled_from([True, True, True, False])),
         "self_attention": draw(st.booleans()),
         "guidance": draw(st.sampled_from(["uncond", "cond", "cond_mean", "cached_delta", "keep"])),
+        "refresh": draw(st.sampled_from(["never", "never", "growing gaps", "by error"])),
+        "refresh_gap": draw(st.integers(1, 3)),
+        "refresh_tolerance": draw(st.sampled_from([0.0, 0.3, 2.0])),
         "protect_last": draw(st.sampled_from([0, 0, 1])),
         "cache_device": draw(st.sampled_from(["auto", "model", "cpu"])),
     }

@@ -33,6 +33,7 @@ class Schedule:
         sp_interval: the planning phase computes self-attention every N steps, and reuses it in between.
         fi_interval: the same for the fidelity phase.
         warm_up: self-attention is always computed before this step.
+        refreshed: steps of the fidelity phase that run and are guided like the last one before the gate.
         interval: DeepCache runs all blocks every N steps, and only the outer ones in between.
         branch: number of further outer blocks on each side that run in those shallow steps.
         first, last: DeepCache is active from step `first` to before step `last`.
@@ -44,6 +45,7 @@ class Schedule:
     sp_interval: int = 1
     fi_interval: int = 1
     warm_up: int = 0
+    refreshed: Collection[int] = ()
     interval: int = 1
     branch: int = 0
     first: int = 0
@@ -52,15 +54,27 @@ class Schedule:
 
     def reuses(self, kind: Kind, step: int) -> bool:
         """Whether the step reuses attentions of this kind, instead of computing and capturing them."""
+        if step in self.refreshed:
+            return False
         if step >= self.gate:
             return kind == "cross" or step % self.fi_interval != 0
         return kind == "self" and self.warm_up < step < self.gate - 1 and step % self.sp_interval != 0
+
+    def counts_since(self, kind: Kind, step: int) -> int:
+        """The step from which captures count: those of cross-attention are all made anew in refreshed steps."""
+        if kind == "self":
+            return 0
+        return max(self.gate - 1, *(refreshed for refreshed in self.refreshed if refreshed <= step), 0)
+
+    def is_guided(self, step: int) -> bool:
+        """Whether all branches run."""
+        return step < self.gate or step in self.refreshed or self.guidance == "keep"
 
     def is_full(self, step: int) -> bool:
         """Whether the step runs all blocks; the last one before the gate always does, for its captures."""
         if self.full_steps is not None:
             return step in self.full_steps
-        is_due = (step - self.first) % self.interval == 0 or step == self.gate - 1
+        is_due = (step - self.first) % self.interval == 0 or step == self.gate - 1 or step in self.refreshed
         return is_due or not self.first <= step < self.last
 
     def reuses_beside_deep_cache(self, kind: Kind, step: int) -> bool:
@@ -109,7 +123,7 @@ class _Run:
     def _guide(self, predict: Any, conds: Any, sigma: Tensor) -> list[Tensor]:
         """Predictions of both branches; in the fidelity phase one branch runs and stands for both."""
         guidance, is_guided = self.schedule.guidance, len(conds) == 2 and all(conds)
-        if not is_guided or self.step < self.schedule.gate or guidance == "keep":
+        if not is_guided or self.schedule.is_guided(self.step):
             predictions = predict(conds)
             if is_guided:
                 self.differences[self.window] = (predictions[COND] - predictions[UNCOND]) / sigma
@@ -132,8 +146,7 @@ class _Run:
         tokens, *others = output if isinstance(output, tuple) else (output,)
         reuses = self.schedule.reuses_beside_deep_cache(kind, self.step)
         merges = self.step >= self.schedule.gate and self.schedule.guidance in ("uncond", "cond_mean")
-        # Cross-attention is captured in the last planning step, and later where it was missed.
-        since = self.schedule.gate - 1 if kind == "cross" else 0
+        since = self.schedule.counts_since(kind, self.step)
         tokens = self._replace(module, tokens, reuses, merges, self.batch_dim, since)
         return (tokens, *others) if isinstance(output, tuple) else tokens
 

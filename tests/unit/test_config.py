@@ -5,6 +5,7 @@ import pytest
 
 from tgate_core.engine.storage import CACHE_DEVICES
 from tgate_core.gate.config import GATE_UNITS, GUIDANCE_MODES, GateConfig
+from tgate_core.gate.refresh import REFRESH_RULES
 
 
 def test_the_defaults_are_the_published_settings_of_sdxl():
@@ -15,6 +16,7 @@ def test_the_defaults_are_the_published_settings_of_sdxl():
     assert config.self_attention
     assert (config.guidance, config.protect_last) == ("uncond", 0)
     assert (config.cache_device, config.cache_limit_mb) == ("auto", 0)
+    assert config.refresh == "never"
 
 
 def test_a_config_cannot_be_changed():
@@ -22,9 +24,14 @@ def test_a_config_cannot_be_changed():
         GateConfig().gate = 3.0
 
 
-@pytest.mark.parametrize("name", ["gate_unit", "guidance", "cache_device"])
+@pytest.mark.parametrize("name", ["gate_unit", "guidance", "refresh", "cache_device"])
 def test_an_unknown_choice_is_refused_with_the_known_ones(name):
-    known = {"gate_unit": GATE_UNITS, "guidance": GUIDANCE_MODES, "cache_device": CACHE_DEVICES}[name]
+    known = {
+        "gate_unit": GATE_UNITS,
+        "guidance": GUIDANCE_MODES,
+        "refresh": REFRESH_RULES,
+        "cache_device": CACHE_DEVICES,
+    }[name]
     with pytest.raises(ValueError, match=f"^TGATE: {name} is 'nonsense'") as error:
         GateConfig(**{name: "nonsense"})
     assert all(choice in str(error.value) for choice in known)
@@ -32,7 +39,14 @@ def test_an_unknown_choice_is_refused_with_the_known_ones(name):
 
 @pytest.mark.parametrize(
     ("name", "least"),
-    [("sp_interval", 1), ("fi_interval", 1), ("warm_up", 0), ("protect_last", 0), ("cache_limit_mb", 0)],
+    [
+        ("sp_interval", 1),
+        ("fi_interval", 1),
+        ("warm_up", 0),
+        ("refresh_gap", 1),
+        ("protect_last", 0),
+        ("cache_limit_mb", 0),
+    ],
 )
 def test_a_count_has_a_least_value(name, least):
     assert getattr(GateConfig(**{name: least}), name) == least

@@ -32,7 +32,7 @@ class TestAdvanced:
         config = GateConfig()
         schedule = build_schedule(config, 25, 10)
         expected = as_groups(planned_cells(config, schedule, True))
-        flags = {"is_assumed": False, "is_approximate": False, "is_measured": False}
+        flags = {"is_assumed": False, "is_approximate": False, "is_measured": False, "is_by_error": False}
         assert ask() == {"groups": expected, "gate_step": 10, **flags}
 
     def test_every_setting_is_read(self) -> None:

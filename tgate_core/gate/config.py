@@ -8,6 +8,7 @@ from typing import Literal, get_args
 from ..engine.inputs import MAX_MIB, MAX_STEPS, choice, number, switch, whole_number
 from ..engine.storage import CACHE_DEVICES, CacheDevice
 from .guidance import MODES
+from .refresh import REFRESH_RULES, RefreshRule
 
 GateUnit = Literal["step", "fraction of steps", "percent of schedule", "measured"]
 GATE_UNITS: tuple[GateUnit, ...] = get_args(GateUnit)
@@ -15,12 +16,14 @@ GUIDANCE_MODES = tuple(MODES)
 
 MAX_GATE = 10000.0
 MAX_PERCENT = 100.0
+MAX_TOLERANCE = 2.0
 
 # Least and most of each setting that counts something, and what to do about one that does not fit.
 _COUNTS: dict[str, tuple[int, int, str]] = {
     "sp_interval": (1, MAX_STEPS, "use 1 to compute self-attention on every planning step"),
     "fi_interval": (1, MAX_STEPS, "use 1 to compute self-attention on every later step"),
     "warm_up": (0, MAX_STEPS, "use 0 for no warm-up"),
+    "refresh_gap": (1, MAX_STEPS, "use 1 for the closest"),
     "protect_last": (0, MAX_STEPS, "use 0 to protect no step"),
     "cache_limit_mb": (0, MAX_MIB, "use 0 for no limit"),
 }
@@ -40,6 +43,9 @@ class GateConfig:
         cross_attention: whether cross-attention is gated.
         self_attention: whether self-attention is gated.
         guidance: what remains of classifier-free guidance from the gate step on.
+        refresh: whether the fidelity phase takes guided steps again, which renew captures and guidance difference.
+        refresh_gap: steps from the last guided step before the gate to the first refreshed one; later gaps grow.
+        refresh_tolerance: for "by error": how far a held difference may be off when it is renewed, as a share.
         protect_last: run the last N steps in full.
         cache_device: where captures live.
         cache_limit_mb: most MiB of captures held at once, 0 for no limit; what would not fit is computed instead.
@@ -56,6 +62,9 @@ class GateConfig:
     cross_attention: bool = True
     self_attention: bool = True
     guidance: str = "uncond"
+    refresh: RefreshRule = "never"
+    refresh_gap: int = 2
+    refresh_tolerance: float = 0.7
     protect_last: int = 0
     cache_device: CacheDevice = "auto"
     cache_limit_mb: int = 0
@@ -67,6 +76,8 @@ class GateConfig:
             "cross_attention": switch("cross_attention", self.cross_attention),
             "self_attention": switch("self_attention", self.self_attention),
             "guidance": choice("guidance", self.guidance, GUIDANCE_MODES),
+            "refresh": choice("refresh", self.refresh, REFRESH_RULES),
+            "refresh_tolerance": number("refresh_tolerance", self.refresh_tolerance, MAX_TOLERANCE),
             "cache_device": choice("cache_device", self.cache_device, CACHE_DEVICES),
         }
         for name, limits in _COUNTS.items():

@@ -1,4 +1,4 @@
-"""What each step of a run computes, captures and reuses: the published schedule of T-GATE."""
+"""What each step of a run computes, captures and reuses: the published schedule, with refreshed steps where asked."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from ..engine.actions import (
 )
 from ..engine.steps import round_half_up, step_tolerance
 from .config import GateConfig
+from .refresh import growing_gaps, last_refresh_step
 
 
 class Phase(Enum):
@@ -22,6 +23,7 @@ class Phase(Enum):
 
     PLANNING = "semantics-planning"
     FIDELITY = "fidelity-improving"
+    REFRESH = "refreshed"
     PROTECTED = "protected"
 
 
@@ -103,12 +105,27 @@ def resolve_gate_step(config: GateConfig, sigmas: Sequence[float], percent_to_si
     return steps
 
 
+def refreshed_steps(config: GateConfig, sigmas: Sequence[float], gate_step: int, has_guidance: bool) -> frozenset[int]:
+    """Steps of a run that are refreshed, as far as that is known before it.
+
+    Args:
+        config: the settings.
+        sigmas: the run's schedule of N + 1 noise levels.
+        gate_step: first step of the fidelity phase.
+        has_guidance: whether there is a guidance difference; without one there is no error that could decide.
+    """
+    if config.refresh == "never" or (config.refresh == "by error" and has_guidance):
+        return frozenset()
+    return growing_gaps(gate_step, config.refresh_gap, last_refresh_step(sigmas))
+
+
 def build_schedule(
     config: GateConfig,
     steps: int,
     gate_step: int,
     shallow: Collection[int] = frozenset(),
     first_frozen: int | None = None,
+    refreshed: Collection[int] = frozenset(),
 ) -> Schedule:
     """Lay out a run of `steps` steps with its gate at `gate_step`.
 
@@ -121,10 +138,11 @@ def build_schedule(
         gate_step: first step of the fidelity phase.
         shallow: steps in which part of the network does not run (DeepCache); never the one before the gate.
         first_frozen: first step in which any cross-attention is reused, where some have gates of their own.
+        refreshed: steps of the fidelity phase that are guided and capture anew.
     """
     if gate_step >= steps:
         gate_step, config = steps, replace(config, self_attention=False, cross_attention=False)
-    plans = [_plan_step(config, step, steps, gate_step) for step in range(steps)]
+    plans = [_plan_step(config, step, steps, gate_step, step in refreshed) for step in range(steps)]
     self_actions, self_live = drop_idle_captures(reschedule_missed([plan.self_attention for plan in plans], shallow))
     cross_actions, cross_live = drop_idle_captures([plan.cross_attention for plan in plans])
     if first_frozen is not None and config.cross_attention:
@@ -139,9 +157,15 @@ def build_schedule(
     )
 
 
-def _plan_step(config: GateConfig, step: int, steps: int, gate_step: int) -> StepPlan:
+def _plan_step(config: GateConfig, step: int, steps: int, gate_step: int, is_refreshed: bool) -> StepPlan:
     if step >= steps - config.protect_last:
         return StepPlan(Phase.PROTECTED, Action.COMPUTE, Action.COMPUTE)
+    if is_refreshed:
+        self_attention, cross_attention = (
+            Action.CAPTURE if is_gated else Action.COMPUTE
+            for is_gated in (config.self_attention, config.cross_attention)
+        )
+        return StepPlan(Phase.REFRESH, self_attention, cross_attention)
     return StepPlan(
         phase=Phase.PLANNING if step < gate_step else Phase.FIDELITY,
         self_attention=self_attention_action(step, config, gate_step) if config.self_attention else Action.COMPUTE,

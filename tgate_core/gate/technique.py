@@ -9,7 +9,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from ..engine.actions import ATTENTION_KINDS, CROSS_ATTENTION, Action, AttentionKind, CaptureKind
+from ..engine.actions import ATTENTION_KINDS, CROSS_ATTENTION, SELF_ATTENTION, Action, AttentionKind, CaptureKind
 from ..engine.identity import COND, UNCOND, BankKey, CondBatch, CondKey, Place
 from ..engine.reasons import CACHE_FULL
 from ..engine.storage import CacheSettings
@@ -17,7 +17,8 @@ from ..engine.technique import BatchPlan, FinishedBatch, Layout, NetworkSizes, R
 from .config import GateConfig
 from .guidance import MODES, NO_GUIDANCE, GuidanceMode, effective_mode, noise_space_difference
 from .presets import PresetConfig
-from .schedule import Phase, Schedule, StepPlan, build_schedule, resolve_gate_step
+from .refresh import Gap, last_refresh_step, relative_change
+from .schedule import Phase, Schedule, StepPlan, build_schedule, refreshed_steps, resolve_gate_step
 
 # A pass whose captures did not fit is repeated with guidance; twice in a row, and guidance stays.
 MAX_ANCHOR_MISSES = 2
@@ -124,13 +125,17 @@ class Baseline:
 
     Attributes:
         conds: all conds of both branches that were asked for.
-        difference: their guidance difference in noise space, latent shape (B, C, ...); None where it is not held.
+        difference: their guidance difference in noise space, latent shape (B, C, ...); None where nothing needs it.
         last_used: when it was made or used.
+        step: the step that it was made in.
+        gap: steps from there to the next guided one, where the error decides.
     """
 
     conds: tuple[CondKey, ...]
     difference: Tensor | None
     last_used: int
+    step: int
+    gap: Gap
 
 
 class GateRun(TechniqueRun):
@@ -154,21 +159,34 @@ class GateRun(TechniqueRun):
         self._baselines: dict[Place, Baseline] = {}
         self._anchor_misses: Counter[Place] = Counter()
         self._now = 0
+        self._can_refresh = config.refresh != "never"
+        self._is_by_error = config.refresh == "by error" and context.has_guidance
+        self._last_refresh = last_refresh_step(context.sigmas) if self._can_refresh else -1
+        self._to_refresh = refreshed_steps(config, context.sigmas, gate_step, context.has_guidance)
+        self._refreshed: set[int] = set()
         self.schedule: Schedule = self._build_schedule(frozenset())
         if self.schedule.has_gate:
             # What is captured before the gate is needed of every block; and what is protected runs as in the plain run.
             protected = range(max(0, context.steps - config.protect_last), context.steps)
-            self.needs_full = frozenset({self.schedule.gate_step - 1, *protected})
+            self.needs_full = frozenset({self.schedule.gate_step - 1, *self._to_refresh, *protected})
 
     def _build_schedule(self, shallow: frozenset[int]) -> Schedule:
         first_frozen = min(self.site_gates.values(), default=None)
-        return build_schedule(self.config, self._context.steps, self._gate_step, shallow, first_frozen)
+        steps = self._context.steps
+        return build_schedule(self.config, steps, self._gate_step, shallow, first_frozen, self._to_refresh)
 
     @property
     def saves(self) -> bool:
         """Whether any attention is reused, or any step drops a branch."""
         is_gated = any(plan.phase is Phase.FIDELITY for plan in self.schedule.steps)
         return self.schedule.saves_attention or (self.mode.drops_a_branch and is_gated)
+
+    @property
+    def executed_phases(self) -> list[Phase]:
+        """The phase of each step; which steps were refreshed is known of those that ran."""
+        return [
+            Phase.REFRESH if step in self._refreshed else plan.phase for step, plan in enumerate(self.schedule.steps)
+        ]
 
     def lay_out(self, layout: Layout) -> None:
         """Captures due in a step that others leave shallow are made later."""
@@ -245,9 +263,14 @@ class GateRun(TechniqueRun):
         plan = replace(plan, actions=_actions(step_plan))
         if self.schedule.has_gate and plan.step == self.schedule.gate_step - 1:
             return self._relied_on(plan)
-        if step_plan.phase is not Phase.FIDELITY:
+        if step_plan.phase not in (Phase.FIDELITY, Phase.REFRESH):
             return plan
         mode = self._effective_mode(batch)
+        if mode is not self.mode and self._can_refresh:  # what is guided has changed: its difference is of the past
+            self._baselines.pop(batch.place, None)
+        if self._is_due(plan):
+            self._drop_anchor(batch)
+            return self._plan_guided(plan)
         if mode.merges_captures and not self._merge_anchor(batch):
             self._anchor_misses[batch.place] = MAX_ANCHOR_MISSES
             mode = self._effective_mode(batch)
@@ -258,11 +281,22 @@ class GateRun(TechniqueRun):
         return self._plan_guided(plan)
 
     def _plan_guided(self, plan: BatchPlan) -> BatchPlan:
-        """A guided step in place of the last of the planning phase: all branches, cross-attention captured again."""
+        """A guided step in place of the last of the planning phase: all branches, attention captured again."""
         actions = _actions(self.schedule.steps[plan.step])
         if self.config.cross_attention:
             actions[CROSS_ATTENTION] = Action.CAPTURE
+        if self._can_refresh and actions[SELF_ATTENTION] is Action.REUSE:
+            actions[SELF_ATTENTION] = Action.CAPTURE
         return self._relied_on(replace(plan, actions=actions))
+
+    def _is_due(self, plan: BatchPlan) -> bool:
+        """Whether a guided step is due that was planned for this step or, but for another node's guess, before."""
+        baseline = self._baselines.get(plan.batch.place)
+        if baseline is None or baseline.step >= plan.step or plan.step > self._last_refresh:
+            return False
+        if self._is_by_error:
+            return plan.step >= baseline.step + baseline.gap.steps
+        return any(baseline.step < step <= plan.step for step in self._to_refresh)
 
     def _relied_on(self, plan: BatchPlan) -> BatchPlan:
         """The pass that the fidelity phase builds on; captures of a branch that will not run again are not kept."""
@@ -308,24 +342,40 @@ class GateRun(TechniqueRun):
         merged = [cache.merge(*triple, self._now) for triple in keys]
         return all(merged)
 
+    def _drop_anchor(self, batch: CondBatch) -> None:
+        """Merged captures make room for the two that take their place."""
+        cache = self._context.cache
+        for part in cache.parts(batch.place, batch.pair):
+            cache.drop(BankKey(batch.place, batch.pair, part))
+
     def finish(self, done: FinishedBatch, predictions: list[Tensor]) -> list[Tensor]:
         """After a guided pass its difference is held; after a single-branch pass the missing prediction is made."""
         plan, sigma = done.plan, done.sigma
         if plan.branch is None:
             if plan.is_relied_on and plan.batch.is_guided and done.has_run:
-                self._set_baseline(plan.batch, predictions, sigma)
+                self._set_baseline(plan, predictions, sigma)
             return predictions
         baseline, survivor = self._baselines.get(plan.batch.place), predictions[plan.branch]
         if baseline is not None:
             baseline.last_used = self._now
-        difference = None if baseline is None else baseline.difference
+        difference = baseline.difference if baseline is not None and self.mode.holds_difference else None
         return [survivor, self.mode.missing_prediction(survivor, difference, sigma)]
 
-    def _set_baseline(self, batch: CondBatch, predictions: list[Tensor], sigma: float) -> None:
-        difference = None
-        if self.mode.holds_difference and sigma > 0:
+    def _set_baseline(self, plan: BatchPlan, predictions: list[Tensor], sigma: float) -> None:
+        place, difference = plan.batch.place, None
+        if (self.mode.holds_difference or self._is_by_error) and sigma > 0:
             difference = noise_space_difference(predictions[COND], predictions[UNCOND], sigma)
-        self._baselines[batch.place] = Baseline(batch.pair, difference, self._now)
+        before = self._baselines.get(place)
+        if self._can_refresh and plan.step >= self.schedule.gate_step:
+            self._refreshed.add(plan.step)
+        gap = self._next_gap(before, plan.batch, difference)
+        self._baselines[place] = Baseline(plan.batch.pair, difference, self._now, plan.step, gap)
+
+    def _next_gap(self, before: Baseline | None, batch: CondBatch, difference: Tensor | None) -> Gap:
+        if before is None or before.conds != batch.pair or before.difference is None or difference is None:
+            return Gap(self.config.refresh_gap)
+        change = relative_change(difference, before.difference)
+        return Gap(before.gap.steps, change, self.config.refresh_tolerance)
 
 
 def _actions(step_plan: StepPlan) -> dict[AttentionKind, Action]:

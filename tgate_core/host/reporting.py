@@ -76,7 +76,7 @@ def reported(guider: Any, run: Run | None) -> Iterator[Outcome]:
 
 def _cells(run: Run, gate: GateRun | None, outcome: Outcome, is_bypassed: bool) -> tuple[StepCell, ...]:
     """What each step did. With all hooks off nothing was counted: all steps ran in full, if the run came to its end."""
-    phases = [Phase.PLANNING] * run.tracker.steps if gate is None else [plan.phase for plan in gate.schedule.steps]
+    phases = [Phase.PLANNING] * run.tracker.steps if gate is None else gate.executed_phases
     if not is_bypassed:
         return executed_steps(phases, run.counts.by_step)
     return full_steps(phases, run.context.has_guidance) if outcome.result is not None else ()

@@ -11,7 +11,7 @@ from typing import Any
 from ..engine.inputs import shown
 from ..gate.config import GateConfig
 from ..gate.presets import ROWS, PresetConfig
-from ..gate.schedule import build_schedule, resolve_gate_step
+from ..gate.schedule import build_schedule, refreshed_steps, resolve_gate_step
 from .timeline import as_groups, planned_cells
 
 PRESET_NODE = "TGATEApply"
@@ -69,7 +69,8 @@ def preview(query: Mapping[str, str]) -> dict[str, Any]:
     Returns:
         `groups` (of steps, see `as_groups`), `gate_step`, `is_assumed` (another family of models would give another
         schedule, and it is not known), `is_approximate` (the run's own noise levels decide, and are not known),
-        `is_measured` (a probe decides, which a run alone can tell: all steps are shown as without a gate).
+        `is_measured` (a probe decides, which a run alone can tell: all steps are shown as without a gate),
+        `is_by_error` (the run decides which steps are refreshed: none is shown).
 
     Raises:
         ValueError: a value is missing, out of range or no value of its kind, or there are two.
@@ -84,13 +85,16 @@ def preview(query: Mapping[str, str]) -> dict[str, Any]:
         end=_number(query, "ends_at", 1.0),
     )
     config, is_assumed = _settings(query, sampling)
-    schedule = build_schedule(config, sampling.steps, _gate_step(config, sampling))
+    gate_step = _gate_step(config, sampling)
+    refreshed = refreshed_steps(config, sampling.sigmas, gate_step, sampling.is_guided)
+    schedule = build_schedule(config, sampling.steps, gate_step, refreshed=refreshed)
     return {
         "groups": as_groups(planned_cells(config, schedule, sampling.is_guided)),
         "gate_step": schedule.gate_step,
         "is_assumed": is_assumed,
-        "is_approximate": config.gate_unit == "percent of schedule",
+        "is_approximate": config.gate_unit == "percent of schedule" or bool(refreshed),
         "is_measured": config.gate_unit == "measured",
+        "is_by_error": config.refresh == "by error" and sampling.is_guided and schedule.has_gate,
     }
 
 

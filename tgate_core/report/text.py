@@ -44,6 +44,8 @@ def summary_text(record: RunRecord) -> str:
             f"{counts.attentions_reused} of {attentions} attentions reused",
             f"guidance dropped in {counts.cond_only_passes} evaluations",
         ]
+    if refreshed := _refreshed(record):
+        parts.append(f"refreshed at {refreshed}")
     if record.shallow_steps:
         parts.append(f"{counts.shallow_calls} of {counts.network_calls} network calls left out the deep blocks")
     parts.append(f"cache peak {counts.peak_cache_bytes / _MEBI:.1f} MiB")
@@ -67,10 +69,18 @@ def _saved(record: RunRecord) -> list[str]:
             f"Attention: {counts.attentions_reused} of {attentions} calls reused",
             f"Guidance: second pass left out {counts.cond_only_passes} of {passes} times",
         ]
+    if refreshed := _refreshed(record):
+        lines.append(f"Refreshed: at {refreshed}")
     if record.shallow_steps:
         shallow, calls = counts.shallow_calls, counts.network_calls
         lines.append(f"DeepCache: {shallow} of {calls} network calls left out the deep blocks")
     return lines
+
+
+def _refreshed(record: RunRecord) -> str:
+    """The refreshed steps, counted from 0 as the gate step is."""
+    steps = [step for step, cell in enumerate(record.cells) if cell.phase is Phase.REFRESH and cell.has_run]
+    return ", ".join(str(step) for step in steps)
 
 
 def _reasons(record: RunRecord) -> list[str]:

@@ -17,6 +17,7 @@ from ..gate.schedule import Phase, Schedule, StepPlan
 PHASE_NAMES: Mapping[Phase, str] = {
     Phase.PLANNING: "planning",
     Phase.FIDELITY: "fidelity",
+    Phase.REFRESH: "refresh",
     Phase.PROTECTED: "protected",
 }
 

@@ -24,6 +24,7 @@ FAINT: Color = (160, 165, 173)
 BLUE: Color = (86, 180, 233)
 ORANGE: Color = (230, 159, 0)
 GREEN: Color = (0, 158, 115)
+VIOLET: Color = (204, 121, 167)
 LIGHT: Color = (206, 211, 219)
 
 

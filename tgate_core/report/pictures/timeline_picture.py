@@ -8,7 +8,7 @@ from PIL import Image
 
 from ...gate.schedule import Phase
 from ..timeline import StepCell
-from .canvas import BLUE, FAINT, GREEN, LIGHT, ORANGE, PANEL, TEXT, Canvas, Color, label_every
+from .canvas import BLUE, FAINT, GREEN, LIGHT, ORANGE, PANEL, TEXT, VIOLET, Canvas, Color, label_every
 
 WIDTH = 1024
 MARGIN = 20
@@ -21,8 +21,18 @@ LEGEND = "light: computed, dark: left out"
 # Below this a number under a column would touch the next.
 LEAST_COLUMN_FOR_NUMBER = 22
 
-_PHASE_COLORS: dict[Phase, Color] = {Phase.PLANNING: BLUE, Phase.FIDELITY: ORANGE, Phase.PROTECTED: GREEN}
-_PHASE_WORDS = {Phase.PLANNING: "planning", Phase.FIDELITY: "gated", Phase.PROTECTED: "protected"}
+_PHASE_COLORS: dict[Phase, Color] = {
+    Phase.PLANNING: BLUE,
+    Phase.FIDELITY: ORANGE,
+    Phase.REFRESH: VIOLET,
+    Phase.PROTECTED: GREEN,
+}
+_PHASE_WORDS = {
+    Phase.PLANNING: "planning",
+    Phase.FIDELITY: "gated",
+    Phase.REFRESH: "refreshed",
+    Phase.PROTECTED: "protected",
+}
 # How much of a thing was computed in a step, 0 to 1.
 _ROWS: tuple[tuple[str, Callable[[StepCell], float]], ...] = (
     ("self-attention", lambda cell: 1 - cell.self_reused),
