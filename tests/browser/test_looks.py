@@ -29,6 +29,7 @@ COLOURS = """(node) => {
     back: part('.panel', 'backgroundColor'),
     planning: part('.cell.planning:not(.reused) .bar', 'backgroundColor'),
     fidelity: part('.cell.fidelity .bar', 'backgroundColor'),
+    refresh: part('.cell.refresh .bar', 'backgroundColor'),
     gate: part('.gate', 'backgroundColor'),
     title: part('.title', 'color'),
     caption: part('.caption', 'color'),
@@ -72,7 +73,7 @@ def contrast(one: list[int], two: list[int]) -> float:
 
 
 def show(editor: StripEditor) -> None:
-    editor.build(*sampled(ADVANCED, {"protect_last": 2}, steps=25))
+    editor.build(*sampled(ADVANCED, {"protect_last": 2, "refresh": "growing gaps"}, steps=25))
     editor.wait_for_strip(ADVANCED, "25")
 
 
@@ -80,7 +81,7 @@ def test_strip_can_be_read(editor: StripEditor, is_html: bool, theme: str, langu
     show(editor)
     colours: dict[str, list[int]] = editor.on_node(ADVANCED, COLOURS)
     back = colours.pop("back")
-    needed = {**dict.fromkeys(colours, TEXT_CONTRAST), **dict.fromkeys(("planning", "fidelity", "gate"), PART_CONTRAST)}
+    needed = {**dict.fromkeys(colours, TEXT_CONTRAST), **dict.fromkeys(("planning", "fidelity", "refresh", "gate"), PART_CONTRAST)}
     reached = {name: contrast(colour, back) for name, colour in colours.items()}
     assert {name: value for name, value in reached.items() if value < needed[name]} == {}
     strip = editor.read_strip(ADVANCED)

@@ -134,6 +134,19 @@ class TestWhatItSays:
         assert strip.bars[12]["label"] == "Step 13 of 20: fidelity; cross-attention frozen; one pass"
         assert all(name in strip.legend for name in ("planning", "attention reused", "fidelity", "in full"))
 
+    def test_refreshed_steps_are_shown_where_they_are_known(self, editor: StripEditor) -> None:
+        settings = {"gate": 3, "sp_interval": 1, "guidance": "cached_delta"}
+        editor.build(*sampled(ADVANCED, {**settings, "refresh": "growing gaps"}, steps=12))
+        strip = editor.wait_for_strip(ADVANCED, "gate after 3 of 12 steps")
+        assert [place for place, bar in enumerate(strip.bars) if "refresh" in bar["looks"]] == [4, 7]
+        assert strip.bars[4]["height"] == 100
+        assert strip.bars[4]["label"] == "Step 5 of 12: refreshed; both guidance passes"
+        assert "refreshed" in strip.legend
+        assert "Approximate" in strip.caption
+        editor.build(*sampled(ADVANCED, {**settings, "refresh": "by error"}, steps=12))
+        strip = editor.wait_until(ADVANCED, lambda strip: "where the error asks for it" in strip.caption)
+        assert not any("refresh" in bar["looks"] for bar in strip.bars)
+
     def test_a_measured_gate_is_known_after_a_run(self, editor: StripEditor) -> None:
         editor.build(*measured("TGATEConvergencePlot"))
         strip = editor.wait_for_strip(ADVANCED, "where the probe saw attention settle")
