@@ -81,7 +81,10 @@ def test_strip_can_be_read(editor: StripEditor, is_html: bool, theme: str, langu
     show(editor)
     colours: dict[str, list[int]] = editor.on_node(ADVANCED, COLOURS)
     back = colours.pop("back")
-    needed = {**dict.fromkeys(colours, TEXT_CONTRAST), **dict.fromkeys(("planning", "fidelity", "refresh", "gate"), PART_CONTRAST)}
+    needed = {
+        **dict.fromkeys(colours, TEXT_CONTRAST),
+        **dict.fromkeys(("planning", "fidelity", "refresh", "gate"), PART_CONTRAST),
+    }
     reached = {name: contrast(colour, back) for name, colour in colours.items()}
     assert {name: value for name, value in reached.items() if value < needed[name]} == {}
     strip = editor.read_strip(ADVANCED)

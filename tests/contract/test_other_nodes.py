@@ -102,6 +102,28 @@ def test_beside_another_node(bench, gated, node, mode):
     check_what_ran(record, node, mode, len(tiny.blocks(model)))
 
 
+# Those whose nodes patch attention, guidance, the network's blocks, or run a branch of their own.
+BESIDE_REFRESH = ["HyperTile", "FreeU", "RescaleCFG", "APG", "CFGOverride", "pre-cfg function", "PAG", "LoRA"]
+
+
+@pytest.mark.newest
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", [node.name for node in ALL_NODES if node.name in BESIDE_REFRESH or node.auxiliary])
+def test_refreshed_beside_another_node(bench, gated, name, mode):
+    node = next(node for node in ALL_NODES if node.name == name)
+    settings = {"gate": 2.0, "sp_interval": 1, "guidance": mode, "refresh": "growing gaps", **node.settings}
+    first, last = both_orders(gated, node, bench.model(node), **settings)
+    run = {"steps": 10, **node.run}
+    torch.manual_seed(0)
+    result = tiny.sample(first, **run)
+    torch.manual_seed(0)
+    assert torch.equal(tiny.sample(last, **run), result)
+    guidance = "keep" if mode in node.kept_in else mode
+    torch.manual_seed(0)
+    expected = tiny.sample(reference(node.apply(bench.model(node)), 2, guidance, refreshed=(3, 6)), **run)
+    assert mode in node.not_frozen_in or (result - expected).abs().max() < 1e-3 * expected.std()
+
+
 def check_what_ran(record: Recording, node: OtherNode, mode: str, attentions: int) -> None:
     """After the gate, the main calls hold one branch (both, where guidance stays) and no cross-attention at all."""
     gate_sigma = record.sigmas[int(MODES[mode]["gate"])]
