@@ -107,7 +107,7 @@ def test_nodes_of_a_group_stand_below_each_other(object_info: dict[str, Any]) ->
     workflow = Workflow(object_info).group("Model", 1)
     loader = workflow.node("CheckpointLoaderSimple", ckpt_name="a")
     workflow.node("TGATEApply", model=loader["MODEL"])
-    saved = workflow.saved("small", Note("Small", "Nothing."))
+    saved = workflow.saved(Note(name="small", heading="Small", effect="Nothing."))
     note, model, gate = saved["nodes"]
     assert model["pos"][0] == gate["pos"][0] > note["size"][0]
     assert gate["pos"][1] >= model["pos"][1] + model["size"][1] + 30

