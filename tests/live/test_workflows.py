@@ -11,11 +11,21 @@ from typing import Any
 import pytest
 
 from tgate_dev.demo.run import GATING_NODES, make_prompts, metered
-from tgate_dev.prompts import FILE_INPUTS, GraphError, Prompt, input_type, inputs_of, saved_widgets, to_prompt
+from tgate_dev.prompts import GraphError, Prompt, input_type, inputs_of, saved_widgets, to_prompt
 from tgate_dev.server import Server
 from tgate_dev.server_client import RefusedPromptError, queue
 
-# These name files of the user's, which are not there.
+# Inputs of the host's loaders that name a file of the user's; the server of the tests has none of them.
+FILE_INPUTS = (
+    "ckpt_name",
+    "lora_name",
+    "vae_name",
+    "unet_name",
+    "clip_name",
+    "clip_name1",
+    "clip_name2",
+    "control_net_name",
+)
 FILES = (*FILE_INPUTS, "image")
 # What the server says of such a file; of a picture that is not there it says the second.
 MISSING_FILE = ("value_not_in_list", "custom_validation_failed")

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import uv
 
-from tgate_dev import bootstrap, cache, comfyui, environment, process
+from tgate_dev import bootstrap, cache, comfyui, environment
 from tgate_dev.errors import UserError
 from tgate_dev.progress import Stage
 
@@ -175,23 +175,23 @@ class TestInstallers:
     def test_failures_become_advice(self, output: str, saying: str, capsys: pytest.CaptureFixture[str]) -> None:
         program = f"import sys; sys.stdout.reconfigure(encoding='utf-8'); print({output!r}); sys.exit(1)"
         with pytest.raises(UserError, match=f"^Installation of it failed, see above: .*{saying}|{saying}"):
-            process.install([sys.executable, "-c", program], "it")
+            bootstrap.install([sys.executable, "-c", program], "it")
         assert output in capsys.readouterr().err
 
     @pytest.mark.parametrize("installer", ["pip", "uv"])
     def test_no_network(self, installer: str, tmp_path: Path, unreachable: None) -> None:
-        pip = [*process.PIP, "install", "--target", str(tmp_path / "new")]
+        pip = [*bootstrap.PIP, "install", "--target", str(tmp_path / "new")]
         commands = {"pip": pip, "uv": [uv.find_uv_bin(), "pip", "install", "--python", sys.executable, "--dry-run"]}
         variables = {**os.environ, "UV_CACHE_DIR": str(tmp_path / "uv")}
         with pytest.raises(UserError, match="check the network connection"):
-            process.install([*commands[installer], "no-such-thing"], "it", variables)
+            bootstrap.install([*commands[installer], "no-such-thing"], "it", variables)
 
     def test_output_that_is_not_shown_is_shown_when_it_fails(self, capsys: pytest.CaptureFixture[str]) -> None:
         program = [sys.executable, "-c", "import sys; print('the reason'); sys.exit(len(sys.argv) - 1)"]
-        process.install(program, "it", shown=False)
+        bootstrap.install(program, "it", shown=False)
         assert capsys.readouterr().err == "Installing it ...\n"
         with pytest.raises(UserError):
-            process.install([*program, "fail"], "it", shown=False)
+            bootstrap.install([*program, "fail"], "it", shown=False)
         assert "the reason" in capsys.readouterr().err
 
     @posix_only
@@ -199,7 +199,7 @@ class TestInstallers:
         pid_file = tmp_path / "pid"
         program = "import os, sys, time; open(sys.argv[1], 'w').write(str(os.getpid())); time.sleep(60)"
         command = [sys.executable, "-c", program, str(pid_file)]
-        installing = f"from tgate_dev.process import install; install({command!r}, 'it')"
+        installing = f"from tgate_dev.bootstrap import install; install({command!r}, 'it')"
         variables = {**os.environ, "PYTHONPATH": str(TOOLS)}
         with subprocess.Popen([sys.executable, "-c", installing], env=variables, stderr=subprocess.DEVNULL) as parent:
             while not (pid_file.exists() and pid_file.read_text()):

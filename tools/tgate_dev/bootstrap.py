@@ -1,6 +1,6 @@
 """From a plain Python to the developer tool: fetches what the tool imports, then runs its command line.
 
-Standard library only, like `errors` and `process`, which it uses.
+Standard library only, like `errors` and `progress`, which it uses.
 """
 
 from __future__ import annotations
@@ -13,16 +13,38 @@ import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from subprocess import DEVNULL, PIPE, STDOUT, Popen
 
 from .errors import UserError, cache_errors
-from .process import PIP, install
+from .progress import say
 
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
-BAD_USE = 2
-INTERRUPTED = 130
-TERMINATED = 143
+BAD_USE, INTERRUPTED, TERMINATED = 2, 130, 143
+PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check")
+# What pip and uv write, in lower case, and what to do then; the first that fits.
+CAUSES = {
+    "free some space, or set TGATE_CACHE_DIR to a folder on another disk": (
+        "no space left on device",
+        "not enough space on the disk",
+        "disk quota exceeded",
+    ),
+    "check the network connection, or the proxy and package index that pip and uv are set to": (
+        "connection",
+        "error sending request",
+        "failed to fetch",
+        "max retries exceeded",
+        "name resolution",
+        "proxyerror",
+        "sslerror",
+        "timed out",
+    ),
+    "this Python or platform has no such package, so use another Python": (
+        "no matching distribution found",
+        "no solution found",
+    ),
+}
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -69,9 +91,8 @@ def uv() -> str:
 
 def _place() -> Path:
     # platformdirs, which knows the system's own place for caches, is among what is fetched.
-    variables = os.environ
-    default = Path(variables.get("XDG_CACHE_HOME") or "~/.cache") / "comfyui-tgate-nodes"
-    root = Path(variables.get("TGATE_CACHE_DIR") or default).expanduser().absolute()
+    default = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "comfyui-tgate-nodes"
+    root = Path(os.environ.get("TGATE_CACHE_DIR") or default).expanduser().absolute()
     parts = [REQUIREMENTS.read_text(encoding="utf-8"), sys.platform, platform.machine(), str(sys.version_info[:2])]
     return root / "bootstrap" / hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
@@ -82,11 +103,46 @@ def _fetch(new: Path, folder: Path) -> None:
             f"{sys.executable} has no pip: install it (on Debian and Ubuntu 'apt install python3-pip'), "
             "or use another Python."
         )
-    options = ["--quiet", "--target", str(new), "--requirement", str(REQUIREMENTS)]
-    install([*PIP, "install", *options], "the developer tool's own packages")
+    command = [*PIP, "install", "--quiet", "--target", str(new), "--requirement", str(REQUIREMENTS)]
+    install(command, "the developer tool's own packages")
     try:
         new.rename(folder)
     except OSError:
         # Another process may have been faster.
         if not folder.exists():
             raise
+
+
+def install(command: Sequence[str], what: str, variables: Mapping[str, str] | None = None, shown: bool = True) -> None:
+    """Runs an installer of `what` to its end; it does not outlive an interrupted parent.
+
+    Its environment is this process's own where `variables` is None; its output comes as it runs, or, where it is not
+    `shown`, when it fails.
+
+    Raises:
+        UserError: it failed; the text names the cause if its output shows one.
+    """
+    # Settings of pip's that do not go with a folder of our own, and a warning that does not apply to one.
+    settings = {**(variables or os.environ), "PIP_USER": "0", "PIP_ROOT_USER_ACTION": "ignore"}
+    say(f"Installing {what} ...")
+    output = ""
+    with Popen(
+        command, env=settings, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, encoding="utf-8", errors="replace"
+    ) as child:
+        try:
+            for line in child.stdout or ():
+                output += line
+                if shown:
+                    say(line.rstrip())
+        except BaseException:
+            child.kill()
+            raise
+    if child.returncode != 0:
+        if not shown:
+            say(output)
+        raise UserError(f"Installation of {what} failed, see above: {_advice(output.lower())}.")
+
+
+def _advice(output: str) -> str:
+    fitting = (advice for advice, signs in CAUSES.items() if any(sign in output for sign in signs))
+    return next(fitting, "put right what is said there, and run this again")

@@ -5,12 +5,11 @@ Removing all or any part of it while nothing runs is always safe.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import filelock
@@ -31,25 +30,6 @@ def content_key(parts: Iterable[str]) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
-@contextlib.contextmanager
-def locked(entry: Path, on_wait: Callable[[], None]) -> Iterator[None]:
-    """Holds a cache entry's lock.
-
-    Args:
-        entry: the folder to be made; it need not exist.
-        on_wait: called once when another process holds the lock.
-    """
-    entry.parent.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(f"{entry}.lock")
-    try:
-        held = lock.acquire(blocking=False)
-    except filelock.Timeout:
-        on_wait()
-        held = lock.acquire()
-    with held:
-        yield
-
-
 def made(
     entry: Path, what: str, build: Callable[[Path], Path], is_usable: Callable[[Path], bool] = Path.exists
 ) -> Path:
@@ -63,7 +43,14 @@ def made(
     """
     if is_usable(entry):
         return entry
-    with locked(entry, lambda: say(f"Another process makes {what}: waiting for it ...")):
+    entry.parent.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(f"{entry}.lock")
+    try:
+        held = lock.acquire(blocking=False)
+    except filelock.Timeout:
+        say(f"Another process makes {what}: waiting for it ...")
+        held = lock.acquire()
+    with held:
         if not is_usable(entry):
             prefix = f"{entry.name}.building-"
             # Builders that were killed leave their folders behind.

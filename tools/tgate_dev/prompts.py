@@ -16,17 +16,6 @@ Prompt = dict[str, dict[str, Any]]
 MUTED, BYPASSED = 2, 4
 NOTES = ("Note", "MarkdownNote")
 WIDGET_TYPES = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
-# Inputs of the host's loaders that name a file of the user's.
-FILE_INPUTS = (
-    "ckpt_name",
-    "lora_name",
-    "vae_name",
-    "unet_name",
-    "clip_name",
-    "clip_name1",
-    "clip_name2",
-    "control_net_name",
-)
 # Behind these the editor saves a widget of its own: what a seed does after a run, and a picture's upload button.
 SEEDS = ("seed", "noise_seed")
 SECOND_WIDGET_OPTIONS = ("control_after_generate", "image_upload")

@@ -15,7 +15,7 @@ from pathlib import Path
 from playwright.sync_api import ViewportSize
 
 from .browser import ready_chinese_font, running_browser
-from .editor import Editor, Links, Nodes, Places, sampled, text_to_picture, write_settings
+from .editor import Editor, Places, sampled, text_to_picture, write_settings
 from .environment import Environment
 from .errors import UserError
 from .progress import Stage, say
@@ -43,14 +43,15 @@ LEFT, TOP = 140.0, 200.0
 MARGIN, TITLE = 24, 30
 RUN_SECONDS = 240.0
 SETTLE_MS = 1500
-# Moves the graph to LEFT, TOP; returns where the canvas is, and how far the nodes in the picture reach.
-FRAME = """([left, top, hidden]) => {
+# Moves the graph to LEFT, TOP; returns the part of the page with the nodes that are in the picture.
+FRAME = """([left, top, hidden, margin, title]) => {
   window.app.canvas.ds.scale = 1;
   window.app.canvas.ds.offset = [left, top];
   const box = window.app.canvas.canvas.getBoundingClientRect();
   const nodes = window.app.rootGraph.nodes.filter((node) => node.pos[0] < hidden);
-  const reach = (axis) => Math.max(...nodes.map((node) => node.pos[axis] + node.size[axis]));
-  return [box.left, box.top, reach(0), reach(1)];
+  const reach = (axis) => Math.max(...nodes.map((node) => node.pos[axis] + node.size[axis])) + 2 * margin;
+  const [x, y] = [box.left + left - margin, box.top + top - title - margin];
+  return { x, y, width: reach(0), height: reach(1) + title };
 }"""
 SHOW_NAME = """(node, name) => {
   node.widgets[0].options.values = [name];
@@ -92,28 +93,16 @@ def take(picture: Picture, editor: Editor, checkpoint: str, file: Path) -> None:
         # Until then the editor shows above the graph how far the run is.
         editor.page.get_by_text("0 active").wait_for(timeout=1000 * RUN_SECONDS)
     else:
-        editor.build(*_plan(picture.kind, checkpoint), PLACES)
+        settings = {"protect_last": 2, "guidance": "cached_delta"} if picture.kind == ADVANCED else {}
+        nodes, links = sampled(picture.kind, settings, steps=25, cfg=7)
+        nodes["loader"] = ("CheckpointLoaderSimple", {"ckpt_name": checkpoint})
+        editor.build(nodes, [("loader", "MODEL", "gate", "model"), *links], PLACES)
         editor.on_node("CheckpointLoaderSimple", SHOW_NAME, CHECKPOINT)
     editor.page.wait_for_timeout(SETTLE_MS)
-    canvas_left, canvas_top, right, bottom = editor.page.evaluate(FRAME, [LEFT, TOP, HIDDEN])
+    clip = editor.page.evaluate(FRAME, [LEFT, TOP, HIDDEN, MARGIN, TITLE])
     editor.page.mouse.move(5, 5)
     editor.settle()
-    editor.page.screenshot(
-        path=file,
-        clip={
-            "x": canvas_left + LEFT - MARGIN,
-            "y": canvas_top + TOP - TITLE - MARGIN,
-            "width": right + 2 * MARGIN,
-            "height": bottom + TITLE + 2 * MARGIN,
-        },
-    )
-
-
-def _plan(kind: str, checkpoint: str) -> tuple[Nodes, Links]:
-    settings = {"protect_last": 2, "guidance": "cached_delta"} if kind == ADVANCED else {}
-    nodes, links = sampled(kind, settings, steps=25, cfg=7)
-    nodes["loader"] = ("CheckpointLoaderSimple", {"ckpt_name": checkpoint})
-    return nodes, [("loader", "MODEL", "gate", "model"), *links]
+    editor.page.screenshot(path=file, clip=clip)
 
 
 def run(environment: Environment, out: Path) -> None:

@@ -26,6 +26,7 @@ POLL_SECONDS = 0.2
 PACK_NAME = "comfyui-tgate-nodes"
 # The first keeps main.py's folder off Python's path; the second is for our own programs.
 NOT_FOR_THE_SERVER = ("PYTHONSAFEPATH", "PYTHONPATH")
+LAST_LINES = 3  # of the log, in an error message
 COLORS = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -88,8 +89,12 @@ class Server:
         process, self._process = self._process, None
         if process is None:
             return
-        for number in (signal.SIGTERM, getattr(signal, "SIGKILL", signal.SIGTERM)):
-            _signal_group(process, number)
+        for name in ("SIGTERM", "SIGKILL"):
+            if os.name == "posix":
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.Signals[name])
+            else:
+                process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(STOP_SECONDS)
                 return
@@ -102,15 +107,14 @@ class Server:
     def check_running(self) -> None:
         """Raises ServerError if the server has ended on its own."""
         if self._process is None or self._process.poll() is not None:
-            raise ServerError(f"The ComfyUI server ended: {self.last_words()}")
+            raise ServerError(f"The ComfyUI server ended: {self._last_words()}")
 
     def written(self) -> str:
         """The log so far."""
         return COLORS.sub("", self._log.read_text(encoding="utf-8", errors="replace"))
 
-    def last_words(self, lines: int = 3) -> str:
-        """The end of the log, for an error message."""
-        return " / ".join([line.strip() for line in self.written().splitlines() if line.strip()][-lines:])
+    def _last_words(self) -> str:
+        return " / ".join([line.strip() for line in self.written().splitlines() if line.strip()][-LAST_LINES:])
 
     @property
     def _log(self) -> Path:
@@ -118,27 +122,19 @@ class Server:
 
     def _start(self) -> None:
         # JSON is YAML, too, and takes any path.
-        sections = {
-            f"folder{index}_{kind}": {kind: str(folder)}
-            for kind, folders in self.model_folders.items()
-            for index, folder in enumerate(folders)
-        }
+        folders = [(kind, str(folder)) for kind, folders in self.model_folders.items() for folder in folders]
+        sections = {f"section{index}": {kind: folder} for index, (kind, folder) in enumerate(folders)}
         model_paths = self.folder / "extra_model_paths.yaml"
         model_paths.write_text(json.dumps(sections), encoding="utf-8")
-        options = {
-            "--listen": HOST,
-            "--port": self.port,
-            "--base-directory": self.base,
-            # The default database lies in the tree and is locked by a server that runs there.
-            "--database-url": f"sqlite:///{(self.base / 'user' / 'comfyui.db').as_posix()}",
-            "--extra-model-paths-config": model_paths,
-        }
-        flags = ["--disable-auto-launch", "--disable-api-nodes", "--disable-all-custom-nodes"]
-        settings = [str(part) for option in options.items() for part in option]
-        program = [str(self.python), str(self.comfyui / "main.py"), *settings, *flags]
+        # The default database lies in the tree and is locked by a server that runs there.
+        database = f"sqlite:///{(self.base / 'user' / 'comfyui.db').as_posix()}"
+        program = [str(self.python), str(self.comfyui / "main.py"), "--listen", HOST, "--port", str(self.port)]
+        program += ["--base-directory", str(self.base), "--database-url", database]
+        program += ["--extra-model-paths-config", str(model_paths), "--disable-auto-launch", "--disable-api-nodes"]
+        program += ["--disable-all-custom-nodes", "--whitelist-custom-nodes", *self.custom_nodes, *self.arguments]
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [*program, "--whitelist-custom-nodes", *self.custom_nodes, *self.arguments],
+                program,
                 cwd=self.comfyui,
                 env={name: value for name, value in self.variables.items() if name not in NOT_FOR_THE_SERVER},
                 stdin=subprocess.DEVNULL,
@@ -156,7 +152,7 @@ class Server:
                 self.get_json("/system_stats")
                 return
             if time.monotonic() > end:
-                raise ServerError(f"The ComfyUI server did not start in {START_SECONDS:.0f} s: {self.last_words()}")
+                raise ServerError(f"The ComfyUI server did not start in {START_SECONDS:.0f} s: {self._last_words()}")
             self.on_wait()
             time.sleep(POLL_SECONDS)
 
@@ -174,11 +170,3 @@ def link_or_copy(folder: Path, link: Path) -> None:
         link.symlink_to(folder.resolve(), target_is_directory=True)
     except OSError:
         shutil.copytree(folder, link, ignore=shutil.ignore_patterns(".git", "__pycache__", "demo-output"))
-
-
-def _signal_group(process: subprocess.Popen[bytes], number: int) -> None:
-    if not hasattr(os, "killpg"):
-        process.terminate()
-        return
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, number)

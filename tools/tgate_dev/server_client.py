@@ -15,28 +15,16 @@ from typing import Any
 
 import aiohttp
 
-from .prompts import FILE_INPUTS, Prompt
+from .prompts import Prompt
 from .server import Server, ServerError
-
-FAILURES = ("execution_error", "execution_interrupted")
 
 
 class RefusedPromptError(ServerError):
-    """The server does not accept a prompt.
-
-    Attributes:
-        errors: what it says, one dict each, with the node's type under "class_type".
-        missing_files: files of the prompt that it does not have.
-    """
+    """The server does not accept a prompt; `errors` is what it says, with the node's type under "class_type"."""
 
     def __init__(self, answer: dict[str, Any]) -> None:
         nodes = (answer.get("node_errors") or {}).values()
         self.errors = [{**error, "class_type": node["class_type"]} for node in nodes for error in node["errors"]]
-        self.missing_files = [
-            str(error["extra_info"]["received_value"])
-            for error in self.errors
-            if error["type"] == "value_not_in_list" and error["extra_info"]["input_name"] in FILE_INPUTS
-        ]
         reasons = [f"{error['class_type']}: {error['message']} ({error['details']})" for error in self.errors]
         super().__init__("; ".join(reasons) or (answer.get("error") or {}).get("message", "the prompt was refused"))
 
@@ -87,29 +75,25 @@ def run_prompt(
     Raises:
         ServerError: the prompt is refused, a node fails, or the server ends.
     """
+    return asyncio.run(_followed(server, prompt, on_progress))
 
-    async def follow() -> PromptRun:
-        run, start, before = PromptRun(), time.perf_counter(), len(server.written())
-        async for message in _messages(server, prompt):
-            run.messages.append(message)
-            kind, data = message["type"], message["data"]
-            if kind == "execution_start":
-                start = time.perf_counter()
-            elif kind == "executing" and data["node"] is not None:
-                on_progress(str(data["node"]), 0.0)
-            elif kind == "progress":
-                on_progress(str(data["node"]), data["value"] / data["max"])
-            elif kind == "executed":
-                run.pictures += [
-                    server.output / entry["subfolder"] / entry["filename"]
-                    for entry in (data["output"] or {}).get("images", ())
-                    if entry["type"] == "output"
-                ]
-        run.seconds = time.perf_counter() - start
-        run.log = server.written()[before:]
-        return run
 
-    return asyncio.run(follow())
+async def _followed(server: Server, prompt: Prompt, on_progress: Callable[[str, float], None]) -> PromptRun:
+    run, start, before = PromptRun(), time.perf_counter(), len(server.written())
+    async for message in _messages(server, prompt):
+        run.messages.append(message)
+        kind, data = message["type"], message["data"]
+        if kind == "execution_start":
+            start = time.perf_counter()
+        elif kind == "executing" and data["node"] is not None:
+            on_progress(str(data["node"]), 0.0)
+        elif kind == "progress":
+            on_progress(str(data["node"]), data["value"] / data["max"])
+        elif kind == "executed":
+            saved = [one for one in (data["output"] or {}).get("images", ()) if one["type"] == "output"]
+            run.pictures += [server.output / one["subfolder"] / one["filename"] for one in saved]
+    run.seconds, run.log = time.perf_counter() - start, server.written()[before:]
+    return run
 
 
 async def _messages(server: Server, prompt: Prompt) -> AsyncIterator[dict[str, Any]]:
@@ -122,14 +106,14 @@ async def _messages(server: Server, prompt: Prompt) -> AsyncIterator[dict[str, A
             if frame.type is not aiohttp.WSMsgType.TEXT:  # previews
                 continue
             message = frame.json()
-            data = message["data"]
             yield message
+            kind, data = message["type"], message["data"]
             if data.get("prompt_id") != prompt_id:
                 continue
-            if message["type"] in FAILURES:
+            if kind in ("execution_error", "execution_interrupted"):
                 reason = str(data.get("exception_message", "interrupted")).strip()
                 raise FailedNodeError(data.get("node_type", "A node"), reason)
-            if message["type"] == "execution_success":
+            if kind == "execution_success":
                 return
     server.check_running()
     raise ServerError("The ComfyUI server closed the connection before the prompt was done.")

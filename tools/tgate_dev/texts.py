@@ -19,11 +19,7 @@ FILE = "nodeDefs.json"
 
 
 def texts_of(nodes: Mapping[str, Any]) -> dict[str, Any]:
-    """Names and tooltips of all nodes, their inputs and their outputs.
-
-    Args:
-        nodes: node classes by id.
-    """
+    """Names and tooltips of all nodes, their inputs and their outputs; `nodes` are classes by id."""
     return {name: _texts_of_node(node.GET_NODE_INFO_V1()) for name, node in nodes.items()}
 
 
@@ -34,14 +30,13 @@ def write_texts(texts: Mapping[str, Any], file: Path) -> None:
 
 
 def _texts_of_node(info: Mapping[str, Any]) -> dict[str, Any]:
-    inputs = {name: specification[1] for name, specification in inputs_of(info).items()}
     outputs = zip(info["output_name"], info["output_tooltips"] or (), strict=True)
     return {
         "display_name": info["display_name"],
         "description": info["description"],
         "inputs": {
             name: {"name": options.get("display_name") or name, "tooltip": options["tooltip"]}
-            for name, options in inputs.items()
+            for name, (_, options) in inputs_of(info).items()
         },
         "outputs": {str(index): {"name": name, "tooltip": tooltip} for index, (name, tooltip) in enumerate(outputs)},
     }

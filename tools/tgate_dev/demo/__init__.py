@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
-from ..environment import PACK, ensure
+from ..environment import ensure
 from ..errors import UserError
 
 
@@ -39,17 +38,7 @@ def main(options: argparse.Namespace) -> int:
         raise UserError(f"Nothing can be written to {out} ({error.strerror}): choose another with --out.") from error
     environment = ensure(None, options.verbose)
     job = {**vars(options), "checkpoint": checkpoint, "workflow": workflow, "out": out, **vars(environment)}
-    command = [str(environment.python), "-m", f"{__name__}.run", json.dumps(job, default=str)]
-    variables = {**environment.variables(), "PYTHONPATH": str(PACK / "tools")}
-    with subprocess.Popen(command, env=variables, stdin=subprocess.DEVNULL) as child:
-        try:
-            return child.wait()
-        except BaseException as error:
-            # It needs time to stop its server. Ctrl+C has reached it already; what ends this process alone has not.
-            if not isinstance(error, KeyboardInterrupt):
-                child.terminate()
-            child.wait()
-            raise
+    return environment.run("demo.run", json.dumps(job, default=str))
 
 
 def read_workflow(path: Path) -> dict[str, Any]:
