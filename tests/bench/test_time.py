@@ -14,14 +14,13 @@ import pytest
 import torch
 from families import FAMILIES, Family
 
-from tgate_dev.bench.models import build_on_meta
-from tgate_dev.bench.pack import attentions, presets
-from tgate_dev.bench.timing import models, rounds
-from tgate_dev.bench.timing.memory import with_peak
-from tgate_dev.bench.timing.oracles import Nothing, without_attentions
-from tgate_dev.bench.timing.records import Oracle, Row
+from tgate_dev.bench.counting import build_on_meta
+from tgate_dev.bench.pack import attention_sites, presets
+from tgate_dev.bench.timing import networks, rounds
+from tgate_dev.bench.timing.networks import Nothing, without_attentions
+from tgate_dev.bench.timing.results import Oracle, Row
 from tgate_dev.bench.timing.rows import Gate, defaults, make_rows, peer_rows, usual_gate
-from tgate_dev.bench.timing.sampling import CFG, Task, sigmas, timed_run
+from tgate_dev.bench.timing.sampling import CFG, Task, sigmas, timed_run, with_peak
 from tgate_dev.errors import UserError
 
 REPO = Path(__file__).resolve().parents[2]
@@ -45,7 +44,7 @@ NODE_CLASS_MAPPINGS = {"DeepCache": DeepCache}
 
 
 def build() -> Any:
-    return models.build_random(models.TINY, CPU, torch.float32)
+    return networks.build_random(networks.TINY, CPU, torch.float32)
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +54,8 @@ def model() -> Any:
 
 @pytest.fixture(scope="module")
 def task() -> Task:
-    conditioning = (models.random_conditioning(models.TINY, seed) for seed in (1, 2))
-    return Task(CPU, models.random_noise(models.TINY, 1), *conditioning)
+    conditioning = (networks.random_conditioning(networks.TINY, seed) for seed in (1, 2))
+    return Task(CPU, networks.random_noise(networks.TINY, 1), *conditioning)
 
 
 def test_a_run_tells_its_steps_apart(model: Any, task: Task, gated: Any) -> None:
@@ -93,7 +92,7 @@ def test_most_memory_is_what_is_held_at_once() -> None:
 def test_others_run_between_the_steps_and_change_nothing(task: Task, gated: Any) -> None:
     """Steps of the plain model in those of a gated run, on networks that share weights; no time holds the other's."""
     model = build()
-    patched = gated(models.twin(model), gate=2.0, guidance="uncond", self_attention=False)
+    patched = gated(networks.twin(model), gate=2.0, guidance="uncond", self_attention=False)
     schedule = sigmas(model, 4)
     alone = timed_run(patched, task, schedule)
     plain = {}
@@ -150,7 +149,7 @@ def test_oracle_and_plain_model_change_places_at_each_step(
 
 def test_a_twin_shares_weights_and_no_layers() -> None:
     model = build()
-    twin = models.twin(model)
+    twin = networks.twin(model)
     theirs, ours = ({*map(id, patcher.model.modules())} for patcher in (model, twin))
     assert len(theirs) == len(ours)
     assert not theirs & ours
@@ -192,17 +191,17 @@ def test_oracle_takes_attentions_out_and_puts_them_back(model: Any, task: Task, 
 
 @pytest.mark.parametrize(("name", "blocks"), [("sd15", 16), ("sd21", 16), ("sdxl", 70), ("pixart-alpha", 28)])
 def test_oracle_finds_what_t_gate_gates(name: str, blocks: int, pack: Any) -> None:
-    network = build_on_meta(models.TIMED_MODELS[name]).model.diffusion_model
+    network = build_on_meta(networks.TIMED_MODELS[name]).model.diffusion_model
     for kinds in ({"attn1"}, {"attn2"}, {"attn1", "attn2"}):
         with without_attentions(network, kinds, pack.nodes):
             assert sum(isinstance(module, Nothing) for module in network.modules()) == blocks * len(kinds)
 
 
 def test_sizes_follow_the_device() -> None:
-    assert models.timed_model("sd15", CPU).latent_shape == (1, 4, 32, 32)
-    assert models.timed_model("tiny", CPU).latent_shape == (1, 4, 8, 8)
-    assert models.timed_model("pixart-alpha", CPU).latent_shape == (1, 4, 40, 40)
-    assert models.timed_model("sdxl", torch.device("cuda")).latent_shape == (1, 4, 128, 128)
+    assert networks.timed_model("sd15", CPU).latent_shape == (1, 4, 32, 32)
+    assert networks.timed_model("tiny", CPU).latent_shape == (1, 4, 8, 8)
+    assert networks.timed_model("pixart-alpha", CPU).latent_shape == (1, 4, 40, 40)
+    assert networks.timed_model("sdxl", torch.device("cuda")).latent_shape == (1, 4, 128, 128)
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
@@ -211,10 +210,10 @@ def test_oracle_takes_attentions_out_of_every_network(family: Family, pack: Any)
         pytest.skip("this version of the host does not know the model")
     patcher = family.make()
     network = patcher.model.diffusion_model
-    found = attentions(network, pack.nodes)
+    found = attention_sites(network, pack.nodes)
     pairs = family.pairs(patcher)
     for index, kind in enumerate(("attn1", "attn2")):
-        modules = [attention.module for attention in found if attention.kind == kind]
+        modules = [site.module for site in found if site.rule.kind == kind]
         assert sorted(map(id, modules)) == sorted(id(pair[index]) for pair in pairs)
     with without_attentions(network, {"attn1", "attn2"}, pack.nodes):
         assert sum(isinstance(module, Nothing) for module in network.modules()) == 2 * len(pairs)

@@ -14,7 +14,7 @@ from operations import left_on
 from overhead import calls_of_ours, held_bytes, operations_by_step, operations_of
 from record import recording
 
-from tgate_dev.bench.timing.oracles import without_attentions
+from tgate_dev.bench.timing.networks import without_attentions
 
 pytestmark = pytest.mark.newest
 

@@ -7,11 +7,10 @@ from typing import Any
 import pytest
 from torch.utils.flop_counter import FlopCounterMode
 
-from tgate_dev.bench.dits import PIXART_ALPHA
-from tgate_dev.bench.models import FullSizeModel, build_on_meta, count_macs, sample
+from tgate_dev.bench.counting import build_on_meta, count_macs, sample
+from tgate_dev.bench.models import PIXART_ALPHA, SD15, SVD, FullSizeModel
 from tgate_dev.bench.published import Setting, gate
 from tgate_dev.bench.support import USUAL_RUNS, UsualRun, saved_at_preset
-from tgate_dev.bench.unets import SD15, SVD
 
 FLOPS_PER_MAC = 2
 # Stable Audio's embedders of seconds run on the CPU, before sampling: torch's counter sees them.

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from tgate_dev.bench.models import build_on_meta, count_macs
+from tgate_dev.bench.counting import build_on_meta, count_macs
+from tgate_dev.bench.models import SD15
 from tgate_dev.bench.pack import Macs
 from tgate_dev.bench.published import PUBLISHED_ROWS, TERA, TOLERANCE, PublishedRow, Setting, gate, row_macs
-from tgate_dev.bench.unets import SD15
 
 
 @pytest.mark.slow

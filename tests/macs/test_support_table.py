@@ -10,8 +10,7 @@ import pytest
 from families import FAMILIES
 
 from tgate_core.host.architectures import ARCHITECTURES, UNET, architecture_of
-from tgate_dev.bench.support import HEADING, USUAL_RUNS, gated_attentions, line
-from tgate_dev.cli import SUPPORT_TABLES
+from tgate_dev.bench.support import DOCUMENTS, HEADING, USUAL_RUNS, gated_attentions, line
 from tgate_dev.readme import section
 
 REPO = Path(__file__).resolve().parents[2]
@@ -22,7 +21,7 @@ CHEAP = ("LCM PixArt-Alpha", "HunyuanDiT 1.2", "LTX-Video 2B", "ACE-Step 1.5")
 @pytest.fixture(scope="module")
 def lines() -> list[str]:
     """Rows of the table in English."""
-    heading, mark, *rows = section((REPO / SUPPORT_TABLES[0]).read_text(encoding="utf-8"), "support").splitlines()
+    heading, mark, *rows = section((REPO / DOCUMENTS[0]).read_text(encoding="utf-8"), "support").splitlines()
     assert f"{heading}\n{mark}" == HEADING
     return rows
 

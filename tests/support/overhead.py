@@ -16,7 +16,7 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tgate_dev.bench.timing.memory import PeakBytes
+from tgate_dev.bench.timing.sampling import PeakBytes
 
 # Samples a model; takes the host's callback of a step by keyword.
 Sample = Callable[..., Tensor]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tgate_core.host.macs import Macs
+from tgate_dev.bench.models import SD15
 from tgate_dev.bench.published import PUBLISHED_ROWS, USUAL, PublishedRow, Setting, is_off, line, summary
-from tgate_dev.bench.unets import SD15
 
 MACS = Macs(linear=6 * 10**12, convolution=4 * 10**12, attention=2 * 10**12)
 

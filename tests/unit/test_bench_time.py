@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from tgate_dev.bench.timing import options
-from tgate_dev.bench.timing.records import Oracle, Round, Row, RunRecord, Spread
-from tgate_dev.bench.timing.table import as_json, as_markdown
+from tgate_dev.bench.timing.results import Oracle, Round, Row, RunRecord, Spread, as_json, as_markdown
 from tgate_dev.cli import parse
 
 ONE_BRANCH = Oracle(frozenset({"attn2"}), branches=1)

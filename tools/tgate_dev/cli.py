@@ -5,19 +5,18 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from . import checks, environment, readme, workflows
+from . import checks, environment, workflows
 from .bench.timing import options as timing
 from .comfyui import DEFAULT_VERSION, OLDER_VERSIONS, PINS
 from .errors import UserError
 from .server import ServerError
 
-# Where the table of supported models stands, in English and in Chinese.
-SUPPORT_TABLES = ("docs/models.md", "docs/models.zh.md")
+# A measurement has the processor to itself.
+MEASURING = {"OMP_WAIT_POLICY": "ACTIVE"}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -109,34 +108,17 @@ def _demo(options: argparse.Namespace) -> int:
 
 def _train(options: argparse.Namespace) -> int:
     # In the newest pinned host, so that everybody gets the same.
-    ready = environment.ensure(DEFAULT_VERSION, options.verbose)
-    return subprocess.run(
-        [str(ready.python), "-m", f"{__package__}.scenes"], env=_variables(ready), check=False
-    ).returncode
+    return environment.ensure(DEFAULT_VERSION, options.verbose).run("scenes")
 
 
 def _bench(options: argparse.Namespace) -> int:
     ready = environment.ensure(options.comfyui_version, options.verbose)
-    command, variables = _measuring(ready, options.measurement)
-    if options.measurement == "time":
-        command += timing.as_arguments(options)
-    return subprocess.run(command, env=variables, check=False).returncode
+    arguments = timing.as_arguments(options) if options.measurement == "time" else []
+    return ready.run("bench", options.measurement, *arguments, **MEASURING)
 
 
 def _support(options: argparse.Namespace) -> int:
-    ready = environment.ensure(None, options.verbose)
-    command, variables = _measuring(ready, "support")
-    lines = []
-    with subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, text=True, encoding="utf-8") as process:
-        for line in process.stdout or ():
-            print(line, end="", flush=True)
-            lines.append(line)
-    if process.returncode == 0:
-        table = "".join(lines)
-        english, chinese = (environment.PACK / name for name in SUPPORT_TABLES)
-        readme.replace_section(english, "support", table)
-        readme.replace_section(chinese, "support", readme.chinese_table(table))
-    return process.returncode
+    return environment.ensure(None, options.verbose).run("bench", "support", **MEASURING)
 
 
 def _workflows(options: argparse.Namespace) -> int:
@@ -155,25 +137,11 @@ def _screenshots(options: argparse.Namespace) -> int:
     ready = environment.ensure(DEFAULT_VERSION, options.verbose)
     out = options.out.expanduser().absolute()
     out.mkdir(parents=True, exist_ok=True)
-    command = [str(ready.python), "-m", f"{__package__}.screenshots", str(out)]
-    return subprocess.run(command, env=_variables(ready), check=False).returncode
+    return ready.run("screenshots", str(out))
 
 
 def _texts(options: argparse.Namespace) -> int:
-    ready = environment.ensure(None, options.verbose)
-    command = [str(ready.python), "-m", f"{__package__}.texts"]
-    return subprocess.run(command, env=_variables(ready), check=False).returncode
-
-
-def _measuring(ready: environment.Environment, measurement: str) -> tuple[list[str], dict[str, str]]:
-    """Command and environment of a measurement, which runs in ComfyUI's Python and has the processor to itself."""
-    variables = {**_variables(ready), "OMP_WAIT_POLICY": "ACTIVE"}
-    return [str(ready.python), "-m", f"{__package__}.bench", measurement], variables
-
-
-def _variables(ready: environment.Environment) -> dict[str, str]:
-    """For modules of this package in ComfyUI's Python."""
-    return {**ready.variables(), "PYTHONPATH": str(environment.PACK / "tools"), "PYTHONIOENCODING": "utf-8"}
+    return environment.ensure(None, options.verbose).run("texts")
 
 
 COMMANDS = {

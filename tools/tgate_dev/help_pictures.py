@@ -11,10 +11,9 @@ import comfy.samplers
 import torch
 from PIL import Image
 
-from .bench.models import FullSizeModel
+from .bench.models import SDXL, FullSizeModel, square_latent
 from .bench.pack import pack_core
-from .bench.timing.models import build_random, random_conditioning, random_noise
-from .bench.unets import SDXL, square_latent
+from .bench.timing.networks import build_random, random_conditioning, random_noise
 
 STEPS, CFG, SAMPLER, SCHEDULER = 25, 7.0, "dpmpp_2m", "karras"
 CPU = torch.device("cpu")
@@ -33,15 +32,9 @@ DEEP_CACHE_INTERVAL, DEEP_CACHE_GATE = 3, 13
 
 
 def draw_all(nodes: Mapping[str, Any], folder: Path) -> list[Path]:
-    """Draw the pictures of the help pages into a folder; returns the files.
-
-    Args:
-        nodes: the pack's node classes by id.
-        folder: where they go.
-    """
+    """Draw the pictures of the help pages into a folder, by the pack's node classes; returns the files."""
     folder.mkdir(parents=True, exist_ok=True)
-    draw = {"schedule": _schedule, "deep_cache": _deep_cache, "report": _report, "convergence": _convergence}
-    files = {folder / f"{name}.png": picture_of for name, picture_of in draw.items()}
+    files = {folder / f"{picture_of.__name__[1:]}.png": picture_of for picture_of in PICTURES}
     for file, picture_of in files.items():
         picture_of(nodes).quantize(COLORS).save(file, optimize=True)
     return list(files)
@@ -52,9 +45,7 @@ def _schedule(nodes: Mapping[str, Any]) -> Image.Image:
     core = pack_core(nodes)
     config = core("gate.presets").PresetConfig("sdxl", "balanced").resolve(STEPS, has_guidance=True)
     schedule = core("gate.schedule").build_schedule(config, STEPS, int(config.gate))
-    return _timeline(
-        core, core("report.timeline").planned_cells(config, schedule, True), "SDXL, 25 steps, preset balanced"
-    )
+    return _timeline(core, "SDXL, 25 steps, preset balanced", config, schedule)
 
 
 def _deep_cache(nodes: Mapping[str, Any]) -> Image.Image:
@@ -65,11 +56,12 @@ def _deep_cache(nodes: Mapping[str, Any]) -> Image.Image:
     deep_config = core("deepcache.schedule").DeepCacheConfig(DEEP_CACHE_INTERVAL)
     deep = core("deepcache.schedule").build_deep_schedule(deep_config, falling, {DEEP_CACHE_GATE - 1})
     schedule = core("gate.schedule").build_schedule(config, STEPS, DEEP_CACHE_GATE, deep.shallow)
-    cells = core("report.timeline").planned_cells(config, schedule, True, deep.shallow)
-    return _timeline(core, cells, "SDXL, 25 steps, DeepCache with interval 3 and T-GATE at gate 13")
+    title = "SDXL, 25 steps, DeepCache with interval 3 and T-GATE at gate 13"
+    return _timeline(core, title, config, schedule, deep.shallow)
 
 
-def _timeline(core: Any, cells: Any, title: str) -> Image.Image:
+def _timeline(core: Any, title: str, config: Any, schedule: Any, *shallow: Any) -> Image.Image:
+    cells = core("report.timeline").planned_cells(config, schedule, True, *shallow)
     picture: Image.Image = core("report.pictures.timeline_picture").draw_timeline(cells, title, ())
     return picture
 
@@ -98,3 +90,6 @@ def _sampled(model: Any) -> dict[str, torch.Tensor]:
 def _as_picture(image: torch.Tensor) -> Image.Image:
     """A picture from the host's IMAGE (1, H, W, 3)."""
     return Image.fromarray((image[0] * 255.0).round().to(torch.uint8).numpy())
+
+
+PICTURES = (_schedule, _deep_cache, _report, _convergence)

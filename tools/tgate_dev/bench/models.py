@@ -1,99 +1,185 @@
-"""Full-size models of the host's own classes without weights, for any machine.
+"""Full-size models of the host's own classes, as data.
 
-The sampler, the guider and the nodes run for real on the CPU; the network runs on shapes and returns zeros.
+Sizes of pictures and videos are those that the host's nodes suggest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 from typing import Any
 
-import comfy.ops
-import comfy.sample
-import comfy.samplers
+import comfy.ldm.audio.embedders
+import comfy.model_detection
 import comfy.supported_models
 import torch
-from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
-from .pack import Macs, Nodes, macs_counter
-from .shapes import META, WeightsOnMeta, run_on_meta
-
-_CPU = torch.device("cpu")
+TEXT_TOKENS = 77
+PIXELS_PER_LATENT = 8
 
 
 @dataclass(frozen=True)
 class FullSizeModel:
-    """A published architecture and its usual output.
+    """A published architecture and its usual output."""
 
-    Attributes:
-        host_class: its class in `comfy.supported_models`.
-        latent_shape: of one picture, video or piece of music, (1, channels, …); (frames, channels, …) where the host
-            keeps frames in the batch dimension.
-        text: tokens and width of its text.
-        network: configuration that the host reads from its checkpoint.
-        conditioning: makes the other entries of its conditionings, by the host's names.
-        weights: makes the weights that the host needs to construct a model of this class.
-        prepare: replaces what the network cannot do on shapes.
-    """
-
-    host_class: str
+    host_class: str  # in comfy.supported_models
+    # Of one picture, video or piece of music, (1, channels, …); (frames, channels, …) where the host takes frames for
+    # pictures.
     latent_shape: tuple[int, ...]
-    text: tuple[int, int]
-    network: Mapping[str, Any] = field(repr=False)
-    conditioning: Callable[[], dict[str, Any]] = field(default=dict, repr=False)
-    weights: Callable[[], dict[str, Tensor]] = field(default=dict, repr=False)
+    text: tuple[int, int]  # tokens, width
+    # What the host reads from its checkpoint, without what its class says and what equals the defaults.
+    network: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    # The other entries of its conditionings, by the host's names.
+    conditioning: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    # Those that the host needs to construct a model of this class.
+    weights: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
+    # Replaces what the network cannot do on shapes.
     prepare: Callable[[Any], None] = field(default=lambda network: None, repr=False)
 
-
-def build_on_meta(model: FullSizeModel) -> ModelPatcher:
-    """The model as ComfyUI's loaders return it, in half precision and without weights."""
-    config = getattr(comfy.supported_models, model.host_class)(model.network)
-    config.set_inference_dtype(config.supported_inference_dtypes[0], None)
-    config.custom_operations = comfy.ops.disable_weight_init
-    weights = model.weights()
-    with WeightsOnMeta():
-        base = config.get_model(weights, device=_CPU)
-    base.diffusion_model.to(META)
-    model.prepare(base.diffusion_model)
-    patcher = ModelPatcher(base, load_device=_CPU, offload_device=_CPU)
-    # `meta` parameters cannot be moved: the model counts as loaded.
-    base.model_loaded_weight_memory = patcher.model_size()
-    return patcher
+    def host_config(self) -> Any:
+        """The host's configuration of the model, as its loaders make it from a checkpoint."""
+        host_class = getattr(comfy.supported_models, self.host_class)
+        return host_class({**host_class.unet_config, **self.network})
 
 
-def count_macs(patcher: ModelPatcher, model: FullSizeModel, nodes: Nodes, **run: Any) -> Macs:
-    """MACs of one run, see `sample`."""
-    with macs_counter(nodes) as counter:
-        sample(patcher, model, **run)
-    macs: Macs = counter.macs
-    return macs
+def _read_by_host(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+    """The configuration that the host reads from a checkpoint, given the weights that it looks at."""
+    weights = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+    found: dict[str, Any] = comfy.model_detection.detect_unet_config(weights, "")
+    return found
 
 
-def sample(
-    patcher: ModelPatcher,
-    model: FullSizeModel,
-    *,
-    steps: int,
-    cfg: float,
-    sampler: str = "euler",
-    scheduler: str = "normal",
-) -> None:
-    """Sample once through the host's sampler.
+def square_latent(pixels: int) -> tuple[int, int, int, int]:
+    """Latent shape of a square picture, (1, 4, height, width)."""
+    side = pixels // PIXELS_PER_LATENT
+    return 1, 4, side, side
 
-    Args:
-        patcher: from `build_on_meta`, possibly patched by nodes.
-        model: the architecture it was built from.
-        steps: sampling steps.
-        cfg: guidance scale; 1 leaves the second branch out.
-        sampler: the host's name of a sampler.
-        scheduler: the host's name of a scheduler.
+
+def unet(levels: Sequence[tuple[int, int]], middle: int, blocks: int = 2, **others: Any) -> dict[str, Any]:
+    """Configuration of a UNet: of each level, its multiple of the model's channels, and the depth of its transformers.
+
+    `middle` is the depth between the two halves; a level has this many residual blocks in the first half, and one more
+    in the second.
     """
-    sigmas = comfy.samplers.calculate_sigmas(patcher.get_model_object("model_sampling"), scheduler, steps)
-    noise, empty = torch.ones(model.latent_shape), torch.zeros(model.latent_shape)
-    positive, negative = ([[torch.zeros(1, *model.text), model.conditioning()]] for _ in range(2))
-    method = comfy.samplers.sampler_object(sampler)
-    given = (patcher, noise, cfg, method, sigmas, positive, negative, empty)
-    with run_on_meta(patcher.model.diffusion_model):
-        comfy.sample.sample_custom(*given, disable_pbar=True, seed=0)
+    return {
+        "image_size": 32,
+        "in_channels": 4,
+        "out_channels": 4,
+        "channel_mult": [channels for channels, _ in levels],
+        "num_res_blocks": [blocks] * len(levels),
+        "legacy": False,
+        "use_spatial_transformer": True,
+        "transformer_depth": [depth for _, depth in levels for _ in range(blocks)],
+        "transformer_depth_output": [depth for _, depth in levels for _ in range(blocks + 1)],
+        "transformer_depth_middle": middle,
+        **others,
+    }
+
+
+_SD_LEVELS = ((1, 1), (2, 1), (4, 1), (4, 0))
+SD15 = FullSizeModel("SD15", square_latent(512), (TEXT_TOKENS, 768), unet(_SD_LEVELS, middle=1))
+SD21 = FullSizeModel("SD20", square_latent(768), (TEXT_TOKENS, 1024), unet(_SD_LEVELS, middle=1))
+SDXL = FullSizeModel(
+    "SDXL",
+    square_latent(1024),
+    (TEXT_TOKENS, 2048),
+    unet(((1, 0), (2, 2), (4, 10)), middle=10, num_classes="sequential"),
+    {"pooled_output": torch.zeros(1, 1280)},
+)
+_SVD: dict[str, Any] = {
+    "in_channels": 8,
+    "num_classes": "sequential",
+    "use_spatial_context": True,
+    "video_kernel_size": [3, 1, 1],
+    "extra_ff_mix_layer": True,
+    "merge_strategy": "learned_with_images",
+}
+# img2vid-xt: 1024 x 576 pixels, 25 frames. The input picture comes as one token of text and as further channels.
+SVD = FullSizeModel("SVD_img2vid", (25, 4, 72, 128), (1, 1024), unet(_SD_LEVELS, middle=1, **_SVD))
+
+_PIXART = {"input_size": 128, "pe_interpolation": 2}
+_SIGMA = {**_PIXART, "micro_condition": False, "model_max_length": 300}
+PIXART_ALPHA = FullSizeModel("PixArtAlpha", square_latent(1024), (120, 4096), _PIXART)
+PIXART_SIGMA = FullSizeModel("PixArtSigma", square_latent(1024), (300, 4096), _SIGMA)
+
+HUNYUAN_DIT = FullSizeModel(
+    "HunyuanDiT",
+    square_latent(1024),
+    (77, 1024),
+    {"depth": 40, "hidden_size": 1408, "mlp_ratio": 4.3637},
+    {
+        "attention_mask": torch.ones(1, 77),
+        "conditioning_mt5xl": torch.zeros(1, 256, 2048),
+        "attention_mask_mt5xl": torch.ones(1, 256),
+    },
+)
+
+# 832 x 480 pixels, 81 frames.
+_WAN_LATENT, _WAN_TEXT = (1, 16, 21, 60, 104), (512, 4096)
+_WAN_1_3B = {"dim": 1536, "ffn_dim": 8960, "num_heads": 12, "num_layers": 30}
+_WAN_14B = {"dim": 5120, "ffn_dim": 13824, "num_heads": 40, "num_layers": 40}
+# The output of the host's CLIP vision encoder, (1, tokens, width).
+_WAN_PICTURE = SimpleNamespace(penultimate_hidden_states=torch.zeros(1, 257, 1280))
+WAN_T2V_1_3B = FullSizeModel("WAN21_T2V", _WAN_LATENT, _WAN_TEXT, _WAN_1_3B)
+WAN_T2V_14B = FullSizeModel("WAN21_T2V", _WAN_LATENT, _WAN_TEXT, _WAN_14B)
+WAN_I2V_14B = FullSizeModel("WAN21_I2V", _WAN_LATENT, _WAN_TEXT, _WAN_14B, {"clip_vision_output": _WAN_PICTURE})
+
+# 768 x 512 pixels, 97 frames.
+_LTXV_MASK = {"attention_mask": torch.ones(1, 128, dtype=torch.long)}
+LTXV_2B = FullSizeModel("LTXV", (1, 128, 13, 16, 24), (128, 4096), conditioning=_LTXV_MASK)
+
+_COSMOS_1_7B = _read_by_host(
+    {"blocks.block0.blocks.0.block.attn.to_q.0.weight": (4096, 4096), "x_embedder.proj.1.weight": (4096, 68)}
+)
+_PREDICT2_2B = _read_by_host({"blocks.0.mlp.layer1.weight": (8192, 2048), "x_embedder.proj.1.weight": (2048, 68)})
+# 1280 x 704 pixels, 121 frames.
+COSMOS_7B = FullSizeModel("CosmosT2V", (1, 16, 16, 88, 160), (512, 1024), _COSMOS_1_7B)
+# 1024 x 1024 pixels, one frame. Anima's text is the output of its adapter, which runs once per text, before sampling.
+COSMOS_PREDICT2_2B = FullSizeModel("CosmosT2IPredict2", (1, 16, 1, 128, 128), (512, 1024), _PREDICT2_2B)
+ANIMA = replace(COSMOS_PREDICT2_2B, host_class="Anima", network={**_PREDICT2_2B, "image_model": "anima"})
+
+# 768 x 512 pixels, 121 frames.
+KANDINSKY_5_LITE = FullSizeModel(
+    "Kandinsky5", (1, 16, 31, 64, 96), (256, 3584), conditioning={"pooled_output": torch.zeros(1, 768)}
+)
+
+# The embedders of start and length run on the CPU before sampling; the host takes their weights from the checkpoint.
+_SECONDS = {
+    f"conditioner.conditioners.{place}.{name}": weight
+    for place in ("seconds_start", "seconds_total")
+    for name, weight in comfy.ldm.audio.embedders.NumberConditioner(768).state_dict().items()
+}
+# 47.6 seconds.
+STABLE_AUDIO_OPEN = FullSizeModel("StableAudio", (1, 64, 1024), (128, 768), weights=_SECONDS)
+
+# 120 seconds.
+ACE_STEP = FullSizeModel(
+    "ACEStep",
+    (1, 8, 16, 1291),
+    (256, 768),
+    _read_by_host({"genre_embedder.weight": (2560, 512)}),
+    {"conditioning_lyrics": torch.zeros(1, 512, dtype=torch.long)},
+)
+
+
+def _without_reading_references(network: Any) -> None:
+    """Grouping references by piece of music needs their values; here each batch is one group.
+
+    Of embeddings (B, width) it makes (pieces, references, width), and their mask.
+    """
+    network.encoder.timbre_encoder.unpack_timbre_embeddings = lambda packed, order: (
+        packed.new_empty(len(packed), *packed.shape),
+        order.new_empty(len(packed), len(packed)),
+    )
+
+
+# 120 seconds.
+ACE_STEP_1_5 = FullSizeModel(
+    "ACEStep15",
+    (1, 64, 3000),
+    (256, 1024),
+    conditioning={"conditioning_lyrics": torch.zeros(1, 512, 1024)},
+    prepare=_without_reading_references,
+)

@@ -1,4 +1,4 @@
-"""The pack as ComfyUI loads it, and everything that the benchmarks use of its core."""
+"""The pack as ComfyUI loads it, and what the benchmarks use of its core."""
 
 from __future__ import annotations
 
@@ -6,17 +6,15 @@ import asyncio
 import importlib
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
 
-from torch import Tensor, nn
+from torch import nn
 
 PACK = Path(__file__).absolute().parents[3]
-# Where the pack keeps a run's state in transformer_options.
-RUN_KEY = "tgate_run"
+SELF_ATTENTION, CROSS_ATTENTION = "attn1", "attn2"
 Nodes = Mapping[str, type[Any]]
 
 
@@ -28,25 +26,6 @@ class Macs(Protocol):
 
     @property
     def full(self) -> int: ...
-
-
-@dataclass(frozen=True)
-class Attention:
-    """An attention that the pack gates.
-
-    Attributes:
-        kind: attn1 is self-, attn2 cross-attention.
-        path: full name in the network.
-        module: the attention module.
-        input_name: name of its first parameter.
-        pack: turns output tokens, (B, tokens, channels), into what the module returns.
-    """
-
-    kind: str
-    path: str
-    module: nn.Module
-    input_name: str
-    pack: Callable[[Tensor], Any]
 
 
 def load_pack_nodes() -> dict[str, Any]:
@@ -72,33 +51,21 @@ def load_nodes(folder: Path) -> dict[str, Any]:
 def pack_core(nodes: Nodes) -> Callable[[str], ModuleType]:
     """Gets a module of the pack's core, as in `pack_core(nodes)("gate.presets")`."""
     package = nodes["TGATEApply"].__module__.rsplit(".nodes.", 1)[0]
-
-    def module(name: str) -> ModuleType:
-        return sys.modules[f"{package}.tgate_core.{name}"]
-
-    return module
+    return lambda name: sys.modules[f"{package}.tgate_core.{name}"]
 
 
-def attentions(network: nn.Module, nodes: Nodes) -> list[Attention]:
-    """The attentions that the pack gates in a network of the host; none if it does not know the network."""
-    core = pack_core(nodes)
-    architectures = core("host.architectures")
+def attention_sites(network: nn.Module, nodes: Nodes) -> list[Any]:
+    """The attentions that the pack gates in a network of the host, as the core's `AttentionSite`s.
+
+    Empty for a network that it does not know.
+    """
+    architectures = pack_core(nodes)("host.architectures")
     known = architectures.architecture_of(network)
-    if known is None:
-        return []
     if known is architectures.UNET:
-        gated = set(core("host.networks").attention_modules(network))
-        found = [(name, module) for name, module in network.named_modules() if module in gated]
-        return [Attention(name.rpartition(".")[2], name, module, "x", lambda tokens: tokens) for name, module in found]
-    return [
-        Attention(site.rule.kind, site.name, site.module, known.input_name, partial(architectures.pack, rule=site.rule))
-        for site in architectures.attention_sites(network, known)
-    ]
-
-
-def macs_counter(nodes: Nodes) -> Any:
-    """The core's counter, a context manager; its `macs` are those of networks run on shapes meanwhile."""
-    return pack_core(nodes)("host.macs").MacsCounter()
+        # The one network whose attentions the core finds without their names.
+        rules = (architectures.SiteRule(kind, rf".*\.{kind}") for kind in (SELF_ATTENTION, CROSS_ATTENTION))
+        known = replace(known, rules=tuple(rules))
+    return [] if known is None else architectures.attention_sites(network, known)
 
 
 def presets(nodes: Nodes) -> tuple[str, ...]:
@@ -106,13 +73,7 @@ def presets(nodes: Nodes) -> tuple[str, ...]:
     return tuple(pack_core(nodes)("gate.presets").PRESETS)
 
 
-def preset(model: Any, nodes: Nodes) -> Any:
-    """The default preset for a model (the host's ModelPatcher)."""
+def default_preset(model: Any, nodes: Nodes) -> Any:
+    """The core's PresetConfig of the default preset for a model (the host's ModelPatcher)."""
     core = pack_core(nodes)
     return core("gate.presets").PresetConfig(core("host.networks").family_of(model))
-
-
-def reused_kinds(run: Any) -> list[list[str]]:
-    """Kinds of attention that a run (the state under RUN_KEY) reused in each step."""
-    counts = [run.counts.by_step[step] for step in range(run.counts.steps)]
-    return [sorted(kind for kind, share in step.reused_share.items() if share) for step in counts]

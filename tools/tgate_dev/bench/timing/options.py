@@ -22,8 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def as_arguments(options: argparse.Namespace) -> list[str]:
     """The command line of these options."""
-    single = {name: getattr(options, name) for name in ("model", "device", "steps", "runs", "out")}
-    given = [part for name, value in single.items() if value is not None for part in (f"--{name}", str(value))]
+    single = {f"--{name}": getattr(options, name) for name in ("model", "device", "steps", "runs", "out")}
+    given = [part for option, value in single.items() if value is not None for part in (option, str(value))]
     return [*given, *(["--peers", *map(str, options.peers)] if options.peers else [])]
 
 

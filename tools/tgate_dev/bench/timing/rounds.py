@@ -1,37 +1,73 @@
-"""The measurement: every row in rounds, its steps interleaved with those of the oracle and the plain model."""
+"""`bench time`: every row in rounds, its steps interleaved with those of the oracle and the plain model."""
 
 from __future__ import annotations
 
+import argparse
+import importlib
+import platform
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
+import torch
 from comfy.model_patcher import ModelPatcher
-from torch import Tensor
 
+from ..models import PIXELS_PER_LATENT
 from ..pack import Nodes
-from .memory import with_peak
-from .models import twin
-from .oracles import without_attentions
-from .records import Oracle, Round, Row, RunRecord
-from .sampling import CFG, Task, sigmas, timed_run
+from .networks import SEED, build_random, random_conditioning, random_noise, timed_model, twin, without_attentions
+from .results import Oracle, Round, Row, RunRecord, as_json, as_markdown
+from .rows import make_rows, peer_rows, usual_gate
+from .sampling import CFG, SAMPLER, SCHEDULER, Task, sigmas, timed_run, with_peak
 
 WARM_UP_STEPS = 2
 PLAIN = Oracle(frozenset(), branches=2)
 
 
+def measure(options: argparse.Namespace, nodes: Nodes) -> int:
+    """Measure, print the table, and write it and all numbers to `options.out`.
+
+    Raises:
+        UserError: a folder given as another pack is none.
+    """
+    device = torch.device(options.device)
+    is_gpu = device.type == "cuda"
+    model = timed_model(options.model, device)
+    patcher = build_random(model, device, torch.float16 if is_gpu else torch.float32)
+    gate = usual_gate(patcher, options.steps, nodes)
+    rows = [*make_rows(nodes, gate), *peer_rows(options.peers, gate)]
+    settings = {
+        "model": options.model,
+        "pixels": model.latent_shape[-1] * PIXELS_PER_LATENT,
+        "steps": options.steps,
+        "gate": gate.step,
+        "dtype": "fp16" if is_gpu else "fp32",
+        "device_name": torch.cuda.get_device_name(device) if is_gpu else f"CPU, {torch.get_num_threads()} threads",
+        "processor": platform.processor() or platform.machine(),
+        "attention": importlib.import_module("comfy.ldm.modules.attention").optimized_attention.__name__,
+        "sampling": f"{SAMPLER}, {SCHEDULER}, cfg {CFG}",
+        "versions": f"torch {torch.__version__}, ComfyUI {importlib.import_module('comfyui_version').__version__}",
+    }
+    options.out.mkdir(parents=True, exist_ok=True)
+    results = options.out / "time-{model}-{pixels}-{dtype}.md".format(**settings)
+    task = Task(device, random_noise(model, 1), *(random_conditioning(model, SEED + number) for number in (1, 2)))
+    # As in the host's server; otherwise torch would keep activations for gradients.
+    with torch.inference_mode():
+        measurement = Measurement(patcher, task, options.steps, rows, nodes)
+        measurement.warm_up()
+        for number in range(1, options.runs + 1):
+            measurement.run_round(f"round {number} of {options.runs}")
+            # After each round, so that an interrupted measurement leaves its results.
+            results.write_text(as_markdown(settings, rows), encoding="utf-8")
+            results.with_suffix(".json").write_text(as_json(settings, rows), encoding="utf-8")
+    print(as_markdown(settings, rows), f"This table is in {results}, all numbers in its .json.", sep="\n")
+    return 0
+
+
 class Measurement:
-    """The rows of one model, and their oracles."""
+    """The rows of one model, which collect their rounds, and their oracles; the model was not sampled yet."""
 
     def __init__(self, model: ModelPatcher, task: Task, steps: int, rows: Sequence[Row], nodes: Nodes) -> None:
-        """
-        Args:
-            model: the plain model, not sampled yet.
-            task: what is sampled.
-            steps: steps of each run.
-            rows: the rows to run; each collects its rounds.
-            nodes: the pack's nodes by id.
-        """
         self._model, self._task, self._rows, self._nodes = model, task, rows, nodes
         self._schedule = sigmas(model, steps)
         # Steps of each row that are compared with its oracle.
@@ -60,26 +96,23 @@ class Measurement:
         """All in one thread: allocators and worker pools differ between threads."""
         plain: dict[int, float] = {}
         at_best: dict[int, float] = {}
-        with self._oracle(row.oracle or PLAIN) as ideal:
-
-            def run_plain(step: int) -> None:
-                plain[step] = sum(timed_run(self._model, self._task, self._schedule[step : step + 2]).step_seconds)
-
-            def run_oracle(step: int) -> None:
-                if step in self._like_oracle[row.name]:
-                    at_best[step] = sum(ideal(self._schedule[step : step + 2]).step_seconds)
+        run_plain: Callable[..., RunRecord] = partial(timed_run, self._model, self._task)
+        with self._oracle(row.oracle or PLAIN) as run_oracle:
 
             def after_step(step: int) -> None:
+                turns = [(plain, run_plain)]
+                if step in self._like_oracle[row.name]:
+                    turns.append((at_best, run_oracle))
                 # They take turns, so that neither always finds the processor's caches as the plain model leaves them.
-                for run in (run_oracle, run_plain) if step % 2 else (run_plain, run_oracle):
-                    run(step)
+                for seconds, run in reversed(turns) if step % 2 else turns:
+                    seconds[step] = sum(run(self._schedule[step : step + 2]).step_seconds)
 
             own = timed_run(self._patched[row.name], self._task, self._schedule, after_step=after_step)
         return Round(own, plain, at_best)
 
     @contextmanager
-    def _oracle(self, oracle: Oracle) -> Iterator[Callable[[Tensor], RunRecord]]:
+    def _oracle(self, oracle: Oracle) -> Iterator[Callable[..., RunRecord]]:
         """Yields a function that samples the oracle over the given noise levels."""
         cfg = 1.0 if oracle.branches == 1 else CFG
         with without_attentions(self._ideal.model.diffusion_model, oracle.kinds, self._nodes):
-            yield lambda schedule: timed_run(self._ideal, self._task, schedule, cfg)
+            yield partial(timed_run, self._ideal, self._task, cfg=cfg)

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from comfy.model_patcher import ModelPatcher
 
 from ...errors import UserError
-from ..pack import Nodes, load_nodes, preset, presets
-from .records import Oracle, Row
+from ..pack import CROSS_ATTENTION, SELF_ATTENTION, Nodes, default_preset, load_nodes, presets
+from .results import Oracle, Row
 from .sampling import sigmas
 
-SELF, CROSS = "attn1", "attn2"
 # The paper's rule for models without published settings: gate at three fifths, self-attention every fifth step.
 SELF_GATE = 0.6
-SELF_ATTENTION = {"self_attention": True, "sp_interval": 5, "warm_up": 2}
 # As published for SDXL.
 DEEP_CACHE = {"cache_interval": 3, "cache_branch_id": 0}
+NOTHING_GATED = {"cross_attention": False, "self_attention": False, "guidance": "keep", "sp_interval": 1, "warm_up": 0}
 ONE_BRANCH = Oracle(frozenset(), branches=1)
-GATED = Oracle(frozenset({CROSS}), branches=1)
+GATED = Oracle(frozenset({CROSS_ATTENTION}), branches=1)
+NO_CROSS_ATTENTION = Oracle(frozenset({CROSS_ATTENTION}), branches=2)
+NO_SELF_ATTENTION = Oracle(frozenset({SELF_ATTENTION}), branches=2)
 TIMESTEPS = 1000
 
 Patch = Callable[[ModelPatcher], ModelPatcher]
@@ -37,7 +39,7 @@ class Gate(NamedTuple):
 
 def usual_gate(model: ModelPatcher, steps: int, nodes: Nodes) -> Gate:
     """The default preset's gate for a model with discrete timesteps, in a run with guidance."""
-    step = int(preset(model, nodes).resolve(steps, True).gate)
+    step = int(default_preset(model, nodes).resolve(steps, True).gate)
     schedule = sigmas(model, steps)
     between = model.get_model_object("model_sampling").timestep((schedule[step - 1] + schedule[step]) / 2)
     return Gate(step, steps, 1 - float(between) / (TIMESTEPS - 1))
@@ -61,14 +63,13 @@ def make_rows(nodes: Nodes, gate: Gate) -> Iterator[Row]:
 
 def _single_rows(node: type[Any], gate: Gate) -> Iterator[Row]:
     """Each part of the method on its own."""
-    off = {"cross_attention": False, "self_attention": False, "guidance": "keep", "sp_interval": 1, "warm_up": 0}
-    self_gate = round(SELF_GATE * gate.steps)
-    for name, at, settings, oracle in (
-        (f"cross-attention from {gate.step}", gate.step, {"cross_attention": True}, Oracle(frozenset({CROSS}), 2)),
-        (f"self-attention, sp 5 before {self_gate}", self_gate, SELF_ATTENTION, Oracle(frozenset({SELF}), 2)),
-        (f"guidance from {gate.step}", gate.step, {"guidance": "cached_delta"}, ONE_BRANCH),
-    ):
-        yield Row(f"Advanced, only {name}", node_patch(node, **{**off, "gate": float(at), **settings}), oracle)
+    only = partial(node_patch, node, **NOTHING_GATED)
+    at, self_at = gate.step, round(SELF_GATE * gate.steps)
+    cross = only(gate=float(at), cross_attention=True)
+    yield Row(f"Advanced, only cross-attention from {at}", cross, NO_CROSS_ATTENTION)
+    own = only(gate=float(self_at), self_attention=True, sp_interval=5, warm_up=2)
+    yield Row(f"Advanced, only self-attention, sp 5 before {self_at}", own, NO_SELF_ATTENTION)
+    yield Row(f"Advanced, only guidance from {at}", only(gate=float(at), guidance="cached_delta"), ONE_BRANCH)
 
 
 def peer_rows(folders: Sequence[Path], gate: Gate) -> Iterator[Row]:
@@ -99,8 +100,8 @@ def node_patch(node: type[Any], **chosen: Any) -> Patch:
     def apply(model: ModelPatcher) -> ModelPatcher:
         inputs = {**defaults(node.INPUT_TYPES()), **chosen, "model": model}
         is_new = hasattr(node, "define_schema")
-        patched: ModelPatcher = (node.execute(**inputs).args if is_new else getattr(node(), node.FUNCTION)(**inputs))[0]
-        return patched
+        outputs = node.execute(**inputs).args if is_new else getattr(node(), node.FUNCTION)(**inputs)
+        return outputs[0]
 
     return apply
 

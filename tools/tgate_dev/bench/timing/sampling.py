@@ -1,8 +1,9 @@
-"""One sampling run through the host's sampler, timed step by step."""
+"""One sampling run through the host's sampler: the time of each step, and the most memory held at once."""
 
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,11 +13,15 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-from ..pack import RUN_KEY, reused_kinds
-from .records import RunRecord
+from .results import RunRecord
 
-KEY = "tgate_dev_bench"
+_KEY = "tgate_dev_bench"
+# Where the pack keeps a run's state in transformer_options.
+_RUN_KEY = "tgate_run"
+# Euler evaluates the model once a step.
 SAMPLER, SCHEDULER, CFG = "euler", "normal", 7.0
 
 
@@ -32,48 +37,30 @@ class Task(NamedTuple):
 class _Watcher:
     """Follows one run: the times of its steps, the branches evaluated, and T-GATE's state."""
 
-    def __init__(self, device: torch.device, steps: int, after_step: Callable[[int], None] | None) -> None:
-        self._device, self._after_step = device, after_step
-        self._marks: list[Any] = []
-        self._step = 0
-        self.branches = [0.0] * steps
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self.record = RunRecord()
         self.tgate: Any = None
 
     def time_step(self, executor: Any, *args: Any, **kwargs: Any) -> Any:
         """PREDICT_NOISE wrapper: the model time of one step, guidance included."""
-        self._mark()
+        self.record.branches.append(0.0)
+        start = self._now()
         result = executor(*args, **kwargs)
-        self._mark()
+        self.record.step_seconds.append(self._now() - start)
         return result
 
-    def begin_call(self, executor: Any, *args: Any, **kwargs: Any) -> Any:
+    def note_call(self, executor: Any, *args: Any, **kwargs: Any) -> Any:
         """APPLY_MODEL wrapper. Positional: x, t, c_concat, c_crossattn, control, transformer_options."""
-        self.branches[self._step] += args[0].shape[0]
-        self.tgate = args[5].get(RUN_KEY, self.tgate)
+        self.record.branches[-1] += args[0].shape[0]
+        self.tgate = args[5].get(_RUN_KEY, self.tgate)
         return executor(*args, **kwargs)
 
-    def end_step(self, step: int, *_: Any) -> None:
-        """The host's callback of a step."""
-        self._step = min(step + 1, len(self.branches) - 1)
-        if self._after_step is not None:
-            self._after_step(step)
-
-    def step_seconds(self) -> list[float]:
-        """Seconds of each step; synchronises the device."""
-        steps = list(zip(self._marks[::2], self._marks[1::2], strict=True))
-        if self._device.type != "cuda":
-            return [end - begin for begin, end in steps]
-        torch.cuda.synchronize(self._device)
-        return [begin.elapsed_time(end) / 1000 for begin, end in steps]
-
-    def _mark(self) -> None:
-        if self._device.type != "cuda":
-            self._marks.append(time.perf_counter())
-            return
-        # An event in the device's queue: synchronising at each step would slow the run.
-        make_event: Any = torch.cuda.Event  # torch gives it no types
-        self._marks.append(make_event(enable_timing=True))
-        self._marks[-1].record()
+    def _now(self) -> float:
+        """Seconds, once the device has done what it was given: it waits at each step anyway, where rows take turns."""
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        return time.perf_counter()
 
 
 def sigmas(patcher: ModelPatcher, steps: int) -> Tensor:
@@ -89,30 +76,66 @@ def timed_run(
     cfg: float = CFG,
     after_step: Callable[[int], None] | None = None,
 ) -> RunRecord:
-    """Sample once.
+    """Sample a model over noise levels, see `sigmas`; at cfg 1 without the negative branch.
 
-    Args:
-        patcher: the model, as a sampler node gets it.
-        task: what is sampled.
-        schedule: noise levels, see `sigmas`.
-        cfg: guidance scale; 1 drops the negative branch.
-        after_step: called with the number of each finished step; its time is not counted, and it may sample other
-            networks.
+    `after_step` is called with the number of each finished step; its time is not counted, and it may sample other
+    networks.
     """
-    watcher = _Watcher(task.device, len(schedule) - 1, after_step)
+    watcher = _Watcher(task.device)
     patcher = patcher.clone()
     options = patcher.model_options
     # In model_options, outside T-GATE's own wrappers, which hide its state from the calls that it leaves alone.
-    add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, watcher.begin_call, options, is_model_options=True)
-    add_wrapper_with_key(WrappersMP.PREDICT_NOISE, KEY, watcher.time_step, options, is_model_options=True)
+    add_wrapper_with_key(WrappersMP.APPLY_MODEL, _KEY, watcher.note_call, options, is_model_options=True)
+    add_wrapper_with_key(WrappersMP.PREDICT_NOISE, _KEY, watcher.time_step, options, is_model_options=True)
     sampler, empty = comfy.samplers.sampler_object(SAMPLER), torch.zeros_like(task.noise)
     given = (patcher, task.noise, cfg, sampler, schedule, task.positive, task.negative, empty)
-    result = comfy.sample.sample_custom(*given, callback=watcher.end_step, disable_pbar=True, seed=0)
-    record = RunRecord(watcher.step_seconds(), watcher.branches)
+    callback = after_step and (lambda step, *_: after_step(step))
+    result = comfy.sample.sample_custom(*given, callback=callback, disable_pbar=True, seed=0)
+    record = watcher.record
     if watcher.tgate is not None:
         counts = watcher.tgate.counts
-        record.reused, record.cache_bytes = reused_kinds(watcher.tgate), counts.peak_cache_bytes
+        reused = [counts.by_step[step].reused_share for step in range(counts.steps)]
+        record.reused = [sorted(kind for kind, share in shares.items() if share) for shares in reused]
+        record.cache_bytes = counts.peak_cache_bytes
         record.notes += counts.notes
     if not torch.isfinite(result).all():
         record.notes.append("the result holds infinities or NaN")
     return record
+
+
+def with_peak(device: torch.device, run: Callable[..., Any], *args: Any) -> tuple[Any, int]:
+    """The result of a run, and the peak of what it allocates in bytes; on the CPU, counting slows the run down."""
+    if device.type == "cuda":
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        return run(*args), torch.cuda.max_memory_allocated(device) - before
+    with PeakBytes() as counted:
+        return run(*args), counted.peak
+
+
+class PeakBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch gives it no types
+    """Counts live bytes allocated by operations, and their peak: the CPU allocator keeps no statistics."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.now = self.peak = 0
+        self._watched: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Runs the operation; new storage is counted until it is freed."""
+        given = _storages((args, kwargs))
+        result = func(*args, **(kwargs or {}))
+        for storage in _storages(result) - given:
+            if storage not in self._watched and storage.device.type != "meta":
+                self._watched.add(storage)
+                self.now += storage.nbytes()
+                self.peak = max(self.peak, self.now)
+                weakref.finalize(storage, self._let_go, storage.nbytes())
+        return result
+
+    def _let_go(self, size: int) -> None:
+        self.now -= size
+
+
+def _storages(values: Any) -> set[Any]:
+    return {leaf.untyped_storage() for leaf in tree_leaves(values) if isinstance(leaf, torch.Tensor)}
