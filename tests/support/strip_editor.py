@@ -8,9 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from playwright.sync_api import ConsoleMessage, Page
+
 from tgate_dev.editor import ANSWER_MS, Editor
 
 POLL_MS = 100
+# What the host's own page complains of: files that a new user does not have, and models that it may not look up.
+HOST_COMPLAINTS = (
+    "the server responded with a status of 404",
+    "Content Security Policy",
+    "AxiosError: Request failed with status code 404",
+    "ComfyApp graph accessed before initialization",
+    "vendor-reka-ui",  # its node library, when the list of matches goes away
+)
 READ_STRIP = """(node) => {
   const root = node?.widgets.find((widget) => widget.name === 'tgate_schedule')?.element.shadowRoot;
   if (!root) return null;
@@ -54,7 +64,17 @@ class Strip:
 
 
 class StripEditor(Editor):
-    """The editor, with its nodes' strips."""
+    """The editor, with its nodes' strips; `complaints` are errors of page and console that are not the host's own."""
+
+    def __init__(self, page: Page, address: str) -> None:
+        super().__init__(page, address)
+        self.complaints: list[str] = []
+        page.on("console", self._hear)
+        page.on("pageerror", lambda error: self.complaints.append(f"uncaught: {error}"))
+
+    def _hear(self, message: ConsoleMessage) -> None:
+        if message.type == "error" and not any(known in message.text for known in HOST_COMPLAINTS):
+            self.complaints.append(f"console: {message.text} ({message.location.get('url', '')})")
 
     def open_file(self, workflow: Path) -> None:
         """Open a workflow's file, as by the menu."""

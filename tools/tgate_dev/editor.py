@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from playwright.sync_api import ConsoleMessage, Page
+from playwright.sync_api import Page
+from typing_extensions import Self
 
 from .server import Server
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 # No tour on the first visit, and nothing that lies over the graph.
 QUIET_SETTINGS: Mapping[str, Any] = {
@@ -22,14 +20,6 @@ QUIET_SETTINGS: Mapping[str, Any] = {
     "Comfy.Minimap.Visible": False,
     "Comfy.NodeBadge.NodeSourceBadgeMode": "None",
 }
-# What the host's own page complains of: files that a new user does not have, and models that it may not look up.
-HOST_COMPLAINTS = (
-    "the server responded with a status of 404",
-    "Content Security Policy",
-    "AxiosError: Request failed with status code 404",
-    "ComfyApp graph accessed before initialization",
-    "vendor-reka-ui",  # its node library, when the list of matches goes away
-)
 READY = "() => window.app?.extensionManager?.workflow?.activeWorkflow && window.app.canvas?.graph"
 # The editor is a large page, and machines that run tests are busy.
 START_MS, ANSWER_MS = 300_000, 60_000
@@ -69,25 +59,18 @@ Places = Mapping[str, tuple[float, float]]  # left and top of each node, in the 
 
 
 class Editor:
-    """The editor in one page; `complaints` are errors of the page and its console that are not the host's own."""
+    """The editor in one page."""
 
     def __init__(self, page: Page, address: str) -> None:
         """`address` is the server's."""
         self.page, self._address = page, address
-        self.complaints: list[str] = []
         page.set_default_timeout(ANSWER_MS)
-        page.on("console", self._hear)
-        page.on("pageerror", lambda error: self.complaints.append(f"uncaught: {error}"))
 
     def open(self) -> Self:
         """Open the editor, or open it anew."""
         self.page.goto(self._address, timeout=START_MS)
         self.page.wait_for_function(READY, timeout=START_MS)
         return self
-
-    def _hear(self, message: ConsoleMessage) -> None:
-        if message.type == "error" and not any(known in message.text for known in HOST_COMPLAINTS):
-            self.complaints.append(f"console: {message.text} ({message.location.get('url', '')})")
 
     def settle(self) -> None:
         """Wait until all is drawn."""
