@@ -267,7 +267,7 @@ def test_a_folder_that_holds_no_known_peer_is_an_error_that_says_what_it_holds(t
 def test_end_to_end(tmp_path: Path) -> None:
     peer = pack_of(tmp_path / "peer", PEER)
     options = ["--model", "tiny", "--device", "cpu", "--steps", "2", "--runs", "1", "--out", str(tmp_path)]
-    command = [sys.executable, "-m", "tgate_dev.bench", "time", *options, "--peers", str(peer)]
+    command = [sys.executable, "-m", "tgate_dev.bench", "bench", "time", *options, "--peers", str(peer)]
     variables = {**os.environ, "PYTHONPATH": str(REPO / "tools"), "PYTHONIOENCODING": "utf-8"}
     done = subprocess.run(command, env=variables, capture_output=True, encoding="utf-8", timeout=300, check=False)
     assert done.returncode == 0, done.stderr

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
@@ -15,12 +14,12 @@ from PIL import Image
 from torchvision.transforms.functional import pil_to_tensor
 
 from tgate_dev import demo
+from tgate_dev.cli import parse
 from tgate_dev.comfyui import read_version
 from tgate_dev.demo.run import SCENE
 from tgate_dev.environment import Environment
 from tgate_dev.scenes import painting, world
 
-REPO = Path(__file__).resolve().parents[2]
 STEPS = 25
 GATE = 5  # of the preset `balanced`
 # The checkpoint's transformer blocks, each with a cross- and a self-attention.
@@ -34,13 +33,10 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("demo")
     comfyui = Path(os.environ["TGATE_COMFYUI"])
     environment = Environment(Path(sys.executable), comfyui, read_version(comfyui))
-    arguments = argparse.Namespace(
-        checkpoint=None, workflow=REPO / "workflows" / "sd15.json", steps=STEPS, out=folder, verbose=False
-    )
     with pytest.MonkeyPatch.context() as patch:
         # The environment that the tests run in, whatever else is installed.
         patch.setattr(demo, "ensure", lambda version, verbose: environment)
-        assert demo.main(arguments) == 0
+        assert demo.main(parse(["demo", "--steps", str(STEPS), "--out", str(folder)])) == 0
     return folder
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tgate_dev.bench.timing import options
+from tgate_dev import environment
 from tgate_dev.bench.timing.results import Oracle, Round, Row, RunRecord, Spread, as_json, as_markdown
-from tgate_dev.cli import parse
+from tgate_dev.cli import main, parse
 
 ONE_BRANCH = Oracle(frozenset({"attn2"}), branches=1)
 SETTINGS = {"model": "sd15", "pixels": 256, "steps": 5, "dtype": "fp32", "device_name": "CPU, 2 threads"}
@@ -45,32 +45,20 @@ def as_it_is(model: object) -> object:
 
 
 class TestCommandLine:
-    @pytest.mark.parametrize(
-        "given",
-        [
-            [],
-            [
-                "--model",
-                "sdxl",
-                "--device",
-                "cuda",
-                "--steps",
-                "10",
-                "--runs",
-                "7",
-                "--out",
-                "/out",
-                "--peers",
-                "/a",
-                "/b",
-            ],
-            ["--out", "/o u t", "--peers", "/a", "/b c"],
-        ],
-    )
-    def test_the_child_gets_what_the_user_said(self, given: list[str]) -> None:
-        found = parse(["bench", "time", *given])
-        again = parse(["bench", "time", *options.as_arguments(found)])
-        assert again == found
+    def test_the_child_gets_what_the_user_said(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Through the command, whatever the measurement."""
+        ran = []
+
+        class Ready:
+            def run(self, module: str, *arguments: str, **variables: str) -> int:
+                ran.append((module, parse(arguments), variables))
+                return 3
+
+        monkeypatch.setattr(environment, "ensure", lambda version, verbose: Ready())
+        given = ["bench", "time", "--model", "sdxl", "--out", "/o u t", "--peers", "/a", "/b c", "--verbose"]
+        for arguments in (given, ["bench", "macs"], ["support"]):
+            assert main(arguments) == 3
+            assert ran.pop() == ("bench", parse(arguments), {"OMP_WAIT_POLICY": "ACTIVE"})
 
     def test_through_the_developer_tool(self) -> None:
         found = parse(["bench", "time", "--model", "sdxl", "--peers", "one", "two", "--comfyui-version", "0.30.0"])

@@ -9,19 +9,16 @@ import hashlib
 import importlib.util
 import os
 import platform
-import signal
 import sys
 import tempfile
-import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, STDOUT, Popen
 
-from .errors import UserError, cache_errors
+from .errors import INTERRUPTED, UserError, cache_errors, exit_code
 from .progress import say
 
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
-BAD_USE, INTERRUPTED, TERMINATED = 2, 130, 143
 PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check")
 # What pip and uv write, in lower case, and what to do then; the first that fits.
 CAUSES = {
@@ -48,25 +45,18 @@ CAUSES = {
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Runs the command line; returns the process's exit code.
+    """Runs the command line; returns the process's exit code."""
 
-    2 is for what the user can put right, and a sentence on the error stream says how.
-    """
-    # An exception, so that children are ended and half-made folders removed on the way out.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(TERMINATED))
-    try:
+    def command() -> int:
         sys.path.insert(0, str(fetched_tools()))
         from .cli import main
 
         return main(arguments)
-    except UserError as error:
-        if "--verbose" in arguments:
-            traceback.print_exc()
-        sys.stderr.write(f"{error}\n")
-        return BAD_USE
-    except KeyboardInterrupt:
-        sys.stderr.write("\nInterrupted: nothing half-made is kept, so the same command can simply be run again.\n")
-        return INTERRUPTED
+
+    code = exit_code(command, "--verbose" in arguments)
+    if code == INTERRUPTED:
+        say("\nInterrupted: nothing half-made is kept, so the same command can simply be run again.")
+    return code
 
 
 def fetched_tools() -> Path:
@@ -140,9 +130,6 @@ def install(command: Sequence[str], what: str, variables: Mapping[str, str] | No
     if child.returncode != 0:
         if not shown:
             say(output)
-        raise UserError(f"Installation of {what} failed, see above: {_advice(output.lower())}.")
-
-
-def _advice(output: str) -> str:
-    fitting = (advice for advice, signs in CAUSES.items() if any(sign in output for sign in signs))
-    return next(fitting, "put right what is said there, and run this again")
+        fitting = (advice for advice, signs in CAUSES.items() if any(sign in output.lower() for sign in signs))
+        advice = next(fitting, "put right what is said there, and run this again")
+        raise UserError(f"Installation of {what} failed, see above: {advice}.")

@@ -50,10 +50,9 @@ def launched(chromium: BrowserType, variables: Mapping[str, str]) -> Browser:
         UserError: none does.
     """
     if chosen := variables.get(CHOICE):
-        browser = _first(chromium, [{"executable_path": chosen}])
-        if browser is None:
-            raise UserError(f"{CHOICE} is {chosen}, which does not start: set it to a Chromium or Chrome, or unset it.")
-        return browser
+        if browser := _first(chromium, [{"executable_path": chosen}]):
+            return browser
+        raise UserError(f"{CHOICE} is {chosen}, which does not start: set it to a Chromium or Chrome, or unset it.")
     browser = _first(chromium, [*_on_path(variables), *CHANNELS])
     if browser is None and (_playwright_installs() or install_packages("chromium")):
         browser = _first(chromium, [{}, *_on_path(variables)])

@@ -9,11 +9,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from . import checks, environment, workflows
+from . import checks, environment
 from .bench.timing import options as timing
 from .comfyui import DEFAULT_VERSION, OLDER_VERSIONS, PINS
-from .errors import UserError
-from .server import ServerError
 
 # A measurement has the processor to itself.
 MEASURING = {"OMP_WAIT_POLICY": "ACTIVE"}
@@ -26,8 +24,9 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """The options; what follows `--` is kept apart, for pytest."""
-    own, pytest_arguments = _split(list(arguments))
+    """The options, and under `given` what they were parsed from; what follows `--` is kept apart, for pytest."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    own, pytest_arguments = arguments[:end], list(arguments[end + 1 :])
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--verbose", action="store_true", help="show everything, installers' output included")
     host = argparse.ArgumentParser(add_help=False)
@@ -73,15 +72,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         parser.error("only the command 'test' takes arguments after --")
     if pytest_arguments and options.quick:
         parser.error("--quick chooses the tests itself: leave out it, or the arguments after --")
-    options.pytest_arguments = pytest_arguments
+    options.given, options.pytest_arguments = list(own), pytest_arguments
     return options
-
-
-def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
-    if "--" not in arguments:
-        return arguments, []
-    place = arguments.index("--")
-    return arguments[:place], arguments[place + 1 :]
 
 
 def _env(options: argparse.Namespace) -> int:
@@ -113,23 +105,16 @@ def _train(options: argparse.Namespace) -> int:
 
 def _bench(options: argparse.Namespace) -> int:
     ready = environment.ensure(options.comfyui_version, options.verbose)
-    arguments = timing.as_arguments(options) if options.measurement == "time" else []
-    return ready.run("bench", options.measurement, *arguments, **MEASURING)
+    return ready.run("bench", *options.given, **MEASURING)
 
 
 def _support(options: argparse.Namespace) -> int:
-    return environment.ensure(None, options.verbose).run("bench", "support", **MEASURING)
+    return environment.ensure(None, options.verbose).run("bench", *options.given, **MEASURING)
 
 
 def _workflows(options: argparse.Namespace) -> int:
     # Those of the newest pinned host, so that everybody gets the same.
-    ready = environment.ensure(DEFAULT_VERSION, options.verbose)
-    try:
-        files = workflows.run(ready)
-    except (ServerError, workflows.DescriptionError) as error:
-        raise UserError(f"The workflows could not be made: {error}") from error
-    print(*files, sep="\n")
-    return 0
+    return environment.ensure(DEFAULT_VERSION, options.verbose).run("workflows")
 
 
 def _screenshots(options: argparse.Namespace) -> int:

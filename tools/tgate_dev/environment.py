@@ -13,7 +13,7 @@ from pathlib import Path
 
 from . import bootstrap
 from .cache import cache_root, content_key, made
-from .comfyui import DEFAULT_VERSION, Comfyui, fetched, find_local
+from .comfyui import DEFAULT_VERSION, Comfyui, fetched, find_local, read_version
 from .errors import cache_errors
 
 # `absolute` and not `resolve`: a link in custom_nodes is a place to stand in.
@@ -79,6 +79,12 @@ def ensure(version: str | None = None, verbose: bool = False) -> Environment:
     with cache_errors():
         comfyui = choose_comfyui(version, PACK, os.environ, verbose)
         return Environment(_ready_python(comfyui.path, verbose), comfyui.path, comfyui.version)
+
+
+def current() -> Environment:
+    """The one that this process runs in."""
+    comfyui = Path(os.environ["TGATE_COMFYUI"])
+    return Environment(Path(sys.executable), comfyui, read_version(comfyui))
 
 
 def choose_comfyui(version: str | None, pack: Path, variables: Mapping[str, str], verbose: bool) -> Comfyui:

@@ -30,8 +30,7 @@ def section(text: str, name: str) -> str:
     Raises:
         UserError: the marks are not there.
     """
-    _, content, _ = _split(text, name)
-    return content.strip()
+    return _split(text, name)[1].strip()
 
 
 def replace_section(file: Path, name: str, content: str) -> None:

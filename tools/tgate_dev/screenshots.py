@@ -6,7 +6,6 @@ Runs in the environment's python, which has Playwright, with TGATE_COMFYUI set.
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -16,11 +15,11 @@ from playwright.sync_api import ViewportSize
 
 from .browser import ready_chinese_font, running_browser
 from .editor import Editor, Places, sampled, text_to_picture, write_settings
-from .environment import Environment
-from .errors import UserError
+from .environment import current
+from .errors import exit_code
 from .progress import Stage, say
 from .scenes.checkpoint import ready_checkpoint
-from .server import Server, ServerError
+from .server import Server
 
 # A name that readers know, in place of the small model that there is.
 CHECKPOINT = "sd_xl_base_1.0.safetensors"
@@ -105,14 +104,15 @@ def take(picture: Picture, editor: Editor, checkpoint: str, file: Path) -> None:
     editor.page.screenshot(path=file, clip=clip)
 
 
-def run(environment: Environment, out: Path) -> None:
-    """Take all pictures.
+def main() -> int:
+    """Take all pictures, into the folder that is given.
 
     Raises:
         UserError: there is no browser, or no Chinese font.
         ServerError: the server does not start.
     """
     ready_chinese_font()
+    environment = current()
     checkpoint = ready_checkpoint(environment)
     with tempfile.TemporaryDirectory(prefix="tgate-screenshots-", ignore_cleanup_errors=True) as name:
         models = {"checkpoints": [checkpoint.parent]}
@@ -124,20 +124,11 @@ def run(environment: Environment, out: Path) -> None:
             browser = stack.enter_context(running_browser())
             editor = Editor(browser.new_page(viewport=VIEW, device_scale_factor=DENSITY), server.address).open()
             for picture in PICTURES:
-                file = out / f"{picture.name}.png"
+                file = Path(sys.argv[1]) / f"{picture.name}.png"
                 take(picture, editor, checkpoint.name, file)
                 say(str(file))
-
-
-def main() -> int:
-    """Takes the folder for the pictures; 2 for what the user can put right."""
-    try:
-        run(Environment(Path(sys.executable), Path(os.environ["TGATE_COMFYUI"]), ""), Path(sys.argv[1]))
-    except (UserError, ServerError) as error:
-        say(str(error))
-        return 2
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(main))

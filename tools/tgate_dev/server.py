@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from .environment import PACK
+from .errors import UserError
 
 HOST = "127.0.0.1"
 START_SECONDS = 240.0
@@ -30,7 +31,7 @@ LAST_LINES = 3  # of the log, in an error message
 COLORS = re.compile(r"\x1b\[[0-9;]*m")
 
 
-class ServerError(Exception):
+class ServerError(UserError):
     """The server did not start, ended, or refused a request; the text says what it wrote last."""
 
 
@@ -75,7 +76,9 @@ class Server:
             (self.base / name).mkdir(parents=True, exist_ok=True)
         for name, folder in self.custom_nodes.items():
             link_or_copy(folder, self.base / "custom_nodes" / name)
-        self.port = free_port()
+        with socket.socket() as probe:
+            probe.bind((HOST, 0))
+            self.port = probe.getsockname()[1]
         try:
             self._start()
             self._wait_until_ready()
@@ -155,13 +158,6 @@ class Server:
                 raise ServerError(f"The ComfyUI server did not start in {START_SECONDS:.0f} s: {self._last_words()}")
             self.on_wait()
             time.sleep(POLL_SECONDS)
-
-
-def free_port() -> int:
-    """A loopback port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
 
 
 def link_or_copy(folder: Path, link: Path) -> None:

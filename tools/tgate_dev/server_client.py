@@ -65,12 +65,7 @@ def queue(server: Server, prompt: Prompt, client_id: str = "") -> str:
 def run_prompt(
     server: Server, prompt: Prompt, on_progress: Callable[[str, float], None] = lambda node, share: None
 ) -> PromptRun:
-    """Run a prompt to its end.
-
-    Args:
-        server: where.
-        prompt: what.
-        on_progress: told the id of the node that runs, and how far it is, 0 to 1.
+    """Run a prompt to its end; `on_progress` is told the id of the node that runs, and how far it is, 0 to 1.
 
     Raises:
         ServerError: the prompt is refused, a node fails, or the server ends.

@@ -1,4 +1,4 @@
-"""A measurement, in the environment's python: `python -m tgate_dev.bench NAME`, with TGATE_COMFYUI set."""
+"""`dev.py bench` and `dev.py support`, in ComfyUI's Python, from the command line that the user gave."""
 
 from __future__ import annotations
 
@@ -9,40 +9,35 @@ import sys
 
 import torch
 
-from ..errors import UserError
-from .timing.options import add_arguments
+from ..cli import parse
+from ..errors import UserError, exit_code
 
 # The module of each, whose `measure` takes the options and the pack's nodes and returns the process's exit code.
 MEASUREMENTS = {"macs": "published", "support": "support", "time": "timing.rounds"}
-BAD_USE = 2
 
 
 def main() -> int:
-    """Runs one measurement; 1 if a published number was missed, 2 for what the user can put right."""
-    parser = argparse.ArgumentParser(prog="tgate_dev.bench")
-    commands = parser.add_subparsers(dest="measurement", required=True)
-    for name in MEASUREMENTS:
-        commands.add_parser(name)
-    add_arguments(commands.choices["time"])
-    options = parser.parse_args()
+    """Runs one measurement; 1 if a published number was missed.
+
+    Raises:
+        UserError: the options do not fit this machine, or what they name is not there.
+    """
+    options = parse(sys.argv[1:])
+    name = getattr(options, "measurement", options.command)
     sys.path.insert(0, os.environ["TGATE_COMFYUI"])
-    try:
-        _prepare_host(options)
-        from .pack import load_pack_nodes
+    _prepare_host(name, options)
+    from .pack import load_pack_nodes
 
-        nodes = load_pack_nodes()
-        module = importlib.import_module(f".{MEASUREMENTS[options.measurement]}", __package__)
-        return int(module.measure(options, nodes))
-    except UserError as error:
-        sys.stderr.write(f"{error}\n")
-        return BAD_USE
+    nodes = load_pack_nodes()
+    module = importlib.import_module(f".{MEASUREMENTS[name]}", __package__)
+    return int(module.measure(options, nodes))
 
 
-def _prepare_host(options: argparse.Namespace) -> None:
+def _prepare_host(name: str, options: argparse.Namespace) -> None:
     """Sets the host's arguments, at which it looks when its modules are first imported, and the device of `time`."""
     from comfy.cli_args import args as host_arguments
 
-    if options.measurement == "time":
+    if name == "time":
         has_gpu = torch.cuda.is_available()
         if options.device == "cuda" and not has_gpu:
             raise UserError("torch finds no graphics card here: use --device cpu.")
@@ -57,4 +52,4 @@ def _prepare_host(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(exit_code(main))

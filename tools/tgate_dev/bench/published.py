@@ -14,6 +14,8 @@ from .pack import Macs, Nodes
 # Relative. The table's numbers are rounded, and were counted on other implementations of the models.
 TOLERANCE = 1e-3
 TERA = 10**12
+# Rows of this name run DeepCache too, at interval 3 and branch 0, which are the node's defaults.
+DEEP_CACHE = "DeepCache"
 USUAL = {"steps": 25, "cfg": 7.5}
 LCM = {"steps": 4, "cfg": 1.0, "sampler": "lcm", "scheduler": "sgm_uniform"}
 HEADING = f"{'10¹² MACs':18}{'schedule':>10}{'published':>12}{'ours':>12}{'ratio':>9}{'in full':>12}"
@@ -38,11 +40,6 @@ class PublishedRow(NamedTuple):
     tera_macs: float
 
     @property
-    def has_deep_cache(self) -> bool:
-        """Whether DeepCache runs too, at interval 3 and branch 0."""
-        return self.name.startswith("DeepCache")
-
-    @property
     def schedule(self) -> str:
         """The setting as written in the table."""
         return "plain" if self.setting is None else "/".join(map(str, self.setting))
@@ -62,7 +59,7 @@ _TABLE: tuple[tuple[str, FullSizeModel, Mapping[str, Any], Mapping[tuple[int, ..
     ("PixArt-Sigma", PIXART_SIGMA, USUAL, {(): 107.766, (15, 3, 1, 2): 74.420}),
     ("LCM SD-XL", SDXL, LCM, {(): 11.955, (1,): 11.171, (2,): 11.433}),
     ("LCM PixArt-Alpha", PIXART_ALPHA, LCM, {(): 8.563, (1,): 7.623, (2,): 7.936}),
-    ("DeepCache SD-XL", SDXL, USUAL, {(): 57.888, (13,): 43.868}),
+    (f"{DEEP_CACHE} SD-XL", SDXL, USUAL, {(): 57.888, (13,): 43.868}),
 )
 PUBLISHED_ROWS = tuple(
     PublishedRow(name, model, run, Setting(*setting) if setting else None, tera_macs)
@@ -93,7 +90,7 @@ def gate(nodes: Nodes, patcher: ModelPatcher, setting: Setting, guidance: str = 
 def row_macs(row: PublishedRow, nodes: Nodes) -> Macs:
     """MACs of a row's run."""
     patcher = build_on_meta(row.model)
-    if row.has_deep_cache:
+    if row.name.startswith(DEEP_CACHE):
         patcher = nodes["TGATEDeepCache"].execute(model=patcher).args[0]
     if row.setting is not None:
         patcher = gate(nodes, patcher, row.setting)

@@ -17,28 +17,34 @@ from ..errors import UserError
 def main(options: argparse.Namespace) -> int:
     """Run the demo; returns its exit code.
 
-    Args:
-        options: `checkpoint` (Path or None), `workflow` (Path), `steps` (int or None), `out` (Path), `verbose`.
+    Raises:
+        UserError: something that was asked for is missing or cannot be used.
+    """
+    checked(options)
+    return ensure(None, options.verbose).run("demo.run", *options.given)
+
+
+def checked(options: argparse.Namespace) -> argparse.Namespace:
+    """The options with absolute paths, the folder for the results made.
 
     Raises:
         UserError: something that was asked for is missing or cannot be used.
     """
-    checkpoint, workflow, out = (
-        path and path.expanduser().absolute() for path in (options.checkpoint, options.workflow, options.out)
-    )
+    for name in ("checkpoint", "workflow", "out"):
+        path = getattr(options, name)
+        setattr(options, name, path and path.expanduser().absolute())
     if options.steps is not None and options.steps < 1:
         raise UserError(f"--steps is {options.steps}: give it 1 or more.")
-    if checkpoint and not checkpoint.is_file():
-        raise UserError(f"The checkpoint {checkpoint} is no file: give --checkpoint the path of one.")
-    read_workflow(workflow)
+    if options.checkpoint and not options.checkpoint.is_file():
+        raise UserError(f"The checkpoint {options.checkpoint} is no file: give --checkpoint the path of one.")
+    read_workflow(options.workflow)
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "server.log").touch()
+        options.out.mkdir(parents=True, exist_ok=True)
+        (options.out / "server.log").touch()
     except OSError as error:
-        raise UserError(f"Nothing can be written to {out} ({error.strerror}): choose another with --out.") from error
-    environment = ensure(None, options.verbose)
-    job = {**vars(options), "checkpoint": checkpoint, "workflow": workflow, "out": out, **vars(environment)}
-    return environment.run("demo.run", json.dumps(job, default=str))
+        reason = f"Nothing can be written to {options.out} ({error.strerror})"
+        raise UserError(f"{reason}: choose another with --out.") from error
+    return options
 
 
 def read_workflow(path: Path) -> dict[str, Any]:

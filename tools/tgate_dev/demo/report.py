@@ -39,17 +39,11 @@ class Variant:
 
 @dataclass
 class Report:
-    """Everything the demo found.
+    """Everything the demo found."""
 
-    Attributes:
-        settings: what was run.
-        remarks: what to know before reading anything into it.
-        variants: plain first, then with T-GATE.
-    """
-
-    settings: dict[str, str]
-    remarks: list[str]
-    variants: list[Variant]
+    settings: dict[str, str]  # what was run
+    remarks: list[str]  # what to know before reading anything into it
+    variants: list[Variant]  # plain first, then with T-GATE
 
     def rows(self) -> list[list[str]]:
         """The table: what, and one cell a variant."""
@@ -86,12 +80,14 @@ class Report:
 
     def _side_by_side(self) -> Image.Image:
         """All pictures, each under its name and time, the remarks below."""
-        pictures = [_enlarged(Image.open(one.picture).convert("RGB")) for one in self.variants]
-        width, height = max(picture.width for picture in pictures), max(picture.height for picture in pictures)
+        pictures = [Image.open(one.picture).convert("RGB") for one in self.variants]
+        # Small ones by a whole factor, so that each of their pixels can be seen.
+        factor = max(1, SMALLEST_PICTURE // pictures[0].width)
+        pictures = [ImageOps.scale(picture, factor, Image.Resampling.NEAREST) for picture in pictures]
+        width, height = pictures[0].size
         top, left, step = 2 * MARGIN + LINE_HEIGHT, MARGIN, width + MARGIN
-        notes = [
-            line for remark in self.remarks for line in textwrap.wrap(remark, 2 * len(pictures) * step // FONT_SIZE)
-        ]
+        characters = 2 * len(pictures) * step // FONT_SIZE
+        notes = [line for remark in self.remarks for line in textwrap.wrap(remark, characters)]
         bottom = top + height + MARGIN
         size = len(pictures) * step + MARGIN, bottom + LINE_HEIGHT * len(notes) + MARGIN
         sheet = Image.new("RGB", size, "white")
@@ -108,8 +104,3 @@ def _row(title: str, values: list[float], places: int) -> list[str]:
     plain, *gated = values
     cells = [f"{value:.{places}f}" + (f" ({value / plain:.2f})" if plain else "") for value in gated]
     return [title, f"{plain:.{places}f}", *cells]
-
-
-def _enlarged(picture: Image.Image) -> Image.Image:
-    """Small pictures by a whole factor, so that each of their pixels can be seen."""
-    return ImageOps.scale(picture, max(1, SMALLEST_PICTURE // picture.width), Image.Resampling.NEAREST)

@@ -5,12 +5,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import copy
-import json
 import shutil
-import signal
 import sys
 import tempfile
-import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,15 +15,16 @@ import torch
 from PIL import Image
 from safetensors import SafetensorError, safe_open
 
-from ..environment import PACK, Environment
-from ..errors import UserError
+from ..cli import parse
+from ..environment import PACK, current
+from ..errors import UserError, exit_code
 from ..progress import Stage, say
 from ..prompts import Graph, GraphError, ObjectInfo, Prompt, choices_of, inputs_of, is_sampler, to_prompt
 from ..scenes.checkpoint import FILE as SCENES
 from ..scenes.checkpoint import ready_checkpoint
 from ..server import PACK_NAME, Server, ServerError
 from ..server_client import run_prompt
-from . import read_workflow
+from . import checked, read_workflow
 from .report import Report, Variant
 
 METER = Path(__file__).with_name("meter")
@@ -38,7 +36,6 @@ LONGEST_SIDE_ON_CPU = 256
 SIZE_STEP = 64
 # For repeated runs; there is one of each variant in any case.
 TIMING_SECONDS, MOST_ROUNDS = 60.0, 3
-BAD_USE, INTERRUPTED, TERMINATED = 2, 130, 143
 SCENE = "red circle left of blue square"
 SCENE_SIDE = 128
 TOY = (
@@ -48,18 +45,15 @@ TOY = (
 SMALL = f"Without a graphics card no side of the pictures is longer than {LONGEST_SIDE_ON_CPU} pixels."
 
 
-def run(job: argparse.Namespace, environment: Environment) -> None:
-    """The whole demo: the results go to `job.out`, the table to the output.
-
-    Args:
-        job: the command's options, with absolute paths.
-        environment: the one that this runs in.
+def run(job: argparse.Namespace) -> None:
+    """The whole demo: the results go to `job.out`, the table to the output; `job` has the command's options.
 
     Raises:
         UserError, GraphError: the workflow cannot be run.
         ServerError: the server does not start, or fails.
     """
-    graph, models = read_workflow(job.workflow), environment.comfyui / "models"
+    environment, graph = current(), read_workflow(job.workflow)
+    models = environment.comfyui / "models"
     if job.checkpoint:
         check(job.checkpoint)
     checkpoint = job.checkpoint or ready_checkpoint(environment)
@@ -232,25 +226,20 @@ def metered(prompt: Prompt) -> Prompt:
     return prompt
 
 
-def main(text: str) -> int:
-    """Run a job from its JSON; 2 for what the user can put right."""
-    job = argparse.Namespace(**json.loads(text))
-    job.workflow, job.out, job.checkpoint = Path(job.workflow), Path(job.out), job.checkpoint and Path(job.checkpoint)
-    environment = Environment(Path(sys.executable), Path(job.comfyui), job.comfyui_version)
-    # An exception, so that the server is stopped on the way out.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+def main(job: argparse.Namespace) -> int:
+    """Run a job.
+
+    Raises:
+        UserError: it cannot be run.
+    """
     try:
-        run(job, environment)
-    except (UserError, GraphError, ServerError) as error:
-        if job.verbose:
-            traceback.print_exc()
-        log = f"ComfyUI could not run {job.workflow.name}: {error} (its log is {job.out / 'server.log'})"
-        say(str(error) if isinstance(error, UserError) else log)
-        return BAD_USE
-    except KeyboardInterrupt:
-        return INTERRUPTED
+        run(job)
+    except (GraphError, ServerError) as error:
+        log = job.out / "server.log"
+        raise UserError(f"ComfyUI could not run {job.workflow.name}: {error} (its log is {log})") from error
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    OPTIONS = parse(sys.argv[1:])
+    sys.exit(exit_code(lambda: main(checked(OPTIONS)), OPTIONS.verbose))

@@ -36,6 +36,7 @@ class Note:
     steps: Sequence[str] = (WRITE_YOURS,)
     settings: Sequence[str] = ()
     result: Literal["picture", "video", "sound"] = "picture"
+    place: str = ""  # where its node belongs
     changes: str = ""  # in place of what usually changes in such a result
     closing: Sequence[str] = ()
     node: str = "TGATE Apply"  # which `effect` is about
@@ -51,6 +52,7 @@ class Note:
             f"### What {self.node} does here",
             " ".join(effect),
             *([_listed(_presets(*self.gates[1:]))] if self.gates else []),
+            *([self.place] if self.place else []),
             self.changes or CHANGES[self.result],
             *self.closing,
         ]

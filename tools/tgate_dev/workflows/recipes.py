@@ -1,28 +1,17 @@
-"""What else one does with T-GATE, a workflow each."""
+"""What else one does with T-GATE, a graph each."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-from .note import RUN, WRITE_YOURS, Note, Run
+from .note import RUN, Note, Run
 from .workflow import GATE, INPUT, SEED, File, Workflow
 
 EVEN_RUN: Run = (20, 7.0, "dpmpp_2m", "normal")
 BY_SCHEDULE: dict[str, Any] = {"gate_unit": "percent of schedule", "warm_up": 0}
-ADVANCED = "TGATE Apply (Advanced)"
-OWN_PICTURE = "**Picture**: choose yours."
 SD15 = File("Comfy-Org/stable-diffusion-v1-5-archive:v1-5-pruned-emaonly-fp16", "Any other SD 1.5 model will do.")
 SDXL = File("stabilityai/stable-diffusion-xl-base-1.0:sd_xl_base_1.0", "Any other SDXL model will do.")
 CANNY = File("comfyanonymous/ControlNet-v1-1_fp16_safetensors:control_v11p_sd15_canny_fp16")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe(Note):
-    """A use of T-GATE; `build` adds its nodes."""
-
-    build: Callable[[Workflow], None]
 
 
 def compare(w: Workflow) -> None:
@@ -141,74 +130,12 @@ def _sample(w: Workflow, name: str, run: Run = RUN, column: int = 4, **inputs: A
     w.picture(name, column + 1)
 
 
-# fmt: off
-RECIPES = (
-    Recipe(
-        name="compare", build=compare, heading="Without and with T-GATE, side by side", gates=(5, 5, 10),
-        effect="The upper sampler runs the model as it is, the lower one with TGATE Apply.",
-        settings=["**Seed**: one for both samplers.", "**steps**, **cfg** and the rest: the same in both samplers."],
-        changes="The picture will change: that is what this graph is for. Both pictures are saved. **Compare Images** "
-                "lays one over the other: move the pointer over it. It needs *Nodes 2.0*, a switch in the editor's "
-                "main menu.",
-        closing=["For the times look at the two progress bars in the console that ComfyUI runs in. Run twice with "
-                 "another seed: the first run also loads the model."],
-    ),
-    Recipe(
-        name="deepcache_sdxl", build=deepcache_sdxl, heading="SDXL with DeepCache and T-GATE", node="TGATE DeepCache",
-        effect="Between full steps only the outer blocks of the model run. From step 13 of 25 on, cross-attention is "
-               "reused and the second guidance pass is skipped, too. Together: 44 instead of 149 T of MACs for a "
-               "picture of 1024².",
-        settings=["**cache_interval**: every N-th step runs in full. 2 stays closer, 5 is faster, 1 is off.",
-                  "**gate**: one more than a multiple of *cache_interval* adds no full step, such as 10 or 13.",
-                  "**end**: 0.8 leaves the last steps alone and brings back fine detail."],
-        closing=["TGATE DeepCache is for UNets (SD, SDXL) and needs ComfyUI 0.20 or newer."],
-    ),
-    Recipe(
-        name="img2img", build=img2img, heading="Picture to picture with T-GATE", node=ADVANCED,
-        effect="From step 5 of 20 on, cross-attention is reused and the second guidance pass is skipped. In percent of "
-               "the noise schedule, the gate stays at the same noise level whatever the number of steps.",
-        steps=[OWN_PICTURE, WRITE_YOURS],
-        settings=["**denoise**: how much of the picture is redone. 0.6 starts at 40 % of the noise schedule.",
-                  "**gate**, in *percent of schedule*: 0.55 is a quarter of the way from there to the end. For another "
-                  "**denoise** d, use 1 − ¾ × d."],
-        closing=["**TGATE Apply** works here, too: it counts this sampler's own steps."],
-    ),
-    Recipe(
-        name="hires", build=hires, heading="Two passes with T-GATE", node=ADVANCED,
-        effect="One node serves both passes. In the first, from step 8 of 20 on, cross-attention is reused and the "
-               "second guidance pass is skipped. The second starts past the gate: there, all steps but the first run "
-               "like that.",
-        settings=["**scale_by**: how much larger the second pass is.",
-                  "**denoise** of the second pass: how much is redone; 0.5 to 0.6.",
-                  "**gate**: in *percent of schedule*, so that one node fits both passes."],
-        closing=["To let the prompt act longer in the second pass, give it a TGATE node of its own with a later gate."],
-    ),
-    Recipe(
-        name="controlnet", build=controlnet, heading="ControlNet with T-GATE", gates=(5, 5, 10),
-        effect="The ControlNet guides every step, before and after the gate; its second pass is skipped, too.",
-        steps=[OWN_PICTURE, WRITE_YOURS],
-        settings=["**strength**: how closely the edges are followed.",
-                  "**low_threshold**, **high_threshold**: lower ones find more edges."],
-    ),
-    Recipe(
-        name="regional", build=regional, heading="Regional prompts with T-GATE", gates=(5, 5, 10),
-        effect="Each region has captures of its own.", steps=["**Whole picture**, **Left**, **Right**: write yours."],
-        settings=["**width**, **height**, **x**, **y** of an area: in pixels of the picture.",
-                  "**strength**: how much an area counts beside the others."],
-        closing=["The preset *as published* needs a single prompt in each pass: with regions it runs both passes, and "
-                 "the log says so."],
-    ),
-    Recipe(
-        name="probe", build=probe, heading="Find your gate: TGATE Probe", node="TGATE Probe",
-        effect="The upper sampler runs without TGATE while TGATE Probe measures; its picture is bit-identical. The "
-               "lower one reuses each block's cross-attention from where that block settled, and skips the second "
-               "guidance pass from where they settled on average. TGATE Report says what that saved.",
-        settings=["**tolerance** of the plot: how much attention may still change from one step to the next, in "
-                  "percent. Smaller means a later gate, closer to the plain picture.",
-                  "**gate** of TGATE Apply (Advanced): the same tolerance, as **gate_unit** is *measured*.",
-                  "**TGATE Save Probe**: to use the measurement again, put **TGATE Load Probe** in place of the upper "
-                  "row."],
-        closing=["Where attention settles depends on model, sampler and prompt: measure once for each."],
-    ),
-)
-# fmt: on
+GRAPHS = {graph.__name__: graph for graph in (compare, deepcache_sdxl, img2img, hires, controlnet, regional, probe)}
+
+
+class Recipe(Note):
+    """A use of T-GATE."""
+
+    def build(self, w: Workflow) -> None:
+        """Add the nodes."""
+        GRAPHS[self.name](w)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from ..errors import UserError
 from ..prompts import ObjectInfo, choices_of, input_type, inputs_of, is_widget, options_of, saved_widgets
 from .note import NOTE_WIDTH, RUN, Note, Run, note_height
 
@@ -24,8 +25,6 @@ FOLDERS = {
     "CLIPVisionLoader": "clip_vision",
     "ControlNetLoader": "controlnet",
 }
-# Values of the widgets that only the editor has: what a seed does after a run, and the upload button of a picture.
-EDITOR_VALUES = {"seed": "fixed", "noise_seed": "fixed", "value": "fixed", "image": "image"}
 # Fixed, so that each workflow keeps its id.
 NAMESPACE = uuid.UUID("6f0f0b5e-3c0c-5d7e-9a68-1f8a6f3f6f1e")
 # Pixels, as the editor draws nodes.
@@ -56,8 +55,11 @@ NEGATIVE_LESS = 40  # pixels that a negative prompt is lower than a prompt
 EXPERIMENTAL_HEIGHT = 270  # with room for what TGATE Apply says about a model without published settings
 
 
-class DescriptionError(Exception):
+class DescriptionError(UserError):
     """A workflow does not fit the server's nodes; the text says where."""
+
+
+FileRow = str | dict[str, str]  # in the table: a place alone, or what a `File` has
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,11 @@ class File:
 
     place: str  # "owner/repository:path", without the ending
     remark: str = ""  # a sentence for the note
+
+    @classmethod
+    def of(cls, row: FileRow) -> File:
+        """The file that a row names."""
+        return cls(row) if isinstance(row, str) else cls(**row)
 
     @property
     def name(self) -> str:
@@ -159,7 +166,9 @@ class Workflow:
         for output, output_name in zip(info["output"], info["output_name"], strict=True):
             entry["outputs"].append({"name": output_name, "type": output, "links": []})
         entry |= {"title": title} if title else {}
-        entry["properties"] = _properties(kind, files)
+        # The editor offers to download these.
+        models = [{"name": f.name, "url": f.url, "directory": FOLDERS[kind]} for f in files if ":" in f.place]
+        entry["properties"] = {"Node name for S&R": kind, **({"models": models} if models else {})}
         entry["widgets_values"] = list(_values(kind, info, inputs))
         entry |= GATE_COLORS if kind.startswith("TGATE") else {}
         if files:
@@ -291,19 +300,11 @@ def _input(info: Mapping[str, Any], name: str, link: int | None) -> dict[str, An
     return {**entry, "link": link}
 
 
-def _properties(kind: str, files: Sequence[File]) -> dict[str, Any]:
-    # The editor offers to download these.
-    models = [{"name": f.name, "url": f.url, "directory": FOLDERS[kind]} for f in files if ":" in f.place]
-    return {"Node name for S&R": kind, **({"models": models} if models else {})}
-
-
 def _values(kind: str, info: Mapping[str, Any], inputs: Mapping[str, Any]) -> Iterator[Any]:
-    last = ""
     for name, specification in saved_widgets(info):
-        if name is None:
-            yield EDITOR_VALUES[last]
+        if name is None:  # the editor's own: the upload button of a picture, and what a seed does after a run
+            yield "image" if options_of(specification).get("image_upload") else "fixed"
             continue
-        last = name
         value = inputs[name] if name in inputs else _default(kind, name, specification)
         if isinstance(value, Node):  # a linked widget shows the value of the node that it is linked to
             (origin,) = value.values()

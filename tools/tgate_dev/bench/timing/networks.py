@@ -93,14 +93,9 @@ class Nothing(nn.Module):
 
 @contextmanager
 def without_attentions(network: nn.Module, kinds: Collection[str], nodes: Nodes) -> Iterator[None]:
-    """Removes attentions of these kinds while it lasts: no hook, patch or decision remains of them.
+    """Removes the attentions of these kinds from the host's network while it lasts: no hook or patch remains of them.
 
     Nothing that skips them can cost less: this is what rows are held against, their oracle.
-
-    Args:
-        network: the host's diffusion model.
-        kinds: by the pack's names.
-        nodes: the pack's nodes by id.
 
     Raises:
         ValueError: the network has none that the pack gates.

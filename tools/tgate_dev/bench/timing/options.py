@@ -20,13 +20,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--peers", type=Path, nargs="+", default=[], metavar="DIR", help="folders of other packs")
 
 
-def as_arguments(options: argparse.Namespace) -> list[str]:
-    """The command line of these options."""
-    single = {f"--{name}": getattr(options, name) for name in ("model", "device", "steps", "runs", "out")}
-    given = [part for option, value in single.items() if value is not None for part in (option, str(value))]
-    return [*given, *(["--peers", *map(str, options.peers)] if options.peers else [])]
-
-
 def _at_least(least: int) -> Callable[[str], int]:
     def number(text: str) -> int:
         if not text.isdecimal() or int(text) < least:

@@ -55,18 +55,15 @@ def measured(executor: Any, *args: Any, **kwargs: Any) -> Any:
         result = executor(*args, **kwargs)
     result.cpu()  # waits for the graphics card
     seconds = time.perf_counter() - start
-    records = patcher.get_attachment(RECORDS)
-    told = gate_counts(patcher, records.last) if records else {}
-    PromptServer.instance.send_sync(EVENT, {"seconds": seconds, **counts, **told})
+    told = {"seconds": seconds, **counts}
+    if records := patcher.get_attachment(RECORDS):
+        record = records.last
+        pack = type(record).__module__.partition(".tgate_core.")[0]
+        cost = importlib.import_module(f"{pack}.tgate_core.host.costs").count_run(patcher, record)
+        told |= {name: getattr(record.counts, name) for name in ("attentions_reused", "peak_cache_bytes")}
+        told |= {"macs": cost.made, "plain_macs": cost.plain}
+    PromptServer.instance.send_sync(EVENT, told)
     return result
-
-
-def gate_counts(patcher: Any, record: Any) -> dict[str, float]:
-    """T-GATE's own counts of a run, the MACs among them as the pack counts them."""
-    pack = type(record).__module__.partition(".tgate_core.")[0]
-    cost = importlib.import_module(f"{pack}.tgate_core.host.costs").count_run(patcher, record)
-    totals = {name: getattr(record.counts, name) for name in ("attentions_reused", "peak_cache_bytes")}
-    return {**totals, "macs": cost.made, "plain_macs": cost.plain}
 
 
 NODE_CLASS_MAPPINGS = {"TGATEDevMeter": Meter}
