@@ -73,7 +73,7 @@ def presets(nodes: Nodes) -> tuple[str, ...]:
     return tuple(pack_core(nodes)("gate.presets").PRESETS)
 
 
-def default_preset(model: Any, nodes: Nodes) -> Any:
+def preset(model: Any, nodes: Nodes) -> Any:
     """The core's PresetConfig of the default preset for a model (the host's ModelPatcher)."""
     core = pack_core(nodes)
     return core("gate.presets").PresetConfig(core("host.networks").family_of(model))

@@ -8,7 +8,7 @@ from .. import readme
 from . import models
 from .counting import build_on_meta, count_macs
 from .models import FullSizeModel
-from .pack import CROSS_ATTENTION, PACK, SELF_ATTENTION, Macs, Nodes, attention_sites, default_preset, presets
+from .pack import CROSS_ATTENTION, PACK, SELF_ATTENTION, Macs, Nodes, attention_sites, preset, presets
 from .published import TERA
 
 # Where the table stands, in English and in Chinese.
@@ -73,7 +73,7 @@ def measure(_options: Any, nodes: Nodes) -> int:
 
 def line(run: UsualRun, nodes: Nodes) -> str:
     """One row of the table."""
-    settings = "experimental" if default_preset(build_on_meta(run.model), nodes).is_experimental else "published"
+    settings = "experimental" if preset(build_on_meta(run.model), nodes).is_experimental else "published"
     tested = "parity, contract" if run.parity else "contract"
     plain, gated = saved_at_preset(run, nodes)
     counted = f"{plain.layers / TERA:.3f} → {gated.layers / TERA:.3f}"

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from comfy.model_patcher import ModelPatcher
 
 from ...errors import UserError
-from ..pack import CROSS_ATTENTION, SELF_ATTENTION, Nodes, default_preset, load_nodes, presets
+from ..pack import CROSS_ATTENTION, SELF_ATTENTION, Nodes, load_nodes, preset, presets
 from .results import Oracle, Row
 from .sampling import sigmas
 
@@ -39,7 +39,7 @@ class Gate(NamedTuple):
 
 def usual_gate(model: ModelPatcher, steps: int, nodes: Nodes) -> Gate:
     """The default preset's gate for a model with discrete timesteps, in a run with guidance."""
-    step = int(default_preset(model, nodes).resolve(steps, True).gate)
+    step = int(preset(model, nodes).resolve(steps, True).gate)
     schedule = sigmas(model, steps)
     between = model.get_model_object("model_sampling").timestep((schedule[step - 1] + schedule[step]) / 2)
     return Gate(step, steps, 1 - float(between) / (TIMESTEPS - 1))
