@@ -132,7 +132,7 @@ class TestWhatItSays:
         assert strip.gate == 10
         assert strip.bars[3]["label"] == "Step 4 of 20: planning; both guidance passes"
         assert strip.bars[12]["label"] == "Step 13 of 20: fidelity; cross-attention frozen; one pass"
-        assert all(name in strip.legend for name in ("planning", "attention reused", "fidelity", "in full"))
+        assert all(name in strip.legend for name in ("planning", "reused", "fidelity", "in full"))
 
     def test_refreshed_steps_are_shown_where_they_are_known(self, editor: StripEditor) -> None:
         settings = {"gate": 3, "sp_interval": 1, "guidance": "cached_delta"}

@@ -65,9 +65,8 @@ def test_gated_run_skips_what_it_should(variants: dict[str, Any]) -> None:
     assert measured["macs"] < (STEPS + GATE) / (2 * STEPS) * measured["plain_macs"]
 
 
-@pytest.mark.parametrize("name", ["plain", "balanced"])
-def test_pictures_show_what_the_prompt_says(out: Path, name: str) -> None:
-    picture = pil_to_tensor(Image.open(out / f"{name}.png").convert("RGB")).unsqueeze(0) / 255
+def test_plain_picture_shows_what_the_prompt_says(out: Path) -> None:
+    picture = pil_to_tensor(Image.open(out / "plain.png").convert("RGB")).unsqueeze(0) / 255
     assert world.prompt(painting.load_judge().attributes(picture)[0]) == SCENE
 
 

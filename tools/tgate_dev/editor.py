@@ -112,8 +112,8 @@ def text_to_picture(checkpoint: str, steps: int, side: int, seed: int) -> tuple[
     nodes: Nodes = {
         "loader": ("CheckpointLoaderSimple", {"ckpt_name": checkpoint}),
         "gate": ("TGATEApply", {}),
-        "positive": ("CLIPTextEncode", {"text": "a lighthouse"}),
-        "negative": ("CLIPTextEncode", {"text": "text"}),
+        "positive": ("CLIPTextEncode", {"text": "red circle left of blue square"}),
+        "negative": ("CLIPTextEncode", {"text": ""}),
         "latent": ("EmptyLatentImage", {"width": side, "height": side}),
         "sampler": ("KSampler", {"steps": steps, "sampler_name": "euler", "seed": seed}),
         "decoder": ("VAEDecode", {}),

@@ -1,9 +1,8 @@
-"""Pictures of the help pages: planned schedules, and what the nodes show of one run on random weights."""
+"""Pictures of the help pages: planned schedules, and what the nodes show of one run of the small trained UNet."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +10,11 @@ import comfy.samplers
 import torch
 from PIL import Image
 
-from .bench.models import SDXL, FullSizeModel, square_latent
 from .bench.pack import pack_core
-from .bench.timing.networks import build_random, random_conditioning, random_noise
+from .scenes import painting, text, world
 
 STEPS, CFG, SAMPLER, SCHEDULER = 25, 7.0, "dpmpp_2m", "karras"
 CPU = torch.device("cpu")
-# All blocks of SDXL at a fifth of its width, with random weights: a run takes seconds.
-WIDTH = 64
-NARROW_SDXL: FullSizeModel = replace(
-    SDXL,
-    latent_shape=square_latent(128),
-    text=(77, WIDTH),
-    network={**SDXL.network, "model_channels": WIDTH, "context_dim": WIDTH, "num_head_channels": 32},
-)
 # Enough for flat areas and smooth edges, and small files.
 COLORS = 64
 # As in the paper's table of DeepCache with T-GATE.
@@ -68,20 +58,21 @@ def _timeline(core: Any, title: str, config: Any, schedule: Any, *shallow: Any) 
 
 def _report(nodes: Mapping[str, Any]) -> Image.Image:
     """What TGATE Report shows of a run."""
-    model = nodes["TGATEApply"].execute(model=build_random(NARROW_SDXL, CPU, torch.float32), preset="balanced").args[0]
+    model = nodes["TGATEApply"].execute(model=painting.load_model(), preset="balanced").args[0]
     return _as_picture(nodes["TGATEReport"].execute(model=model, latent=_sampled(model)).args[2])
 
 
 def _convergence(nodes: Mapping[str, Any]) -> Image.Image:
     """What TGATE Convergence Plot shows of a run."""
-    model, probe = nodes["TGATEProbe"].execute(model=build_random(NARROW_SDXL, CPU, torch.float32)).args
+    model, probe = nodes["TGATEProbe"].execute(model=painting.load_model()).args
     return _as_picture(nodes["TGATEConvergencePlot"].execute(probe=probe, latent=_sampled(model)).args[0])
 
 
 def _sampled(model: Any) -> dict[str, torch.Tensor]:
-    """The host's LATENT of one KSampler run on random text."""
+    """The host's LATENT of one KSampler run on a prompt of the small world."""
     sampler = comfy.samplers.KSampler(model, STEPS, CPU, SAMPLER, SCHEDULER, 1.0)
-    noise, prompts = random_noise(NARROW_SDXL, 1), [random_conditioning(NARROW_SDXL, seed) for seed in (1, 2)]
+    (scene,), noise = world.measuring_set(1)
+    prompts = [[[text.padded(text.conditioning([prompt])), {}]] for prompt in (world.prompt(scene), "")]
     with torch.inference_mode():
         empty = torch.zeros_like(noise)
         return {"samples": sampler.sample(noise, *prompts, CFG, latent_image=empty, disable_pbar=True, seed=0)}

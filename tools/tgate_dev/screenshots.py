@@ -24,7 +24,6 @@ from .server import Server
 # A name that readers know, in place of the small model that there is.
 CHECKPOINT = "sd_xl_base_1.0.safetensors"
 APPLY, ADVANCED = "TGATEApply", "TGATEApplyAdvanced"
-HIDDEN = 1400  # left of what is not in the picture
 PLACES: Places = {
     "loader": (0, 0),
     "positive": (0, 180),
@@ -32,22 +31,24 @@ PLACES: Places = {
     "gate": (460, 0),
     "latent": (460, 290),
     "sampler": (840, 0),
-    "decoder": (HIDDEN, 0),
-    "preview": (HIDDEN, 200),
+    "decoder": (840, 330),
+    "preview": (1220, 0),
 }
-VIEW: ViewportSize = {"width": 1400, "height": 1000}
+VIEW: ViewportSize = {"width": 1800, "height": 1000}
 DENSITY = 2
 # Clear of what the editor has along its edges.
 LEFT, TOP = 140.0, 200.0
 MARGIN, TITLE = 24, 30
 RUN_SECONDS = 240.0
+# So that the strip has a step of each kind.
+ADVANCED_SETTINGS = {"gate": 7, "guidance": "cached_delta", "refresh": "growing gaps", "protect_last": 2}
 SETTLE_MS = 1500
-# Moves the graph to LEFT, TOP; returns the part of the page with the nodes that are in the picture.
-FRAME = """([left, top, hidden, margin, title]) => {
+# Moves the graph to LEFT, TOP; returns the part of the page that it takes.
+FRAME = """([left, top, margin, title]) => {
   window.app.canvas.ds.scale = 1;
   window.app.canvas.ds.offset = [left, top];
   const box = window.app.canvas.canvas.getBoundingClientRect();
-  const nodes = window.app.rootGraph.nodes.filter((node) => node.pos[0] < hidden);
+  const nodes = window.app.rootGraph.nodes;
   const reach = (axis) => Math.max(...nodes.map((node) => node.pos[axis] + node.size[axis])) + 2 * margin;
   const [x, y] = [box.left + left - margin, box.top + top - title - margin];
   return { x, y, width: reach(0), height: reach(1) + title };
@@ -86,19 +87,19 @@ def take(picture: Picture, editor: Editor, checkpoint: str, file: Path) -> None:
     # The editor loads its graph anew when its language changes.
     editor.page.wait_for_timeout(SETTLE_MS)
     if picture.is_run:
-        editor.build(*text_to_picture(checkpoint, steps=25, side=128, seed=0), PLACES)
+        editor.build(*text_to_picture(checkpoint, steps=25, side=256, seed=0), PLACES)
         editor.page.get_by_test_id("queue-button").click()
         editor.page.locator(".tgate-schedule .tag", has_text="Last run").wait_for(timeout=1000 * RUN_SECONDS)
         # Until then the editor shows above the graph how far the run is.
         editor.page.get_by_text("0 active").wait_for(timeout=1000 * RUN_SECONDS)
     else:
-        settings = {"protect_last": 2, "guidance": "cached_delta"} if picture.kind == ADVANCED else {}
+        settings = ADVANCED_SETTINGS if picture.kind == ADVANCED else {}
         nodes, links = sampled(picture.kind, settings, steps=25, cfg=7)
         nodes["loader"] = ("CheckpointLoaderSimple", {"ckpt_name": checkpoint})
         editor.build(nodes, [("loader", "MODEL", "gate", "model"), *links], PLACES)
         editor.on_node("CheckpointLoaderSimple", SHOW_NAME, CHECKPOINT)
     editor.page.wait_for_timeout(SETTLE_MS)
-    clip = editor.page.evaluate(FRAME, [LEFT, TOP, HIDDEN, MARGIN, TITLE])
+    clip = editor.page.evaluate(FRAME, [LEFT, TOP, MARGIN, TITLE])
     editor.page.mouse.move(5, 5)
     editor.settle()
     editor.page.screenshot(path=file, clip=clip)

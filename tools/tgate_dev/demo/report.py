@@ -79,25 +79,31 @@ class Report:
         self._side_by_side().save(folder / "side-by-side.png")
 
     def _side_by_side(self) -> Image.Image:
-        """All pictures, each under its name and time, the remarks below."""
+        """All pictures, each above its name, time and cost, the remarks below."""
         pictures = [Image.open(one.picture).convert("RGB") for one in self.variants]
         # Small ones by a whole factor, so that each of their pixels can be seen.
         factor = max(1, SMALLEST_PICTURE // pictures[0].width)
         pictures = [ImageOps.scale(picture, factor, Image.Resampling.NEAREST) for picture in pictures]
         width, height = pictures[0].size
-        top, left, step = 2 * MARGIN + LINE_HEIGHT, MARGIN, width + MARGIN
+        left, step = MARGIN, width + MARGIN
         characters = 2 * len(pictures) * step // FONT_SIZE
         notes = [line for remark in self.remarks for line in textwrap.wrap(remark, characters)]
-        bottom = top + height + MARGIN
+        below = height + 2 * MARGIN
+        bottom = below + 2 * LINE_HEIGHT + MARGIN
         size = len(pictures) * step + MARGIN, bottom + LINE_HEIGHT * len(notes) + MARGIN
         sheet = Image.new("RGB", size, "white")
         draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(FONT_SIZE)
         for variant, picture in zip(self.variants, pictures, strict=True):
-            draw.text((left, MARGIN), f"{variant.name}: {median(variant.seconds):.1f} s", "#202020", font)
-            sheet.paste(picture, (left, top))
+            sheet.paste(picture, (left, MARGIN))
+            draw.multiline_text((left, below), f"{variant.name}\n{self._cost_of(variant)}", "#202020", font)
             left += step
         draw.multiline_text((MARGIN, bottom), "\n".join(notes), "#202020", font)
         return sheet
+
+    def _cost_of(self, variant: Variant) -> str:
+        """Time, and MACs beside those of the plain run."""
+        time, counts = f"{median(variant.seconds):.1f} s", variant.measured
+        return f"{time}, {counts['macs'] / counts['plain_macs']:.0%} of MACs" if "plain_macs" in counts else time
 
 
 def _row(title: str, values: list[float], places: int) -> list[str]:

@@ -37,7 +37,7 @@ SIZE_STEP = 64
 # For repeated runs; there is one of each variant in any case.
 TIMING_SECONDS, MOST_ROUNDS = 60.0, 3
 SCENE = "red circle left of blue square"
-SCENE_SIDE = 128
+SCENE_SIDE = 256
 TOY = (
     f"The checkpoint is a small network trained on drawn scenes, widened to SD 1.5's size: it paints two shapes, such "
     f"as '{SCENE}', in {SCENE_SIDE}x{SCENE_SIDE} pixels, and knows nothing else. --checkpoint FILE takes a real one."
