@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import comfy.ops
+import comfy.quant_ops
 import comfy.sd
 import comfy.supported_models
 import pytest
 import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
-from tgate_dev.scenes import checkpoint, painting, text, unet, vae, weights, world
+from tgate_dev.scenes import checkpoint, dit, painting, text, unet, vae, weights, world
 from tgate_dev.scenes.judge import share_right
 
 PROMPTS = ["red circle left of blue square", "white bar above pink ring", ""]
@@ -25,11 +26,21 @@ def loaded() -> tuple[Any, Any, Any]:
 
 
 @pytest.mark.slow
-def test_prompts_come_out_right() -> None:
+@pytest.mark.parametrize("name", painting.NETWORKS)
+def test_prompts_come_out_right(name: str) -> None:
     attributes, noise = world.measuring_set(48)
-    latents = painting.paint(painting.load_model(), attributes, noise)
+    latents = painting.paint(painting.load_model(name), attributes, noise)
     pictures = painting.pictures(painting.load_decoder(), latents)
     assert painting.load_judge().right(pictures, attributes).float().mean() >= 0.95
+
+
+@pytest.mark.parametrize("name", painting.NETWORKS)
+def test_a_gated_network_paints_nearly_the_same(name: str, gated: Any) -> None:
+    attributes, noise = world.measuring_set(2)
+    model = painting.load_model(name)
+    models = (model, gated(model, guidance="cached_delta"))
+    plain, changed = (painting.paint(one, attributes, noise, steps=8) for one in models)
+    assert 0.01 < (changed - plain).square().mean().sqrt() < 0.5
 
 
 def test_judge_knows_scenes_that_it_has_not_seen() -> None:
@@ -43,7 +54,17 @@ def test_decoder_draws_the_scene() -> None:
 
 
 def test_weights_are_small() -> None:
-    assert sum(path.stat().st_size for path in weights.FOLDER.glob("*.safetensors")) < 6 * 2**20
+    assert sum(path.stat().st_size for path in weights.FOLDER.glob("*.safetensors")) <= 16 * 2**20
+
+
+def test_attention_with_a_gradient_computes_what_the_hosts_kernel_does() -> None:
+    generator = torch.Generator().manual_seed(9)
+    query, key = (torch.randn(2, 64, 4, 32, generator=generator) for _ in range(2))
+    turns, scale = torch.randn(1, 64, 1, 16, 2, 2, generator=generator), torch.rand(32, generator=generator)
+    arguments = (query, key, turns, scale, 2 * scale, 1e-6)
+    expected = comfy.quant_ops.ck.rms_rope_split_half(*arguments)
+    for ours, theirs in zip(dit.rms_rope_split_half(*arguments), expected, strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-5)
 
 
 def test_widened_network_computes_what_the_small_one_does() -> None:

@@ -60,6 +60,13 @@ def test_nothing_is_trained_on_measuring_prompts() -> None:
     assert held_out.isdisjoint(tuple(row.tolist()) for row in trained)
 
 
+def test_some_prompts_are_dropped() -> None:
+    attributes = drawn(1000, 7).attributes
+    prompts = world.prompts_to_train_on(attributes, torch.Generator().manual_seed(8))
+    assert 70 < prompts.count("") < 130
+    assert all(said in ("", world.prompt(row)) for said, row in zip(prompts, attributes, strict=True))
+
+
 def test_latents_are_scaled() -> None:
     latents = vae.latents(drawn(500, 5).pictures)
     assert latents.mean((0, 2, 3)) == pytest.approx(torch.zeros(4).numpy(), abs=0.05)

@@ -50,7 +50,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     demo.add_argument("--out", type=Path, metavar="DIR", default=Path("demo-output"), help="where the results go")
     train_help = "train the small networks of tools/tgate_dev/scenes from nothing, or from where it was stopped"
     train = commands.add_parser("train", parents=[common], help=train_help)
-    train.add_argument("network", choices=["scenes-unet"], help="scenes-unet: the UNet, its VAE and its judge")
+    network_help = "scenes-unet: the UNet, the VAE and the judge; the others paint through the VAE and judge of before"
+    networks = ["scenes-unet", "scenes-dit", "scenes-joint"]
+    train.add_argument("network", choices=networks, help=network_help)
     bench = commands.add_parser("bench", help="measurements: published MACs, and seconds of sampling runs")
     measurements = bench.add_subparsers(dest="measurement", required=True)
     macs_help = "the published table, counted on full-size models without weights"
@@ -100,7 +102,7 @@ def _demo(options: argparse.Namespace) -> int:
 
 def _train(options: argparse.Namespace) -> int:
     # In the newest pinned host, so that everybody gets the same.
-    return environment.ensure(DEFAULT_VERSION, options.verbose).run("scenes")
+    return environment.ensure(DEFAULT_VERSION, options.verbose).run("scenes", options.network)
 
 
 def _bench(options: argparse.Namespace) -> int:

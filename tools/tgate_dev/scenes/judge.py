@@ -49,8 +49,8 @@ def train(state: Path) -> Judge:
 
     def loss(generator: torch.Generator, step: int) -> Tensor:
         scenes = world.draw(BATCH, generator)
-        logits = judge(worn(scenes.pictures, generator))
-        pairs = zip(logits, scenes.attributes.T, strict=True)
+        logits = judge(worn(scenes.pictures, generator).to(training.DEVICE))
+        pairs = zip(logits, scenes.attributes.T.to(training.DEVICE), strict=True)
         return torch.stack([functional.cross_entropy(*pair) for pair in pairs]).sum()
 
     training.train("Training the judge", judge, loss, state, STEPS, RATE, SEED)

@@ -37,6 +37,11 @@ def conditioning(prompts: list[str]) -> Tensor:
     return torch.nn.functional.layer_norm(rows, (WIDTH,))
 
 
+def own_places(prompts: list[str]) -> Tensor:
+    """What CLIPTextEncode makes of prompts of the world, less all that pads them beyond: (prompts, 8, 768)."""
+    return conditioning(prompts)[:, :OWN_PLACES]
+
+
 def padded(condition: Tensor) -> Tensor:
     """The conditioning as the host has it: (batch, 9, 768) to (batch, 77, 768)."""
     return torch.cat([condition, condition[:, -1:].expand(-1, PADDING - 1, -1)], 1)

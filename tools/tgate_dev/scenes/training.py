@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from ..progress import Stage
 
 SAVE_EVERY, SHOW_EVERY = 100, 20
 WARM_UP = 100
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def train(
@@ -28,22 +30,24 @@ def train(
 
     Args:
         title: for the progress.
-        network: with its initial weights.
-        loss: of one batch, drawn with a generator, at a step.
+        network: with its initial weights; on the CPU again when it is trained.
+        loss: of one batch, drawn with a generator on the CPU and computed on `DEVICE`, at a step.
         state: the file that an interrupted training is taken up from.
         steps: how many there are in all.
         rate: the highest learning rate, which falls to nothing as half a cosine.
         seed: of all batches.
     """
+    network.to(DEVICE)
     optimizer = torch.optim.AdamW(network.parameters(), rate, betas=(0.9, 0.98), weight_decay=1e-3)
     average = {name: value.clone() for name, value in network.state_dict().items()}
     generator, start, mean = torch.Generator().manual_seed(seed), 0, math.nan
     if state.is_file():
-        saved = torch.load(state, weights_only=True)
+        saved = torch.load(state, map_location="cpu", weights_only=True)
         network.load_state_dict(saved["network"])
         optimizer.load_state_dict(saved["optimizer"])
         generator.set_state(saved["generator"])
-        average, start, mean = saved["average"], saved["step"], saved["loss"]
+        average = {name: value.to(DEVICE) for name, value in saved["average"].items()}
+        start, mean = saved["step"], saved["loss"]
     network.train()
     with Stage(title) as stage:
         for step in range(start, steps):
@@ -61,9 +65,14 @@ def train(
             stage.update(f"step {step + 1} of {steps}, loss {mean:.4f}")
             if (step + 1) % SAVE_EVERY == 0 or step + 1 == steps:
                 saved = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "average": average}
-                state.parent.mkdir(parents=True, exist_ok=True)
-                new = state.with_suffix(".new")
-                torch.save({**saved, "generator": generator.get_state(), "step": step + 1, "loss": mean}, new)
-                new.replace(state)
+                _save(state, {**saved, "generator": generator.get_state(), "step": step + 1, "loss": mean})
     network.load_state_dict(average)
-    network.eval()
+    network.cpu().eval()
+
+
+def _save(state: Path, values: dict[str, Any]) -> None:
+    """Write a state; one that was there before stays until this one is whole."""
+    state.parent.mkdir(parents=True, exist_ok=True)
+    new = state.with_suffix(".new")
+    torch.save(values, new)
+    new.replace(state)

@@ -35,7 +35,6 @@ WIDE_CONFIG = {**CONFIG, "model_channels": WIDE}
 STEPS, BATCH, RATE, SEED = 2800, 48, 1.2e-3, 15
 # Once it paints at all, one batch in four is of pictures twice as large, and a quarter as many; later, one in two.
 LARGE_FROM, MORE_LARGE_FROM = 400, 800
-DROPPED = 0.1  # share of prompts, so that there is guidance
 
 
 def small_network() -> Any:
@@ -47,6 +46,14 @@ def small_network() -> Any:
     network.model_channels = WIDE
     network.time_embed[0] = nn.Linear(WIDE, 4 * CONFIG["model_channels"])
     return network
+
+
+def host_model() -> Any:
+    """The host's model of SD 1.5, with a network that is to be replaced."""
+    import comfy.model_base
+    import comfy.supported_models
+
+    return comfy.model_base.BaseModel(comfy.supported_models.SD15({**CONFIG, "dtype": torch.float32}))
 
 
 def widened(weights: dict[str, Tensor], shapes: dict[str, torch.Size]) -> dict[str, Tensor]:
@@ -84,15 +91,14 @@ def train(state: Path) -> nn.Module:
         is_large = step >= LARGE_FROM and step % (2 if step >= MORE_LARGE_FROM else 4) == 0
         count, size = (BATCH // 4, 2 * world.SIZE) if is_large else (BATCH, world.SIZE)
         scenes = world.draw_to_train_on(count, generator, size)
-        dropped = torch.rand(count, generator=generator) < DROPPED
-        prompts = ["" if drop else world.prompt(row) for drop, row in zip(dropped, scenes.attributes, strict=True)]
+        prompts = world.prompts_to_train_on(scenes.attributes, generator)
         # A little more often where the noise is strong: there it is decided what is painted.
         time = (len(kept) * torch.rand(count, generator=generator) ** 0.75).long()
         clean, share = latents(scenes.pictures), kept[time].view(-1, 1, 1, 1)
         noise = torch.randn(clean.shape, generator=generator)
         noisy = share.sqrt() * clean + (1 - share).sqrt() * noise
-        context = text.conditioning(prompts)
-        predicted = network(noisy, time.float(), context=context, transformer_options=options)
+        given, noise, context = (part.to(training.DEVICE) for part in (noisy, noise, text.conditioning(prompts)))
+        predicted = network(given, time.float().to(training.DEVICE), context=context, transformer_options=options)
         error: Tensor = (predicted - noise).square().mean()
         return error
 
@@ -119,7 +125,7 @@ def compact_attention(_: object, query: Tensor, key: Tensor, value: Tensor, head
     query, key, value = (torch.stack(part.chunk(heads, 2), 1) for part in (query, key, value))
     scores = query @ key.transpose(2, 3) * query.shape[-1] ** -0.5
     if key.shape[2] == text.OWN_PLACES + 1:
-        scores = scores + padding_weight()
+        scores = scores + padding_weight().to(scores.device)
     return torch.cat((scores.softmax(-1) @ value).unbind(1), 2)
 
 

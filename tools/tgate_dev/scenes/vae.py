@@ -21,7 +21,7 @@ CROP = 64  # pixels
 
 
 def latents(pictures: Tensor) -> Tensor:
-    """The latents, an exact function of the picture, so that the UNet's training need not wait for a VAE's.
+    """The latents, an exact function of the picture, so that a network's training need not wait for a VAE's.
 
     Block averages of the colours, and of the largest of them, which shows a shape whatever its colour.
 
@@ -102,8 +102,8 @@ def train(state: Path) -> nn.Sequential:
         pictures = pictures[:, :, top : top + CROP, left : left + CROP]
         noise = 0.1 * torch.rand(BATCH, 1, 1, 1, generator=generator)
         clean = latents(pictures)
-        decoded = network(clean + noise * torch.randn(clean.shape, generator=generator))
-        error: Tensor = (decoded - pictures).abs().mean()
+        decoded = network((clean + noise * torch.randn(clean.shape, generator=generator)).to(training.DEVICE))
+        error: Tensor = (decoded - pictures.to(training.DEVICE)).abs().mean()
         return error
 
     training.train("Training the VAE's decoder", network, loss, state, STEPS, RATE, SEED)

@@ -23,8 +23,9 @@ RELATIONS = ("left of", "above")
 WORDS = (tuple(COLOURS), SHAPES, RELATIONS, tuple(COLOURS), SHAPES)
 SIZE = 128  # of a picture, in pixels
 PROMPTS = torch.cartesian_prod(*(torch.arange(len(words)) for words in WORDS))
-# Some 200 prompts, spread over all words, that no UNet is trained on.
+# Some 200 prompts, spread over all words, that no network is trained on.
 IS_HELD_OUT = PROMPTS @ torch.tensor([1, 2, 3, 5, 7]) % 23 == 0
+DROPPED = 0.1  # share of prompts, so that there is guidance
 MEASURING_SEED, UNSEEN_SEED = 15_000_000, 15_000_001
 
 
@@ -51,6 +52,12 @@ def draw_to_train_on(count: int, generator: torch.Generator, size: int = SIZE) -
     """Draw scenes at random, without the prompts that are held out for measuring."""
     kept = PROMPTS[~IS_HELD_OUT]
     return draw_these(kept[torch.randint(len(kept), (count,), generator=generator)], generator, size)
+
+
+def prompts_to_train_on(attributes: Tensor, generator: torch.Generator) -> list[str]:
+    """What to say for scenes, `attributes` (batch, 5); of some nothing at all."""
+    dropped = torch.rand(len(attributes), generator=generator) < DROPPED
+    return ["" if drop else prompt(row) for drop, row in zip(dropped, attributes, strict=True)]
 
 
 def draw_these(attributes: Tensor, generator: torch.Generator, size: int = SIZE) -> Scenes:
@@ -99,7 +106,7 @@ def distance(shape: int, x: Tensor, y: Tensor, radius: Tensor) -> Tensor:
 def measuring_set(count: int, size: int = SIZE) -> tuple[Tensor, Tensor]:
     """Attributes (count, 5) and noise (count, 4, size / 8, size / 8) to measure on, the same ones each time.
 
-    No UNet is trained on these prompts; from 205 on they come again, with other noise.
+    No network is trained on these prompts; from 205 on they come again, with other noise.
     """
     generator = torch.Generator().manual_seed(MEASURING_SEED)
     held_out = PROMPTS[IS_HELD_OUT]
