@@ -12,6 +12,7 @@ from pathlib import Path
 from . import checks, environment
 from .bench.timing import options as timing
 from .comfyui import DEFAULT_VERSION, OLDER_VERSIONS, PINS
+from .quality import options as quality
 
 # A measurement has the processor to itself.
 MEASURING = {"OMP_WAIT_POLICY": "ACTIVE"}
@@ -53,12 +54,14 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     network_help = "scenes-unet: the UNet, the VAE and the judge; the others paint through the VAE and judge of before"
     networks = ["scenes-unet", "scenes-dit", "scenes-joint"]
     train.add_argument("network", choices=networks, help=network_help)
-    bench = commands.add_parser("bench", help="measurements: published MACs, and seconds of sampling runs")
+    bench = commands.add_parser("bench", help="measurements: published MACs, seconds of runs, quality of pictures")
     measurements = bench.add_subparsers(dest="measurement", required=True)
     macs_help = "the published table, counted on full-size models without weights"
     measurements.add_parser("macs", parents=[common, host], help=macs_help)
     time_help = "seconds of sampling runs, T-GATE beside what else there is, on random weights"
     timing.add_arguments(measurements.add_parser("time", parents=[common, host], help=time_help))
+    quality_help = "what each way to save costs, and how far it leads from the plain picture, on small trained models"
+    quality.add_arguments(measurements.add_parser("quality", parents=[common, host], help=quality_help))
     support_help = "the table of supported models, counted on full-size models, printed and put into docs/models.md"
     commands.add_parser("support", parents=[common], help=support_help)
     workflows_help = "make the workflows described in tools/tgate_dev/workflows, and write them into workflows/"
@@ -107,7 +110,8 @@ def _train(options: argparse.Namespace) -> int:
 
 def _bench(options: argparse.Namespace) -> int:
     ready = environment.ensure(options.comfyui_version, options.verbose)
-    return ready.run("bench", *options.given, **MEASURING)
+    # Quality takes hours and measures no seconds: others may have the processor.
+    return ready.run("bench", *options.given, **({} if options.measurement == "quality" else MEASURING))
 
 
 def _support(options: argparse.Namespace) -> int:

@@ -13,7 +13,7 @@ from ..cli import parse
 from ..errors import UserError, exit_code
 
 # The module of each, whose `measure` takes the options and the pack's nodes and returns the process's exit code.
-MEASUREMENTS = {"macs": "published", "support": "support", "time": "timing.rounds"}
+MEASUREMENTS = {"macs": ".published", "quality": "..quality.command", "support": ".support", "time": ".timing.rounds"}
 
 
 def main() -> int:
@@ -29,7 +29,7 @@ def main() -> int:
     from .pack import load_pack_nodes
 
     nodes = load_pack_nodes()
-    module = importlib.import_module(f".{MEASUREMENTS[name]}", __package__)
+    module = importlib.import_module(MEASUREMENTS[name], __package__)
     return int(module.measure(options, nodes))
 
 
@@ -43,6 +43,10 @@ def _prepare_host(name: str, options: argparse.Namespace) -> None:
             raise UserError("torch finds no graphics card here: use --device cpu.")
         options.device = options.device or ("cuda" if has_gpu else "cpu")
         host_arguments.cpu = options.device == "cpu"
+    elif name == "quality":
+        host_arguments.cpu = options.checkpoint is None or not torch.cuda.is_available()
+        # What the host takes on most graphics cards.
+        host_arguments.use_pytorch_cross_attention = True
     else:
         host_arguments.cpu = True
         # The kernel that the counting knows.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,23 @@ def wide_unet() -> dict[str, Tensor]:
     from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
     return unet.widened(weights.load("unet"), shapes(UNetModel, **unet.WIDE_CONFIG))
+
+
+def wide_macs(counts: Mapping[str, int]) -> int:
+    """What the UNet at SD 1.5's width costs where the small one does this.
+
+    In the small one the text, which is as wide as in SD 1.5, weighs five times too much.
+
+    Args:
+        counts: MACs of the small UNet by module; "" is all.
+    """
+    from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+
+    wide, small = shapes(UNetModel, **unet.WIDE_CONFIG), weights.load("unet")
+    layers = [name for name in counts if f"{name}.weight" in wide]
+    grown = sum(counts[name] * wide[f"{name}.weight"].numel() // small[f"{name}.weight"].numel() for name in layers)
+    # All else is the products of attention.
+    return grown + (counts[""] - sum(counts[name] for name in layers)) * unet.COPIES
 
 
 def tiny_vae() -> dict[str, Tensor]:

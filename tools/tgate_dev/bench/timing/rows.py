@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -24,7 +25,7 @@ ONE_BRANCH = Oracle(frozenset(), branches=1)
 GATED = Oracle(frozenset({CROSS_ATTENTION}), branches=1)
 NO_CROSS_ATTENTION = Oracle(frozenset({CROSS_ATTENTION}), branches=2)
 NO_SELF_ATTENTION = Oracle(frozenset({SELF_ATTENTION}), branches=2)
-TIMESTEPS = 1000
+PERCENT_PARTS = 1000  # as fine as the host's nodes take it
 
 Patch = Callable[[ModelPatcher], ModelPatcher]
 
@@ -38,11 +39,13 @@ class Gate(NamedTuple):
 
 
 def usual_gate(model: ModelPatcher, steps: int, nodes: Nodes) -> Gate:
-    """The default preset's gate for a model with discrete timesteps, in a run with guidance."""
+    """The default preset's gate for a model, in a run with guidance."""
     step = int(preset(model, nodes).resolve(steps, True).gate)
     schedule = sigmas(model, steps)
-    between = model.get_model_object("model_sampling").timestep((schedule[step - 1] + schedule[step]) / 2)
-    return Gate(step, steps, 1 - float(between) / (TIMESTEPS - 1))
+    between = float(schedule[step - 1] + schedule[step]) / 2
+    to_sigma = model.get_model_object("model_sampling").percent_to_sigma
+    place = bisect_left(range(PERCENT_PARTS), -between, key=lambda part: -to_sigma(part / PERCENT_PARTS))
+    return Gate(step, steps, place / PERCENT_PARTS)
 
 
 def make_rows(nodes: Nodes, gate: Gate) -> Iterator[Row]:

@@ -1,0 +1,1 @@
+"""Picture quality: what each way to save costs, and how far it leads from the plain picture. In ComfyUI's Python."""

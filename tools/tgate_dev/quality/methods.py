@@ -1,0 +1,93 @@
+"""The ways to save that are compared."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+
+from ..bench.pack import PACK, Nodes, pack_core, preset, presets
+from ..bench.timing.rows import DEEP_CACHE, Gate, node_patch, peer_rows, usual_gate
+from ..cache import content_key
+
+PLAIN = "plain"
+THRESHOLDS = (0.03, 0.05, 0.1, 0.2, 0.3)
+# The paper's gates for SD 1.5 and SDXL, of so many steps.
+PAPER_GATES, PAPER_STEPS = (5, 10), 25
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to sample.
+
+    Attributes:
+        name: as tables call it, the same for all numbers of steps.
+        patch: applies it to the plain model (the host's ModelPatcher).
+        series: its line in the charts: methods that differ by a threshold alone are one.
+        source: changes when the code of the method does; the host's is known by its version.
+        is_foreign: whether it belongs to another pack, which may change the network for good.
+    """
+
+    name: str
+    patch: Callable[[Any], Any]
+    series: str
+    source: str = ""
+    is_foreign: bool = False
+
+
+def make_methods(model: Any, steps: int, nodes: Nodes, peers: Sequence[Path]) -> list[Method]:
+    """All methods for a model (the host's ModelPatcher) and a number of steps, the plain one first.
+
+    Args:
+        model: that they are to be applied to.
+        steps: of a run.
+        nodes: the pack's nodes by id.
+        peers: folders of other packs.
+    """
+    gate = usual_gate(model, steps, nodes)
+    own = source_key([PACK / "nodes", PACK / "tgate_core"])
+    methods = [Method(PLAIN, lambda model: model, PLAIN), *_host_methods(gate)]
+    methods += [Method(name, patch, name, own) for name, patch in _own_patches(model, steps, nodes)]
+    foreign = peer_rows(peers, gate)
+    return methods + [Method(row.name, row.patch, row.name, source_key(peers), is_foreign=True) for row in foreign]
+
+
+def source_key(folders: Sequence[Path]) -> str:
+    """Changes with any Python file in these folders."""
+    return content_key(path.read_bytes().hex() for folder in folders for path in sorted(folder.rglob("*.py")))
+
+
+def _host_methods(gate: Gate) -> Iterator[Method]:
+    override = getattr(importlib.import_module("comfy_extras.nodes_custom_sampler"), "CFGOverride", None)
+    if override is not None:  # older hosts do not have it
+        name = "CFG Override, cfg 1 from the gate"
+        yield Method(name, node_patch(override, cfg=1.0, start_percent=gate.percent), name)
+    caches = importlib.import_module("comfy_extras.nodes_easycache")
+    for node, series in ((caches.EasyCacheNode, "EasyCache"), (caches.LazyCacheNode, "LazyCache")):
+        for threshold in THRESHOLDS:
+            yield Method(f"{series} {threshold:g}", node_patch(node, reuse_threshold=threshold), series)
+
+
+def _own_patches(model: Any, steps: int, nodes: Nodes) -> Iterator[tuple[str, Callable[[Any], Any]]]:
+    apply = {name: node_patch(nodes["TGATEApply"], preset=name) for name in presets(nodes)}
+    for name, patch in apply.items():
+        yield f"TGATE Apply, {name}", patch
+    published = {"guidance": "uncond", "self_attention": False, "sp_interval": 1, "warm_up": 0}
+    of_presets = [replace(preset(model, nodes), preset=name).resolve(steps, True) for name in apply]
+    known = {config.gate for config in of_presets if config.guidance == "uncond" and not config.self_attention}
+    for gate in PAPER_GATES:
+        at = {"gate": gate / PAPER_STEPS, "gate_unit": "fraction of steps"}
+        if round(steps * gate / PAPER_STEPS) not in known:
+            name = f"as published, gate {gate} of {PAPER_STEPS}"
+            yield name, node_patch(nodes["TGATEApplyAdvanced"], **published, **at)
+    if (
+        isinstance(model.model.diffusion_model, UNetModel)
+        and pack_core(nodes)("host.unet_blocks").can_leave_out_layers()
+    ):
+        (usual, *_), deep_cache = apply, node_patch(nodes["TGATEDeepCache"], **DEEP_CACHE)
+        yield "TGATE DeepCache", deep_cache
+        yield f"TGATE DeepCache + Apply, {usual}", lambda model: apply[usual](deep_cache(model))
