@@ -121,7 +121,7 @@ function gateMark(texts) {
 function legend(view, texts) {
   const row = make("div", "legend");
   row.title = texts.tallerIsMore;
-  const names = { planning: "planning", reused: "reusedShort", fidelity: "fidelity", refresh: "refresh", protected: "protected" };
+  const names = { planning: "planning", reused: "reusedShort", fidelity: "fidelity", refresh: "refreshShort", protected: "protected" };
   const rare = { shallow: "shallowShort", skipped: "skipped" };
   const seen = new Set(view.groups.flatMap(looks));
   for (const [look, name] of Object.entries({ ...names, ...rare })) {

@@ -82,8 +82,8 @@ export const STYLE = `
   border: 4px solid transparent;
   border-top: 5px solid var(--text);
 }
-.legend { display: flex; flex-wrap: wrap; gap: 0 8px; height: 14px; overflow: hidden; white-space: nowrap; }
-.key { display: flex; align-items: flex-end; gap: 3px; }
+.legend { display: flex; flex-wrap: wrap; gap: 0 5px; height: 14px; overflow: hidden; white-space: nowrap; }
+.key { display: flex; align-items: flex-end; gap: 2px; }
 .swatch { position: relative; width: 8px; height: 12px; margin-bottom: 1px; }
 .caption {
   color: var(--muted);

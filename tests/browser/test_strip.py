@@ -141,7 +141,7 @@ class TestWhatItSays:
         assert [place for place, bar in enumerate(strip.bars) if "refresh" in bar["looks"]] == [4, 7]
         assert strip.bars[4]["height"] == 100
         assert strip.bars[4]["label"] == "Step 5 of 12: refreshed; both guidance passes"
-        assert "refreshed" in strip.legend
+        assert "refresh" in strip.legend
         assert "Approximate" in strip.caption
         editor.build(*sampled(ADVANCED, {**settings, "refresh": "by error"}, steps=12))
         strip = editor.wait_until(ADVANCED, lambda strip: "where the error asks for it" in strip.caption)
