@@ -18,6 +18,9 @@ PLAIN = "plain"
 THRESHOLDS = (0.03, 0.05, 0.1, 0.2, 0.3)
 # The paper's gates for SD 1.5 and SDXL, of so many steps.
 PAPER_GATES, PAPER_STEPS = (5, 10), 25
+NO_SELF_ATTENTION = {"self_attention": False, "sp_interval": 1, "warm_up": 0}
+# With refreshed steps the gate can be early; of as many steps.
+EARLY_GATE, FIRST_GAP = 3, 2
 
 
 @dataclass(frozen=True)
@@ -76,14 +79,19 @@ def _own_patches(model: Any, steps: int, nodes: Nodes) -> Iterator[tuple[str, Ca
     apply = {name: node_patch(nodes["TGATEApply"], preset=name) for name in presets(nodes)}
     for name, patch in apply.items():
         yield f"TGATE Apply, {name}", patch
-    published = {"guidance": "uncond", "self_attention": False, "sp_interval": 1, "warm_up": 0}
     of_presets = [replace(preset(model, nodes), preset=name).resolve(steps, True) for name in apply]
     known = {config.gate for config in of_presets if config.guidance == "uncond" and not config.self_attention}
     for gate in PAPER_GATES:
         at = {"gate": gate / PAPER_STEPS, "gate_unit": "fraction of steps"}
         if round(steps * gate / PAPER_STEPS) not in known:
             name = f"as published, gate {gate} of {PAPER_STEPS}"
-            yield name, node_patch(nodes["TGATEApplyAdvanced"], **published, **at)
+            yield name, node_patch(nodes["TGATEApplyAdvanced"], **NO_SELF_ATTENTION, guidance="uncond", **at)
+    early = {**NO_SELF_ATTENTION, "gate": EARLY_GATE / PAPER_STEPS, "gate_unit": "fraction of steps"}
+    gap = max(1, round(FIRST_GAP * steps / PAPER_STEPS))
+    for refresh in ("growing gaps", "by error"):
+        name = f"Advanced, gate {EARLY_GATE} of {PAPER_STEPS}, refreshed: {refresh}"
+        settings = {"guidance": "cached_delta", "refresh": refresh, "refresh_gap": gap}
+        yield name, node_patch(nodes["TGATEApplyAdvanced"], **early, **settings)
     if (
         isinstance(model.model.diffusion_model, UNetModel)
         and pack_core(nodes)("host.unet_blocks").can_leave_out_layers()
