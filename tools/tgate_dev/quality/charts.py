@@ -63,6 +63,8 @@ def _figure(by_setting: dict[Setting, dict[str, Record]], series: dict[str, str]
         axes.set_visible(True)
         axes.set_title(f"{setting.sampler}, {setting.steps} steps, cfg {setting.cfg:g}", fontsize=11)
         _panel(axes, [*records.values()], series, measure)
+    for axes in grid[:, 0]:
+        axes.set_ylabel(measure.label)
     known = {text: mark for axes in grid.flat for mark, text in zip(*axes.get_legend_handles_labels(), strict=True)}
     lines = [line for line in dict.fromkeys([*series.values(), *known]) if line in known]
     figure.legend([known[line] for line in lines], lines, loc="outside right upper", frameon=False, fontsize=9)
@@ -82,7 +84,7 @@ def _panel(axes: Axes, records: list[Record], series: dict[str, str], measure: M
         axes.plot(costs, values, **style, linewidth=1, markeredgecolor="white", markeredgewidth=0.7, label=line)
         if measure is DISTANCE:
             _name_ends(axes, line, some, style["color"])
-    axes.set(xlabel="cost: MACs, × plain", ylabel=measure.label)
+    axes.set(xlabel="cost: MACs, × plain")
     if measure is DISTANCE:
         # Logarithmic, but with plain's 0: what fails may be thirty times as far as what is near.
         axes.set_yscale("symlog", linthresh=TICKS[1], linscale=0.4)
@@ -93,7 +95,8 @@ def _panel(axes: Axes, records: list[Record], series: dict[str, str], measure: M
     axes.grid(color="#e8e8e8", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.label_outer()
+    # Also where there is another panel below: the grid may have gaps.
+    axes.tick_params(labelbottom=True)
 
 
 def _name_ends(axes: Axes, line: str, records: list[Record], colour: str) -> None:
