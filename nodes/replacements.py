@@ -31,6 +31,9 @@ FIXED: dict[str, Any] = {
     "protect_last": 0,
     "cache_device": "auto",
     "cache_limit_mb": 0,
+    "refresh": "never",
+    "refresh_gap": 2,
+    "refresh_tolerance": 0.7,
 }
 
 

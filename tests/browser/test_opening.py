@@ -14,6 +14,7 @@ REPO = Path(__file__).resolve().parents[2]
 WORKFLOWS = sorted((REPO / "workflows").glob("*.json"))
 OURS = ("TGATEApply", "TGATEApplyAdvanced")
 TITLE_HEIGHT = 30
+REFRESH = {"refresh": "never", "refresh_gap": 2, "refresh_tolerance": 0.7}
 
 STATE = """() => window.app.rootGraph.nodes.map((node) => ({
   id: Number(node.id), type: node.type, box: [...node.pos, ...node.size],
@@ -62,3 +63,17 @@ def test_workflow_opens_whole_and_stays_as_it_is(workflow: Path, editor: StripEd
         assert len(strip.bars) >= 4
         # Where a probe sets the gate, a run alone can tell.
         assert strip.gate == -1 if "probe" in strip.title else 0 < strip.gate < len(strip.bars)
+
+
+def test_graph_of_before_refresh_opens_with_its_defaults(editor: StripEditor, tmp_path: Path) -> None:
+    """It holds values for the widgets that there were, and none for those behind them."""
+    graph = json.loads((REPO / "workflows" / "sdxl.json").read_text(encoding="utf-8"))
+    node = next(node for node in graph["nodes"] if node["type"] == "TGATEApplyAdvanced")
+    del node["widgets_values"][-len(REFRESH) :]
+    node["inputs"] = [one for one in node["inputs"] if one["name"] not in REFRESH]
+    file = tmp_path / "older.json"
+    file.write_text(json.dumps(graph), encoding="utf-8")
+    editor.open_file(file)
+    prompt = editor.page.evaluate("async () => (await window.app.graphToPrompt()).output")
+    inputs = next(one["inputs"] for one in prompt.values() if one["class_type"] == "TGATEApplyAdvanced")
+    assert {name: inputs.get(name) for name in REFRESH} == REFRESH

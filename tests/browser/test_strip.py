@@ -361,7 +361,7 @@ def test_nothing_of_it_is_saved_or_queued(editor: StripEditor) -> None:
     editor.wait_for_strip(ADVANCED, "gate after 7")
     graph = editor.page.evaluate("async () => await window.app.graphToPrompt()")
     [node] = [node for node in graph["workflow"]["nodes"] if node["type"] == ADVANCED]
-    assert node["widgets_values"] == [7, "step", 5, 1, 2, True, True, "uncond", 0, "auto", 0]
+    assert node["widgets_values"] == [7, "step", 5, 1, 2, True, True, "uncond", 0, "auto", 0, "never", 2, 0.7]
     [queued] = [node for node in graph["output"].values() if node["class_type"] == ADVANCED]
     assert "tgate_schedule" not in queued["inputs"]
-    assert len(queued["inputs"]) == 11
+    assert len(queued["inputs"]) == 14

@@ -48,6 +48,9 @@ MEANT = {
     "protect_last": 0,
     "cache_device": "auto",
     "cache_limit_mb": 0,
+    "refresh": "never",
+    "refresh_gap": 2,
+    "refresh_tolerance": 0.7,
 }
 
 pytestmark = pytest.mark.slow

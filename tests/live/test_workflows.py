@@ -190,7 +190,7 @@ def test_an_unconnected_input_is_refused(sdxl: Graph, object_info: dict[str, Any
 
 def test_a_missing_value_is_an_error(sdxl: Graph, object_info: dict[str, Any]) -> None:
     node_of(sdxl, "TGATEApplyAdvanced")["widgets_values"].pop()
-    with pytest.raises(GraphError, match="10 values for 11 widgets"):
+    with pytest.raises(GraphError, match="13 values for 14 widgets"):
         to_prompt(sdxl, object_info)
 
 
