@@ -189,7 +189,16 @@ def test_a_record_is_replaced_where_anything_changed(tmp_path: Path) -> None:
     again = Records(tmp_path)
     assert again.has(record().place, "2")
     assert not again.has(record().place, "1")
-    assert len((tmp_path / "records.jsonl").read_text(encoding="utf-8").splitlines()) == 2
+
+
+def test_records_of_two_processes_are_kept(tmp_path: Path) -> None:
+    one, other = Records(tmp_path), Records(tmp_path)
+    one.add(record())
+    other.add(record("other"))
+    one.add(record(key="2"))
+    again = Records(tmp_path)
+    assert again.has(record().place, "2")
+    assert again.has(record("other").place, "1")
 
 
 def test_halves_are_pooled_by_what_they_cost(tmp_path: Path) -> None:

@@ -16,8 +16,11 @@ from .methods import PLAIN
 from .records import Record, Setting
 
 PANEL, LEGEND, HEAD = (3.7, 3.2), 2.9, 0.4  # inches
-COLOURS = ("#7a7a7a", "#0072b2", "#56b4e9", "#d55e00", "#e69f00", "#5d3a9b", "#cc79a7", "#009e73", "#b22222", "#6b8e23")
-MARKERS = "Xos^DvPhp<"
+COLOURS = (
+    *("#7a7a7a", "#0072b2", "#56b4e9", "#d55e00", "#e69f00", "#5d3a9b", "#cc79a7", "#009e73"),
+    *("#b22222", "#6b8e23", "#000080", "#8b4513", "#ff1493", "#00ced1", "#bdb76b", "#2f4f4f"),
+)
+MARKERS = "Xos^DvPh*<p>dH8D"
 FRONT = "Pareto front"
 TICKS = (0, 0.03, 0.05, 0.1, 0.2, 0.3, 0.5, 1)  # of distance
 

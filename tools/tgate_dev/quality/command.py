@@ -7,7 +7,7 @@ import functools
 import importlib
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from ..progress import Stage, say
 from ..scenes import weights
 from . import charts, figures, sheet, table
 from .methods import PLAIN, Method, make_methods
-from .options import HALVES, fill_in
+from .options import HALVES, NETWORKS, fill_in
 from .records import Place, Record, Records, Setting
 from .subjects import Checkpoint, Scenes, Subject
 
@@ -72,8 +72,11 @@ def measure(options: argparse.Namespace, nodes: Nodes) -> int:
     left = [one for one in work if not records.has(one.place, one.key)]
     say(f"{len(work) - len(left)} of {len(work)} records are there already")
     _measure(left, {one.place: one for one in work if one.method.name == PLAIN}, records)
-    # Of all methods, so that the colours do not depend on what was asked for.
-    series = {method.name: method.series for some in methods.values() for method in some}
+    # Of all networks, so that the colours do not depend on what was asked for.
+    for subject in [] if options.checkpoint else [Scenes(name, len(HALVES)) for name in _there(NETWORKS)]:
+        methods.setdefault((subject.name, options.steps[0]), make_methods(subject.model, options.steps[0], nodes, []))
+    ordered = sorted(methods.items(), key=lambda one: NETWORKS.index(one[0][0]) if one[0][0] in NETWORKS else 0)
+    series = {method.name: method.series for _, some in ordered for method in some}
     _write(options.out, records.pooled(_halves(options)), work, series)
     say(f"The results are in {options.out}")
     return 0
@@ -87,10 +90,15 @@ def _subjects(options: argparse.Namespace) -> list[Subject]:
         return [Checkpoint(options.checkpoint, Path(options.prompts), options.pixels)]
     if not is_number or int(options.prompts) < len(HALVES):
         raise UserError("--prompts: give a number of 2 or more; a file goes with --checkpoint.")
-    there = [name for name in options.networks if (weights.FOLDER / f"{name}.safetensors").is_file()]
+    there = _there(options.networks)
     for name in set(options.networks) - set(there):
         say(f"{name} is left out: it has no weights in {weights.FOLDER}")
     return [Scenes(name, int(options.prompts)) for name in there]
+
+
+def _there(networks: Iterable[str]) -> list[str]:
+    """Those that have weights."""
+    return [name for name in networks if (weights.FOLDER / f"{name}.safetensors").is_file()]
 
 
 def _halves(options: argparse.Namespace) -> list[str]:

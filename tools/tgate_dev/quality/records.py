@@ -58,7 +58,7 @@ class Record:
 
 
 class Records:
-    """The records in a folder; a newer one of the same place replaces the older."""
+    """The records in a folder; of those of one place the last counts."""
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / FILE
@@ -67,11 +67,10 @@ class Records:
         self._records = {record.place: record for record in map(_parsed, lines)}
 
     def add(self, record: Record) -> None:
-        """Keep a record, and write it."""
-        is_new = record.place not in self._records
+        """Keep a record, and write it behind the others: another process may be at work on the same folder."""
         self._records[record.place] = record
-        with self._file.open("a" if is_new else "w", encoding="utf-8", newline="\n") as file:
-            file.writelines(_line(one) for one in ([record] if is_new else self._records.values()))
+        with self._file.open("a", encoding="utf-8", newline="\n") as file:
+            file.write(_line(record))
 
     def has(self, place: Place, key: str) -> bool:
         """Whether there is a record of this that still holds."""
