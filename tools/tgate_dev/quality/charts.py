@@ -20,7 +20,7 @@ COLOURS = (
     *("#7a7a7a", "#0072b2", "#56b4e9", "#d55e00", "#e69f00", "#5d3a9b", "#cc79a7", "#009e73"),
     *("#b22222", "#6b8e23", "#000080", "#8b4513", "#ff1493", "#00ced1", "#bdb76b", "#2f4f4f"),
 )
-MARKERS = "Xos^DvPh*<p>dH8D"
+MARKERS = "Xos^DvPhp<d>H8DX"
 FRONT = "Pareto front"
 TICKS = (0, 0.03, 0.05, 0.1, 0.2, 0.3, 0.5, 1)  # of distance
 
