@@ -71,7 +71,7 @@ def test_clones_share_their_records_and_other_gates_do_not(model, gated, records
     ("settings", "run", "reason"),
     [
         ({"gate": 30.0}, {}, "nothing is changed in this run: the gate lies beyond this run of 8 steps"),
-        ({}, {"cfg": 1.0}, "no guidance to drop"),
+        ({}, {"cfg": 1.0}, "no second pass"),
         ({}, {"positive": [*tiny.text(1), *tiny.text(3)]}, "a branch has several conds"),
     ],
 )

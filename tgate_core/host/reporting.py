@@ -21,7 +21,7 @@ from ..engine.run import Run
 from ..gate.schedule import Phase
 from ..gate.technique import GateRun
 from ..report.record import RunRecord, RunRecords
-from ..report.text import summary_text
+from ..report.text import plain_text, summary_text
 from ..report.timeline import StepCell, executed_steps, full_steps
 from .keys import RECORDS_KEY
 
@@ -67,6 +67,8 @@ def reported(guider: Any, run: Run | None) -> Iterator[Outcome]:
     """
     outcome, start = Outcome(), time.monotonic()
     is_bypassed = run is None or run.is_plain
+    if run is not None and is_bypassed:  # nobody has to wait to hear that nothing will be saved
+        logger.info("TGATE: %s", plain_text(run.counts))
     try:
         yield outcome
     finally:
@@ -100,8 +102,9 @@ def _report(guider: Any, run: Run, outcome: Outcome, is_bypassed: bool, seconds:
             fingerprint=_fingerprint(outcome.result),
             call_templates=run.call_templates,
         )
-        with harmless("the summary of this run", f"TGATE Report may still have it; {TELL_US}"):
-            logger.info("TGATE: %s", summary_text(record))
+        if not is_bypassed:
+            with harmless("the summary of this run", f"TGATE Report may still have it; {TELL_US}"):
+                logger.info("TGATE: %s", summary_text(record))
         if records is not None:
             with harmless("telling the editor of this run", f"TGATE Report has it all the same; {TELL_US}"):
                 records.add(record)

@@ -10,14 +10,17 @@ from typing import Any
 
 from ..engine.inputs import shown
 from ..gate.config import GateConfig
-from ..gate.presets import ROWS, PresetConfig
+from ..gate.presets import GENERIC, ROWS, PresetConfig
 from ..gate.schedule import build_schedule, refreshed_steps, resolve_gate_step
+from .record import GUIDANCE_ALONE
 from .timeline import as_groups, planned_cells
 
 PRESET_NODE = "TGATEApply"
 ADVANCED_NODE = "TGATEApplyAdvanced"
 # Until a run has told what the model is: the family that most models of today go by.
 ASSUMED_FAMILY = "sdxl"
+# Of settings that a model passed on unchanged cannot follow.
+NOTHING = GateConfig(cross_attention=False, self_attention=False, guidance="keep")
 # More than anyone samples with, and more than a strip has room for; ten times as many would take 0.1 s.
 MAX_STEPS = 1000
 
@@ -63,8 +66,8 @@ def preview(query: Mapping[str, str]) -> dict[str, Any]:
 
     Args:
         query: `node` (its id), its widgets by name, and of the run `steps`, `guided` (1 or 0), `family` (of the model,
-            if known), `denoise` and `ends_at` (share of the noise schedule at which it ends). All but `node` have
-            defaults; what else there is counts for nothing.
+            or `GUIDANCE_ALONE`, if known), `denoise` and `ends_at` (share of the noise schedule at which it ends). All
+            but `node` have defaults; what else there is counts for nothing.
 
     Returns:
         `groups` (of steps, see `as_groups`), `gate_step`, `is_assumed` (another family of models would give another
@@ -107,20 +110,18 @@ def _gate_step(config: GateConfig, sampling: Sampling) -> int:
 
 def _settings(query: Mapping[str, str], sampling: Sampling) -> tuple[GateConfig, bool]:
     """The node's settings for this run, and whether they are those of a family that is only assumed."""
-    node = query.get("node", "")
-    if node == ADVANCED_NODE:
-        return _advanced(query), False
-    if node != PRESET_NODE:
+    node, family = query.get("node", ""), query.get("family", "")
+    if node not in (PRESET_NODE, ADVANCED_NODE):
         raise ValueError(f"TGATE: node is {shown(node)}; there is a preview of: {PRESET_NODE}, {ADVANCED_NODE}.")
-
-    def resolved(family: str) -> GateConfig:
+    is_guidance_alone = family == GUIDANCE_ALONE
+    is_assumed = node == PRESET_NODE and family not in ROWS and not is_guidance_alone
+    if node == ADVANCED_NODE:
+        config = _advanced(query)
+    else:
         preset: Any = query.get("preset", "balanced")  # checked when made
-        return PresetConfig(family, preset).resolve(sampling.steps, sampling.is_guided)
-
-    family = query.get("family", "")
-    if family in ROWS:
-        return resolved(family), False
-    return resolved(ASSUMED_FAMILY), any(resolved(other) != resolved(ASSUMED_FAMILY) for other in ROWS)
+        rows = GENERIC if is_guidance_alone else ASSUMED_FAMILY if is_assumed else family
+        config = PresetConfig(rows, preset).resolve(sampling.steps, sampling.is_guided)
+    return (config.guidance_alone() or NOTHING if is_guidance_alone else config), is_assumed
 
 
 def _advanced(query: Mapping[str, str]) -> GateConfig:

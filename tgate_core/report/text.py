@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..engine.counts import RunCounts
 from ..gate.schedule import Phase
 from .cost import RunCost
 from .record import RunRecord
@@ -34,8 +35,7 @@ def summary_text(record: RunRecord) -> str:
     """One line for the log: what was saved, and why not where it was not."""
     counts = record.counts
     if record.is_plain:
-        reasons = "; ".join(counts.notes)
-        return f"nothing is changed in this run: {reasons}" if reasons else "nothing is changed in this run"
+        return plain_text(counts)
     parts = []
     if record.has_gate or not record.shallow_steps:
         attentions = counts.attentions_computed + counts.attentions_reused
@@ -50,6 +50,11 @@ def summary_text(record: RunRecord) -> str:
         parts.append(f"{counts.shallow_calls} of {counts.network_calls} network calls left out the deep blocks")
     parts.append(f"cache peak {counts.peak_cache_bytes / _MEBI:.1f} MiB")
     return "; ".join([", ".join(parts), *counts.notes])
+
+
+def plain_text(counts: RunCounts) -> str:
+    """The same for a run that is left as it is, which is known before its first step."""
+    return ": ".join(filter(None, ("nothing is changed in this run", "; ".join(counts.notes))))
 
 
 def _saved(record: RunRecord) -> list[str]:
