@@ -210,6 +210,9 @@ _EXCLUDED = {
     "comfy.ldm.wan.ar_model.CausalWanModel": "autoregressive Wan caches attention itself: nothing to freeze",
     "comfy.ldm.lightricks.av_model.LTXAVModel": "LTX-2 with sound has two streams of attention: nothing is frozen",
 }
+# Takes the rows of a call for two branches, one a half, whatever they are.
+_HALVES_ARE_BRANCHES = "comfy.ldm.hunyuan3dv2_1.hunyuandit.HunYuanDiTPlain"
+ONE_AT_A_TIME = "this network mixes up the rows of a batch once one guidance branch runs alone: set batch_size to 1"
 _HOST = "comfy."
 
 
@@ -232,6 +235,11 @@ def why_unknown(network: type) -> str:
     if excluded:
         return excluded[0]
     return JOINT_ATTENTION if is_of_host(network) else OTHER_CODE.format(name=network.__name__)
+
+
+def mixes_up_rows(network: type) -> bool:
+    """Whether several latents of one branch, in one call, change places."""
+    return _HALVES_ARE_BRANCHES in _names(network)
 
 
 def is_of_host(network: type) -> bool:

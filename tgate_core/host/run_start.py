@@ -15,6 +15,7 @@ from ..engine.run import Run
 from ..engine.storage import CacheSettings, CaptureStorage
 from ..engine.technique import RunContext, Technique
 from ..gate.technique import Gate
+from .architectures import ONE_AT_A_TIME, mixes_up_rows
 from .keys import STEP_CACHE_KEY, TECHNIQUES_KEY
 from .memory import is_memory_short
 from .networks import network_class, network_signature, why_not_gated
@@ -50,6 +51,8 @@ def start_run(guider: Any, sampler: Any, sigmas: torch.Tensor, latent_shape: tor
     techniques, unreached = techniques_of(options), why_not_gated(guider.model_patcher)
     if unreached is not None:
         techniques = _guidance_alone(techniques)
+    if latent_shape[0] > 1 and mixes_up_rows(network_class(guider.model_patcher)):
+        techniques, unreached = [], ONE_AT_A_TIME
     settings = next((one.cache_settings for one in techniques if one.cache_settings is not None), CacheSettings())
     context = _context(guider, schedule, settings)
     if unreached is not None:
