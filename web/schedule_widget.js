@@ -6,7 +6,7 @@ import { BYPASS, isOff } from "./graph.js";
 import { circumstancesOf, familyOf, isProbed, queryOf, rememberFamily, samplingOf } from "./schedule_query.js";
 import { ScheduleStrip } from "./strip.js";
 import { STRIP_HEIGHT } from "./strip_style.js";
-import { GUIDANCE_ALONE, familyName, filled } from "./texts.js";
+import { familyName, filled, scopeText } from "./texts.js";
 
 export const WIDGET_NAME = "tgate_schedule";
 /** The least width that leaves room for the heading and the legend. */
@@ -165,7 +165,7 @@ function planView(answer, sampling, node, texts) {
     answer.is_measured ? texts.measured : "",
     answer.is_by_error ? texts.byError : "",
     answer.is_assumed ? texts.assumed : "",
-    family === GUIDANCE_ALONE ? texts.guidanceAlone : "",
+    scopeText(family, texts),
     !answer.is_assumed && name ? filled(texts.family, { name }) : "",
   ].filter(Boolean);
   return {

@@ -10,7 +10,9 @@ from tiny import distance, split_all_conds
 
 ROUNDING = 1e-5
 STEPS = 12
-HELD = {"gate": 3.0, "guidance": "cached_delta"}
+HELD = {"gate": 3.0, "guidance": "cached_delta", "sp_interval": 1}
+# sp_interval, fi_interval, warm_up: after the gate alone, before it alone, both.
+SCHEDULES = {(1, 2, 0): "after the gate", (2, 1, 0): "before it", (2, 2, 1): "both"}
 
 
 @pytest.fixture(scope="module", params=JOINT_FAMILIES, ids=lambda family: family.name)
@@ -43,10 +45,24 @@ def branches_of(family, patched, **options):
     return family.sample(watched, **options), batches
 
 
+@pytest.mark.parametrize("guidance", ["cond", "cached_delta", "keep"])
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=SCHEDULES.get)
+def test_joint_attention_is_reused_like_self_attention(family, model, plain, gated, schedule, guidance):
+    """By whole modules; where there is none, nothing is reused."""
+    sp_interval, fi_interval, warm_up = schedule
+    settings = {"sp_interval": sp_interval, "fi_interval": fi_interval, "warm_up": warm_up, "guidance": guidance}
+    own = settings if family.joint else {"guidance": guidance}
+    expected = family.sample(family.reference(model, gate=4, **own))
+    result = family.sample(gated(model, gate=4.0, **settings))
+    assert distance(result, expected) < ROUNDING
+    is_changed = bool(family.joint) or guidance != "keep"
+    assert (distance(expected, plain) > 100 * ROUNDING) == is_changed
+
+
 @pytest.mark.parametrize("guidance", ["cond", "cached_delta"])
 def test_guidance_is_what_the_reference_says(family, model, plain, gated, guidance):
     expected = family.sample(family.reference(model, gate=3, guidance=guidance))
-    result, batches = branches_of(family, gated(model, gate=3.0, guidance=guidance))
+    result, batches = branches_of(family, gated(model, gate=3.0, guidance=guidance, self_attention=False))
     assert distance(result, expected) < ROUNDING
     assert batches == [2] * 3 + [1] * 3
     assert distance(expected, plain) > 100 * ROUNDING

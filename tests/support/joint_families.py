@@ -5,6 +5,7 @@ All are the host's real classes at a few channels, as those of `families`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -21,12 +22,25 @@ from torch import nn
 TOKENS = 8
 
 
+@dataclass(frozen=True)
 class JointFamily(Family):
-    """A tiny model without attentions that are gated."""
+    """A tiny model without attentions that are frozen.
+
+    Attributes:
+        joint: regular expression that matches the names of its joint attentions, or of what each puts out last; none
+            where they are not reused either.
+    """
+
+    joint: str = ""
 
     def pairs(self, model: comfy.model_patcher.ModelPatcher) -> list[tuple[nn.Module, nn.Module]]:
-        """Modules that never run, as the reference takes none for those of a UNet."""
-        return [(nn.Identity(), nn.Identity())]
+        """Joint attentions, as self-attention; in place of cross-attention, and where there are none, what never runs.
+
+        The reference takes none at all for those of a UNet.
+        """
+        named = model.model.diffusion_model.named_modules()
+        found = [module for name, module in named if self.joint and re.fullmatch(self.joint, name)]
+        return [(module, nn.Identity()) for module in found or [nn.Identity()]]
 
 
 @dataclass(frozen=True)
@@ -69,6 +83,14 @@ def _with_modulation(config: Any) -> comfy.model_patcher.ModelPatcher:
     for name, parameter in patcher.model.diffusion_model.named_parameters():
         if "norm" in name and parameter.ndim > 1:
             parameter.data = torch.randn(parameter.shape, generator=generator) / parameter[0].numel() ** 0.5
+    return patcher
+
+
+def _with_positions(config: Any) -> comfy.model_patcher.ModelPatcher:
+    """With values for positions that come with a checkpoint."""
+    patcher = variants.build(config)
+    positions = patcher.model.diffusion_model.pos_embed
+    positions.copy_(tiny.noise_of(9, positions.shape))
     return patcher
 
 
@@ -122,6 +144,7 @@ _QWEN: dict[str, Any] = {
     "joint_attention_dim": 32,
     "axes_dims_rope": (8, 12, 12),
 }
+_QWEN_OUT, _LUMINA_OUT = r"transformer_blocks\.\d+\.attn\.(to_out\.0|to_add_out)", r"layers\.\d+\.attention"
 _HUNYUAN: dict[str, Any] = {
     "image_model": "hunyuan_video",
     "in_channels": 16,
@@ -170,18 +193,19 @@ _SD35: dict[str, Any] = {
 _PICTURE = (16, 8, 8)
 
 JOINT_FAMILIES: tuple[JointFamily, ...] = (
-    JointFamily("SD 3.5", "SD3", _SD35, _PICTURE, 32, _pooled(16)),
+    JointFamily("SD 3.5", "SD3", _SD35, _PICTURE, 32, _pooled(16), build=_with_positions),
     JointFamily(
         "AuraFlow",
         "AuraFlow",
         {"dim": 32, "n_layers": 2, "n_double_layers": 1, "n_heads": 2, "global_conddim": 32, "cond_seq_dim": 32},
         (4, 8, 8),
         32,
+        joint=r"single_layers\.\d+\.attn",
     ),
-    JointFamily("Qwen-Image", "QwenImage", _QWEN, (16, 1, 8, 8), 32),
-    JointFamily("Qwen-Image-Edit", "QwenImage", _QWEN, (16, 1, 8, 8), 32, _reference_picture),
-    JointFamily("Z-Image", "ZImage", {**_LUMINA, **_Z_IMAGE}, _PICTURE, 32),
-    JointFamily("Lumina 2", "Lumina2", _LUMINA, _PICTURE, 32),
+    JointFamily("Qwen-Image", "QwenImage", _QWEN, (16, 1, 8, 8), 32, joint=_QWEN_OUT),
+    JointFamily("Qwen-Image-Edit", "QwenImage", _QWEN, (16, 1, 8, 8), 32, _reference_picture, joint=_QWEN_OUT),
+    JointFamily("Z-Image", "ZImage", {**_LUMINA, **_Z_IMAGE}, _PICTURE, 32, joint=_LUMINA_OUT),
+    JointFamily("Lumina 2", "Lumina2", _LUMINA, _PICTURE, 32, joint=_LUMINA_OUT),
     JointFamily(
         "Ernie-Image",
         "ErnieImage",
@@ -195,6 +219,7 @@ JOINT_FAMILIES: tuple[JointFamily, ...] = (
         },
         (128, 4, 4),
         32,
+        joint=r"layers\.\d+\.self_attention",
     ),
     JointFamily(
         "LongCat-Image", "LongCatImage", {**_FLUX, "txt_ids_dims": [1, 2], "guidance_embed": False}, _PICTURE, 32
@@ -278,6 +303,7 @@ JOINT_FAMILIES: tuple[JointFamily, ...] = (
         32,
         _mask,
         build=_with_modulation,
+        joint=r"layers\.\d+\.attn",
     ),
     JointFamily(
         "HunyuanImage 2.1",
@@ -310,6 +336,7 @@ JOINT_FAMILIES: tuple[JointFamily, ...] = (
             "in_channels": 12,
             "qk_norm": True,
             "qkv_bias": False,
+            "learn_sigma": False,
             "use_t5": True,
             "t5_feat_dim": 32,
             "t5_token_length": TOKENS,

@@ -11,7 +11,6 @@ from tgate_core.gate.config import GateConfig
 from tgate_core.gate.presets import PRESETS, ROWS, PresetConfig
 from tgate_core.gate.schedule import build_schedule
 from tgate_core.report.preview import Sampling, preview
-from tgate_core.report.record import GUIDANCE_ALONE
 from tgate_core.report.timeline import as_groups, planned_cells
 
 
@@ -119,13 +118,13 @@ class TestPreset:
     @pytest.mark.parametrize("node", ["TGATEApply", "TGATEApplyAdvanced"])
     def test_where_attention_cannot_be_gated_only_guidance_is_shown(self, node: str) -> None:
         gate = {"gate": 3, "guidance": "cached_delta"} if node == "TGATEApplyAdvanced" else {}
-        cells = steps_of(ask(node, family=GUIDANCE_ALONE, steps=25, **gate))
+        cells = steps_of(ask(node, family="guidance alone", steps=25, **gate))
         assert not any(cell["self_reused"] or cell["cross_reused"] for cell in cells)
         assert {cell["guided"] for cell in cells if cell["phase"] == "fidelity"} == {False}
 
     @pytest.mark.parametrize("settings", [{}, {"guidance": "cond_mean"}, {"gate_unit": "measured", "guidance": "cond"}])
     def test_what_such_a_model_cannot_follow_shows_a_plain_run(self, settings: dict[str, Any]) -> None:
-        assert set(phases(ask(family=GUIDANCE_ALONE, **settings))) == {"planning"}
+        assert set(phases(ask(family="guidance alone", **settings))) == {"planning"}
 
     def test_without_guidance_no_step_is_guided(self) -> None:
         assert not any(cell["guided"] for cell in ask("TGATEApply", guided=0)["groups"])

@@ -22,7 +22,7 @@ from comfy.patcher_extension import CallbacksMP, PatcherInjection
 from torch import Tensor, nn
 
 from ..engine.forward import ForwardCall
-from .architectures import UNET, Architecture, AttentionSite, attention_sites, pack, unpack
+from .architectures import UNET, Architecture, AttentionSite, attention_sites, joined, pack, unpack
 from .keys import PATCHER_KEY
 from .networks import architecture, attention_modules
 
@@ -111,7 +111,7 @@ class GatedForward(StandInForward):
         super().__init__(site.module, model)
         self._name = site.name
         self._rule = site.rule
-        self._input_name = architecture.input_name
+        self._input_names = tuple(filter(None, (architecture.input_name, architecture.second_name)))
         self._batch_dim = architecture.batch_dim
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -120,19 +120,21 @@ class GatedForward(StandInForward):
         if call is None or not call.is_active:
             return self._compute(call, args, kwargs)
         call.has_run = True
-        given = args[0] if args else kwargs.get(self._input_name)
-        if not isinstance(given, Tensor):  # another pack's attention, with a signature of its own
+        named = [*args[: len(self._input_names)], *map(kwargs.get, self._input_names[len(args) :])]
+        given = [one for one in named if isinstance(one, Tensor)]
+        if len(given) != len(self._input_names):  # another pack's attention, with a signature of its own
             call.refuse(kind)
             return self._compute(call, args, kwargs)
-        reused = call.reuse(kind, self._name, 0, self._inward(given))
+        lengths = [one.shape[1] for one in given]
+        reused = call.reuse(kind, self._name, 0, self._inward(joined(given)))
         if reused is not None:
-            return pack(self._outward(reused), self._rule)
+            return pack(self._outward(reused), self._rule, lengths)
         result = self._compute(call, args, kwargs)
-        tokens = unpack(result, self._rule)
+        tokens = unpack(result, self._rule, lengths)
         if tokens is None:
             call.has_misfit = True
             return result
-        return pack(self._outward(call.capture(kind, self._inward(tokens))), self._rule)
+        return pack(self._outward(call.capture(kind, self._inward(tokens))), self._rule, lengths)
 
     def _inward(self, tokens: Tensor) -> Tensor:
         """From the network's layout to (conds * B, tokens, channels)."""
