@@ -11,14 +11,12 @@ from typing import Literal, get_args
 
 from ..engine.inputs import choice
 from ..engine.steps import round_half_up
-from .config import GateConfig, Scope
+from .config import GateConfig
 
 PresetName = Literal["balanced", "gentle", "fast", "as published"]
 PRESETS: tuple[PresetName, ...] = get_args(PresetName)
 PUBLISHED: PresetName = "as published"
 
-# After the gate, joint attention is computed every so many steps.
-JOINT_ATTENTION_INTERVAL = 3
 FEW_STEPS = 8
 FEW_STEP = "few-step"
 GENERIC = "generic"
@@ -151,20 +149,3 @@ class PresetConfig:
         if self.preset == "gentle":
             return rows.gentle
         return rows.fast if self.preset == "fast" else rows.published
-
-
-def preset_within(scope: Scope, config: GateConfig, preset: PresetName) -> GateConfig:
-    """What a preset means for a network of which only so much can be gated.
-
-    Joint attention is reused where guided steps renew it, see `docs/quality.md`; never by `gentle`.
-    """
-    if scope == "all":
-        return config
-    is_reused = scope == "joint attention" and preset != "gentle" and config.refresh != "never"
-    return replace(
-        config,
-        cross_attention=False,
-        self_attention=is_reused,
-        sp_interval=1,
-        fi_interval=JOINT_ATTENTION_INTERVAL if is_reused else 1,
-    )

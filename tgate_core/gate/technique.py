@@ -16,9 +16,10 @@ from ..engine.storage import CacheSettings
 from ..engine.technique import BatchPlan, FinishedBatch, Layout, NetworkSizes, RunContext, TechniqueRun
 from .config import GateConfig, Scope
 from .guidance import MODES, NO_GUIDANCE, GuidanceMode, effective_mode, noise_space_difference
-from .presets import PUBLISHED, PresetConfig, preset_within
+from .presets import PUBLISHED, PresetConfig
 from .refresh import Gap, last_refresh_step, relative_change
 from .schedule import Phase, Schedule, StepPlan, build_schedule, refreshed_steps, resolve_gate_step
+from .scope import preset_within
 
 # A pass whose captures did not fit is repeated with guidance; twice in a row, and guidance stays.
 MAX_ANCHOR_MISSES = 2

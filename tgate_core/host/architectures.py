@@ -316,7 +316,7 @@ def joined(streams: Sequence[Tensor]) -> Tensor:
     return streams[0] if len(streams) == 1 else torch.cat(list(streams), dim=1)
 
 
-def unpack(result: Any, rule: SiteRule, lengths: Sequence[int]) -> Tensor | None:
+def unpack(result: Any, rule: SiteRule, lengths: Sequence[int] = ()) -> Tensor | None:
     """The tokens in what an attention returned; None where it has not the form that the rule states.
 
     Args:
@@ -334,7 +334,7 @@ def unpack(result: Any, rule: SiteRule, lengths: Sequence[int]) -> Tensor | None
     return result[0] if isinstance(result[0], Tensor) else None
 
 
-def pack(tokens: Tensor, rule: SiteRule, lengths: Sequence[int]) -> Any:
+def pack(tokens: Tensor, rule: SiteRule, lengths: Sequence[int] = ()) -> Any:
     """The reverse of `unpack`."""
     if len(lengths) > 1:
         return torch.split(tokens, [*lengths], dim=1)

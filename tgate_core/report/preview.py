@@ -10,8 +10,9 @@ from typing import Any
 
 from ..engine.inputs import shown
 from ..gate.config import SCOPES, GateConfig, Scope
-from ..gate.presets import GENERIC, ROWS, PresetConfig, preset_within
+from ..gate.presets import GENERIC, ROWS, PresetConfig
 from ..gate.schedule import build_schedule, refreshed_steps, resolve_gate_step
+from ..gate.scope import preset_within
 from .timeline import as_groups, planned_cells
 
 PRESET_NODE = "TGATEApply"

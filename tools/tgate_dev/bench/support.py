@@ -8,7 +8,18 @@ from .. import readme
 from . import joint_models, models
 from .counting import build_on_meta, count_macs
 from .models import FullSizeModel
-from .pack import CROSS_ATTENTION, PACK, SELF_ATTENTION, Macs, Nodes, attention_sites, pack_core, preset, presets
+from .pack import (
+    CROSS_ATTENTION,
+    PACK,
+    SELF_ATTENTION,
+    Macs,
+    Nodes,
+    attention_sites,
+    pack_core,
+    preset,
+    presets,
+    scope_of,
+)
 from .published import TERA
 
 # Where the table stands, in English and in Chinese.
@@ -49,7 +60,7 @@ USUAL_RUNS = (
     UsualRun("Wan 2.1 T2V 14B", "832 × 480, 81 frames", models.WAN_T2V_14B, 30, 6.0, "Wan T2V"),
     UsualRun("Wan 2.1 I2V 14B", "832 × 480, 81 frames", models.WAN_I2V_14B, 30, 6.0, "Wan I2V"),
     UsualRun("Wan 2.2 TI2V 5B", "1280 × 704, 121 frames", models.WAN22_TI2V_5B, 20, 5.0, "Wan T2V"),
-    UsualRun("Wan 2.2 14B, each expert", "832 × 480, 81 frames", models.WAN_T2V_14B, 10, 3.5, "Wan T2V"),
+    UsualRun("Wan 2.2 14B", "each of two experts, 832 × 480, 81 frames", models.WAN_T2V_14B, 10, 3.5, "Wan T2V"),
     UsualRun("LTX-Video 2B", "768 × 512, 97 frames", models.LTXV_2B, 30, 3.0, "LTX-Video"),
     UsualRun("Cosmos 1 7B", "1280 × 704, 121 frames", models.COSMOS_7B, 30, 6.5, "Cosmos 1"),
     UsualRun("Kandinsky 5 Lite", "768 × 512, 121 frames", models.KANDINSKY_5_LITE, 30, 5.0, "Kandinsky 5"),
@@ -100,9 +111,10 @@ def measure(_options: Any, nodes: Nodes) -> int:
 
 def line(run: UsualRun, nodes: Nodes) -> str:
     """One row of the table."""
-    sites = attention_sites(build_on_meta(run.model).model.diffusion_model, nodes)
     is_experimental = preset(build_on_meta(run.model), nodes).is_experimental
-    settings = ("experimental" if is_experimental else "published") if sites else "guidance alone"
+    settings = scope_of(build_on_meta(run.model), nodes)
+    if settings == "all":
+        settings = "experimental" if is_experimental else "published"
     tested = "parity, contract" if run.parity else "contract"
     plain, gated, reasons = saved_at_preset(run, nodes)
     counted = f"{plain.layers / TERA:.3f} → {gated.layers / TERA:.3f}"
