@@ -32,6 +32,8 @@ STEP_CACHE = (
     "dropped; use one of the two"
 )
 
+SEVERAL_DEVICES = "several devices share the branches of guidance: a pass left out saves energy, hardly time"
+
 
 def start_run(guider: Any, sampler: Any, sigmas: torch.Tensor, latent_shape: torch.Size) -> Run | None:
     """State of a run that is about to begin; None for one without a single step.
@@ -62,6 +64,8 @@ def start_run(guider: Any, sampler: Any, sigmas: torch.Tensor, latent_shape: tor
     step_cache = options.get(STEP_CACHE_KEY)
     if step_cache is not None and not run.is_plain:
         run.counts.note(STEP_CACHE.format(name=getattr(step_cache, "name", "EasyCache")))
+    if not run.is_plain and guider.model_patcher.get_additional_models_with_key("multigpu"):
+        run.counts.note(SEVERAL_DEVICES)
     return run
 
 
