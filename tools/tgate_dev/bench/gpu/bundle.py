@@ -28,13 +28,15 @@ NOT_CARRIED = (
     *("torch", "numpy", *STAND_INS, "kornia", "spandrel", "PyOpenGL", "comfy-angle", "uv"),
     *("comfyui-frontend-package", "comfyui-workflow-templates", "comfyui-embedded-docs"),
 )
+# What comfy-kitchen imports and does not ask for.
+FURTHER = ("packaging",)
 HOST_FOLDERS = (
     *("api_server", "app", "comfy", "comfy_api", "comfy_config", "comfy_execution", "comfy_extras"),
     *("middleware", "utils"),
 )
 PACK_PARTS = ("__init__.py", "pyproject.toml", "nodes", "tgate_core", "tools/tgate_dev")
 # Tokenizers have no text to read here, and AMD's cards are not timed.
-LEFT_OUT = ("__pycache__", "*tokenizer", "*_tokenizers", "comfy_kitchen/backends/hip", "tgate_dev/scenes/weights")
+LEFT_OUT = ("__pycache__", "text_encoders/*tokenizer", "comfy_kitchen/backends/hip", "tgate_dev/scenes/weights")
 
 
 def pack(ready: Environment, options: argparse.Namespace) -> int:
@@ -94,5 +96,5 @@ def _fill(packages: Path, ready: Environment, version: str) -> None:
     sources = [argument for path in requirements for argument in ("--requirements", str(path))]
     target = ["--target", str(packages), "--python-version", version, "--python-platform", PLATFORM]
     limits = ["--constraints", str(pins), "--overrides", str(without), "--only-binary", ":all:"]
-    command = [uv, "pip", "install", *python, *target, *sources, *limits]
+    command = [uv, "pip", "install", *python, *target, *FURTHER, *sources, *limits]
     bootstrap.install(command, f"packages for Python {version}", variables, shown=False)
