@@ -119,7 +119,7 @@ class ForwardCall:
             return
         is_asked_for = any(action is not Action.COMPUTE for action in self.plan.actions.values())
         # The shallow blocks of some networks hold no attention.
-        if (is_asked_for or self.observers) and not self.met and not self.is_shallow:
+        if (is_asked_for or self.observers) and not self.met.total() and not self.is_shallow:
             yield UNREACHED
 
     def refuse(self, kind: AttentionKind) -> None:

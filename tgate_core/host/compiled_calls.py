@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor, nn
 
-from ..engine.actions import CROSS_ATTENTION, SELF_ATTENTION, Action
+from ..engine.actions import CROSS_ATTENTION, SELF_ATTENTION, Action, AttentionKind
 from ..engine.batch_pass import CondBatchPass
 from ..engine.cache import Site
 from ..engine.forward import ForwardCall
 from .architectures import pack, unpack
 from .attention import Options, are_attentions_patched
-from .compiled import is_compiled_in_place, is_compiled_whole
+from .compiled import COMPILED_IN_PLACE, is_compiled_whole
 from .forwards import StandInForward
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ class Slot:
         self.module = module
         self.stand_in = stand_in
         self.site = site
+        self.kind: AttentionKind = SELF_ATTENTION if site.kind == SELF_ATTENTION else CROSS_ATTENTION
         self.rule = stand_in.rule
         self.input_name = stand_in.input_name
         self.clear()
@@ -121,18 +122,17 @@ class CompiledNetwork:
             network: what the node has put in place of the network, or the network with compiled modules in it.
         """
         self._parts: list[Any] = [module for module in network.modules() if is_compiled_whole(module)]
-        self._stand_ins = [(module, vars(module).get("forward")) for module in network.modules()]
-        self._stand_ins = [
-            (module, forward) for module, forward in self._stand_ins if isinstance(forward, StandInForward)
-        ]
+        found = [(module, vars(module).get("forward")) for module in network.modules()]
+        self._stand_ins = [(module, forward) for module, forward in found if isinstance(forward, StandInForward)]
         self._slots = [Slot(module, one, one.site) for module, one in self._stand_ins if one.site is not None]
         self._entries: dict[Actions, list[Forward]] = {}
 
     @contextmanager
-    def plain_call(self) -> Iterator[None]:
+    def plain_call(self, call: ForwardCall) -> Iterator[None]:
         """Around a call that does nothing: with none of our stand-ins it is compiled as without T-GATE."""
         with self._stand_ins_off():
             yield
+        call.computed += len(self._stand_ins)
 
     @contextmanager
     def gated_call(self, call: ForwardCall) -> Iterator[bool]:
@@ -162,15 +162,14 @@ class CompiledNetwork:
             return None
         if any(vars(module).get("forward") is not forward for module, forward in self._stand_ins):
             return None
-        slots = [(slot, call.plan.actions[slot.site.kind]) for slot in self._slots]
+        slots = [(slot, call.plan.actions[slot.kind]) for slot in self._slots]
         forms = [call.form_ahead(slot.site) if action is Action.REUSE else None for slot, action in slots]
         for (_, action), form in zip(slots, forms, strict=True):
             if action is Action.REUSE and form is None:
                 return None
         for (slot, _), form in zip(slots, forms, strict=True):
             if form is not None:
-                kind, block, block_index, _ = slot.site
-                slot.given = _outward(slot, call.reuse(kind, block, block_index, form))
+                slot.given = _outward(slot, call.reuse(slot.kind, slot.site.block, slot.site.block_index, form))
         return [(slot, action) for slot, action in slots if action is not Action.COMPUTE]
 
     def _entered(self, actions: Actions) -> list[Forward]:
@@ -188,8 +187,8 @@ class CompiledNetwork:
             if action is Action.CAPTURE:
                 _capture(call, slot)
             elif slot.has_misfit or not slot.is_met:
-                call.take_back(slot.site.kind, slot.has_misfit)
-        call.computed += len(self._slots) - call.reused.total()
+                call.take_back(slot.kind, slot.has_misfit)
+        call.computed += len(self._stand_ins) - call.reused.total()
 
     @contextmanager
     def _stand_ins_off(self) -> Iterator[None]:
@@ -261,18 +260,19 @@ def _capture(call: ForwardCall, slot: Slot) -> None:
         return
     if tokens.is_cuda:  # with CUDA graphs the next call would write into what this one returned
         tokens = tokens.clone()
-    kind, block, block_index, _ = slot.site
-    call.reuse(kind, block, block_index, tokens)
-    call.capture(kind, tokens)
+    call.reuse(slot.kind, slot.site.block, slot.site.block_index, tokens)
+    call.capture(slot.kind, tokens)
 
 
-def why_uncompiled(run: Run, batch_pass: CondBatchPass, model: Any, model_options: Options) -> str | None:
+def why_uncompiled(
+    run: Run, batch_pass: CondBatchPass, is_compiled_in_place: bool, model_options: Options
+) -> str | None:
     """Why network calls of a pass that captures or reuses are not to run compiled; None where they may.
 
     Args:
         run: the run.
         batch_pass: the pass.
-        model: the host's model, not within a network call.
+        is_compiled_in_place: whether the network would run compiled code without the node that compiles it for a call.
         model_options: the host's, of the pass.
     """
     plan, options = batch_pass.plan, model_options["transformer_options"]
@@ -286,7 +286,7 @@ def why_uncompiled(run: Run, batch_pass: CondBatchPass, model: Any, model_option
         return SITE_BY_SITE
     if run.context.settings.device == "cpu" != batch_pass.device.type:
         return ELSEWHERE
+    if is_compiled_in_place:
+        return COMPILED_IN_PLACE
     is_wrapped = any(options.get("wrappers", {}).get(WrappersMP.DIFFUSION_MODEL, {}).values())
-    if is_wrapped or are_attentions_patched(options) or is_compiled_in_place(model.diffusion_model):
-        return OTHER_HOOKS
-    return None
+    return OTHER_HOOKS if is_wrapped or are_attentions_patched(options) else None

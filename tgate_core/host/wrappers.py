@@ -125,7 +125,8 @@ def _pass_options(run: Run, batch_pass: CondBatchPass, model: Any, model_options
     """The options of a pass: they hold its state, and its network calls run uncompiled where they have to."""
     options = model_options["transformer_options"]
     if not batch_pass.plan.is_idle and is_compiled_per_call(options):
-        reason = why_uncompiled(run, batch_pass, model, model_options)
+        is_in_place = _facts(run, batch_pass, model, uncompiled(options)).is_compiled
+        reason = why_uncompiled(run, batch_pass, is_in_place, model_options)
         if reason is not None:
             run.counts.note(reason)
             options = uncompiled(options)
@@ -163,7 +164,7 @@ def _compiled(run: Run, network: CompiledNetwork | None, call: ForwardCall) -> I
     if network is None:
         yield False
     elif not call.is_active:
-        with network.plain_call():
+        with network.plain_call(call):
             yield False
     else:
         with network.gated_call(call) as is_compiled:
@@ -175,12 +176,12 @@ def _compiled(run: Run, network: CompiledNetwork | None, call: ForwardCall) -> I
 def _facts(run: Run, batch_pass: CondBatchPass | None, model: Any, transformer_options: Options) -> NetworkFacts:
     """What is known of the network that is called, as it is there now: a node may have put in another for the call."""
     network, is_per_call = model.diffusion_model, is_compiled_per_call(transformer_options)
-    key = (id(network), is_per_call)
+    # Outside of passes of ours the node's wrapper may still be to come.
+    key = (id(network), is_per_call, batch_pass is None)
     if key not in run.networks:
         compiled = CompiledNetwork(network) if is_per_call else None
-        run.networks[key] = NetworkFacts(
-            visits_per_run(network), not is_per_call and is_compiled_in_place(network), compiled
-        )
+        is_in_place = not is_per_call and is_compiled_in_place(network)
+        run.networks[key] = NetworkFacts(visits_per_run(network), is_in_place, compiled)
     return run.networks[key]
 
 
