@@ -33,10 +33,12 @@ class NetworkFacts:
     Attributes:
         visits: how often it comes to attentions of the same names when it runs once.
         is_compiled: whether it runs compiled code whatever we do.
+        compiled: its compiled parts as the host's side handles them; None where no node compiles it for each call.
     """
 
     visits: int = 1
     is_compiled: bool = False
+    compiled: Any = None
 
 
 class Run:
@@ -70,8 +72,8 @@ class Run:
         self.evaluation: ModelEvaluation | None = None
         # Arguments of one network call of each shape without their values: from them its cost is counted later.
         self.call_templates: dict[CallShape, Any] = {}
-        # By the id of a network, and by whether the pass is idle: what was looked up of it.
-        self.networks: dict[tuple[int, bool], NetworkFacts] = {}
+        # By the id of a network, by whether a node compiles it for each call, and whether it is outside of main passes.
+        self.networks: dict[tuple[int, bool, bool], NetworkFacts] = {}
         self._is_watched = is_watched
         self._last_latent: Tensor | None = None
         self._shifts = 0

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from comfy.ldm.modules.attention import SpatialVideoTransformer
+from comfy.ldm.modules.attention import BasicTransformerBlock, SpatialVideoTransformer
 from torch import nn
 
+from ..engine.actions import CROSS_ATTENTION, SELF_ATTENTION
+from ..engine.cache import Site
 from ..gate.presets import GENERIC
 from .architectures import (
     FAMILY_OF_CONFIG,
@@ -16,6 +19,7 @@ from .architectures import (
     architecture_of,
     architecture_of_class,
     attention_sites,
+    is_of_host,
     why_unknown,
 )
 from .compiled import COMPILED_IN_PLACE, is_compiled_whole
@@ -80,6 +84,36 @@ def attention_modules(diffusion_model: nn.Module, known: Architecture | None = N
         blocks = transformer_blocks(diffusion_model)
         return [attention for block in blocks for attention in (block.attn1, block.attn2) if attention is not None]
     return [site.module for site in attention_sites(diffusion_model, known)]
+
+
+def unet_sites(unet: Any) -> dict[nn.Module, Site]:
+    """The places of a UNet's attentions, by the names that its options have there; of the host's own classes alone.
+
+    In the order of its modules, which is that of its blocks. What is attended to follows from the flags of a block.
+    """
+    if not is_of_host(type(unet)):
+        return {}
+    middle = [] if unet.middle_block is None else [unet.middle_block]
+    found: dict[nn.Module, Site] = {}
+    for name, stages in (("input", unet.input_blocks), ("middle", middle), ("output", unet.output_blocks)):
+        for number, stage in enumerate(stages):
+            for layer in stage:
+                for nth, part in enumerate(("transformer_blocks", "time_stack")):
+                    for index, block in enumerate(getattr(layer, part, ())):
+                        found.update(_block_sites(block, (name, number), index, nth))
+    return found
+
+
+def _block_sites(block: Any, where: tuple[str, int], index: int, nth: int) -> Iterator[tuple[nn.Module, Site]]:
+    if type(block) is not BasicTransformerBlock:
+        return
+    yield (
+        block.attn1,
+        Site(CROSS_ATTENTION if block.disable_self_attn else SELF_ATTENTION, ("attn1", where), index, nth),
+    )
+    if block.attn2 is not None:
+        kind = SELF_ATTENTION if block.switch_temporal_ca_to_sa else CROSS_ATTENTION
+        yield block.attn2, Site(kind, ("attn2", where), index, nth)
 
 
 def network_signature(model: ModelPatcher) -> str:
