@@ -72,6 +72,8 @@ class Run:
         self.call_templates: dict[CallShape, Any] = {}
         # By the id of a network, and by whether the pass is idle: what was looked up of it.
         self.networks: dict[tuple[int, bool], NetworkFacts] = {}
+        # When the model was there, by the monotonic clock; None where that was not seen.
+        self.loaded_at: float | None = None
         self._is_watched = is_watched
         self._last_latent: Tensor | None = None
         self._shifts = 0

@@ -20,7 +20,7 @@ from ..engine.identity import Fingerprint
 from ..engine.run import Run
 from ..gate.schedule import Phase
 from ..gate.technique import GateRun
-from ..report.record import RunRecord, RunRecords
+from ..report.record import Remembered, RunRecord, RunRecords
 from ..report.text import summary_text
 from ..report.timeline import StepCell, executed_steps, full_steps
 from .keys import RECORDS_KEY
@@ -71,7 +71,7 @@ def reported(guider: Any, run: Run | None) -> Iterator[Outcome]:
         yield outcome
     finally:
         if run is not None:
-            _report(guider, run, outcome, is_bypassed, time.monotonic() - start)
+            _report(guider, run, outcome, is_bypassed, time.monotonic() - (run.loaded_at or start))
 
 
 def _cells(run: Run, gate: GateRun | None, outcome: Outcome, is_bypassed: bool) -> tuple[StepCell, ...]:
@@ -100,11 +100,13 @@ def _report(guider: Any, run: Run, outcome: Outcome, is_bypassed: bool, seconds:
             fingerprint=_fingerprint(outcome.result),
             call_templates=run.call_templates,
         )
-        with harmless("the summary of this run", f"TGATE Report may still have it; {TELL_US}"):
-            logger.info("TGATE: %s", summary_text(record))
+        remembered = Remembered()
         if records is not None:
             with harmless("telling the editor of this run", f"TGATE Report has it all the same; {TELL_US}"):
-                records.add(record)
+                remembered = records.add(record)
+        with harmless("the summary of this run", f"TGATE Report may still have it; {TELL_US}"):
+            if remembered.is_logged:
+                logger.info("TGATE: %s", summary_text(record, remembered.plain_seconds))
 
 
 def _fingerprint(result: Any) -> Fingerprint | None:

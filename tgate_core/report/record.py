@@ -28,7 +28,7 @@ class RunRecord:
         gate_step: first step of the fidelity phase; number of steps without one.
         shallow_steps: steps that were to leave out the deep blocks.
         is_plain: whether the whole run was left as it is.
-        seconds: how long it took.
+        seconds: how long it took, without loading the model.
         was_interrupted: whether it ended before its last step, by the user or an error.
         fingerprint: of the latent that came out; None where none did.
         call_templates: arguments of one network call of each shape, without their values.
@@ -51,6 +51,22 @@ class RunRecord:
         return self.gate_step < self.counts.steps
 
 
+@dataclass(frozen=True)
+class Remembered:
+    """What the editor that queued a run sent with it.
+
+    Attributes:
+        is_logged: whether the log is to have a line on the run.
+        plain_seconds: how long the same graph took with the node bypassed; None where that is not known.
+    """
+
+    is_logged: bool = True
+    plain_seconds: float | None = None
+
+
+Listener = Callable[[RunRecord], Remembered | None]
+
+
 @dataclass
 class RunRecords:
     """The last runs of a model, newest first, for nodes that come after the sampler.
@@ -61,14 +77,13 @@ class RunRecords:
     """
 
     family: str
-    listener: Callable[[RunRecord], None] | None = None
+    listener: Listener | None = None
     _recent: deque[RunRecord] = field(default_factory=lambda: deque(maxlen=REMEMBERED_RUNS))
 
-    def add(self, record: RunRecord) -> None:
-        """A run is over."""
+    def add(self, record: RunRecord) -> Remembered:
+        """A run is over; returns what its editor remembers."""
         self._recent.appendleft(record)
-        if self.listener is not None:
-            self.listener(record)
+        return (None if self.listener is None else self.listener(record)) or Remembered()
 
     def find(self, latent: Tensor) -> RunRecord | None:
         """The run that made this latent, (B, C, …); None where none of those remembered did."""
