@@ -48,7 +48,7 @@ def announcer(hidden: Any) -> Listener | None:
         hidden: the node's hidden inputs.
     """
     node_id = node_id_of(hidden)
-    return None if node_id is None else partial(_announce, node_id)
+    return None if node_id is None else Listener(partial(_announce, node_id), partial(_remembered, node_id))
 
 
 def node_id_of(hidden: Any) -> str | None:
@@ -56,16 +56,19 @@ def node_id_of(hidden: Any) -> str | None:
     return getattr(hidden, "unique_id", None)
 
 
-def _announce(node_id: str, record: RunRecord) -> Remembered:
+def _announce(node_id: str, record: RunRecord) -> None:
     server, context = PromptServer.instance, get_executing_context()
-    workflow = {} if context is None else queued_workflow(server, context.prompt_id)
-    remembered = remembered_of(workflow, node_id)
-    if server.client_id is not None:
-        where = {"node_id": node_id, "workflow_id": _text(workflow.get("id"))}
-        where["sampler_id"] = None if context is None else context.node_id
-        told = {**where, **run_as_json(record), "plain_seconds": remembered.plain_seconds}
-        server.send_sync(RUN_EVENT, told, server.client_id)
-    return remembered
+    if server.client_id is None:
+        return
+    workflow = queued_workflow()
+    where = {"node_id": node_id, "workflow_id": workflow.get("id")}
+    where["sampler_id"] = None if context is None else context.node_id
+    told = {**where, **run_as_json(record), "plain_seconds": remembered_of(workflow, node_id).plain_seconds}
+    server.send_sync(RUN_EVENT, told, server.client_id)
+
+
+def _remembered(node_id: str) -> Remembered:
+    return remembered_of(queued_workflow(), node_id)
 
 
 def run_as_json(record: RunRecord) -> dict[str, Any]:
@@ -82,18 +85,17 @@ def run_as_json(record: RunRecord) -> dict[str, Any]:
     }
 
 
-def queued_workflow(server: Any, prompt_id: str) -> Mapping[str, Any]:
-    """The graph of a running prompt as the editor queued it; empty where it was queued without.
+def queued_workflow() -> Mapping[str, Any]:
+    """The graph that runs now, as the editor queued it; empty where it was queued without.
 
     Its id tells nodes in two open graphs apart, which can have the same id.
-
-    Args:
-        server: the host's PromptServer.
-        prompt_id: the host's id of the prompt.
     """
-    running, _ = server.prompt_queue.get_current_queue_volatile()
+    context = get_executing_context()
+    if context is None:
+        return {}
+    running, _ = PromptServer.instance.prompt_queue.get_current_queue_volatile()
     # An entry is (number, prompt id, prompt, extra data, …).
-    extra: Any = next((entry[3] for entry in running if entry[1] == prompt_id), None)
+    extra: Any = next((entry[3] for entry in running if entry[1] == context.prompt_id), None)
     for name in ("extra_pnginfo", "workflow"):
         extra = _mapping(extra).get(name)
     return _mapping(extra)
@@ -118,7 +120,3 @@ def remembered_of(workflow: Mapping[str, Any], node_id: str) -> Remembered:
 
 def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) else None

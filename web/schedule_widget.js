@@ -6,7 +6,7 @@ import { BYPASS, isOff } from "./graph.js";
 import { circumstancesOf, familyOf, isProbed, queryOf, rememberFamily, samplingOf } from "./schedule_query.js";
 import { ScheduleStrip } from "./strip.js";
 import { STRIP_HEIGHT } from "./strip_style.js";
-import { familyName, filled } from "./texts.js";
+import { GUIDANCE_ALONE, familyName, filled } from "./texts.js";
 
 export const WIDGET_NAME = "tgate_schedule";
 /** The least width that leaves room for the heading and the legend. */
@@ -156,7 +156,8 @@ function planView(answer, sampling, node, texts) {
   if (answer.is_measured && !isProbed(node)) {
     return { kind: "error", groups: [], gateStep: 0, caption: texts.noProbe };
   }
-  const name = familyName(familyOf(node));
+  const family = familyOf(node);
+  const name = familyName(family);
   const remarks = [
     sampling.isKnown ? "" : filled(texts.noSampler, { steps: sampling.steps }),
     sampling.isGuided ? "" : texts.unguided,
@@ -164,6 +165,7 @@ function planView(answer, sampling, node, texts) {
     answer.is_measured ? texts.measured : "",
     answer.is_by_error ? texts.byError : "",
     answer.is_assumed ? texts.assumed : "",
+    family === GUIDANCE_ALONE ? texts.guidanceAlone : "",
     !answer.is_assumed && name ? filled(texts.family, { name }) : "",
   ].filter(Boolean);
   return {

@@ -35,11 +35,12 @@ const ENGLISH = {
   tallerIsMore: "Taller bars compute more.",
   assumed: "As for SDXL; the model is known after a run.",
   approximate: "Approximate: the sampler's noise levels decide.",
-  unguided: "At cfg 1 there is no second pass to drop.",
+  unguided: "cfg is 1: no second pass to save.",
   measured: "Measured: known after a run.",
   byError: "Refreshed where the error asks for it: known after a run.",
   noSampler: "No sampler connected: {steps} steps assumed.",
   family: "Model: {name}.",
+  guidanceAlone: "Only guidance is dropped: this model's attention cannot be frozen.",
   seconds: "{seconds} s",
   noAnswer: "No preview: the server does not answer.",
   noProbe: "gate_unit is 'measured': connect the probe of TGATE Convergence Plot or TGATE Load Probe.",
@@ -78,11 +79,12 @@ const CHINESE = {
   tallerIsMore: "条越高，计算越多。",
   assumed: "按 SDXL 显示；运行一次后即知模型。",
   approximate: "近似值：取决于采样器的噪声等级。",
-  unguided: "cfg 为 1，没有第二次计算可省。",
+  unguided: "cfg 为 1：没有第二次计算可省。",
   measured: "按测量：运行一次后即知。",
   byError: "按误差刷新：运行一次后即知。",
   noSampler: "未连接采样器：按 {steps} 步显示。",
   family: "模型：{name}。",
+  guidanceAlone: "只省去引导：此模型的注意力不能冻结。",
   seconds: "{seconds} 秒",
   noAnswer: "无法预览：服务器没有回应。",
   noProbe: "gate_unit 为 measured：请接入“TGATE 收敛曲线”或“TGATE 加载探测结果”的探测结果。",
@@ -90,6 +92,9 @@ const CHINESE = {
   neverRun: "已关闭：本节点不运行。",
   unseen: "未作改动",
 };
+
+/** In place of a family where a model's attentions cannot be gated. */
+export const GUIDANCE_ALONE = "guidance alone";
 
 /** Names of model families that no language translates. */
 const FAMILIES = new Map([

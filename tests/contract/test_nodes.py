@@ -130,23 +130,19 @@ def sample_joint(model, **options):
     return tiny.sample(model, positive=tiny.text(1, width=16), negative=tiny.text(2, width=16), **options)
 
 
-def test_joint_attention_passes_through_and_says_so(pack, joint, caplog):
+def test_joint_attention_passes_through_as_published_and_says_so(pack, joint, caplog):
     caplog.set_level(logging.INFO)
-    for name in GATES:
-        caplog.clear()
-        passed = pack.nodes[name].execute(model=joint).args[0]
-        assert "joint attention: nothing to freeze; only guidance can be dropped" in caplog.text
-        assert "set guidance to cached_delta or cond" in caplog.text
-        assert passed.model is joint.model
-        assert passed.wrappers == joint.wrappers
-        assert passed.injections == joint.injections
-        assert passed.model_options == joint.model_options
+    passed = pack.nodes["TGATEApplyAdvanced"].execute(model=joint).args[0]
+    assert "joint attention: nothing to freeze; only guidance can be dropped" in caplog.text
+    assert "guidance set to cached_delta or cond" in caplog.text
+    assert passed.model is joint.model
+    assert passed.wrappers == joint.wrappers
+    assert passed.injections == joint.injections
+    assert passed.model_options == joint.model_options
 
 
-@pytest.mark.parametrize("guidance", ["cond", "cached_delta"])
-def test_joint_attention_drops_guidance_if_asked_to(pack, joint, caplog, guidance):
-    caplog.set_level(logging.INFO)
-    patched = pack.nodes["TGATEApplyAdvanced"].execute(model=joint, gate=4.0, guidance=guidance).args[0]
+def branches_of(patched, **options):
+    """The latent, and number of branches in each network call."""
     batches = []
 
     def look(executor, *args, **kwargs):
@@ -154,10 +150,66 @@ def test_joint_attention_drops_guidance_if_asked_to(pack, joint, caplog, guidanc
         return executor(*args, **kwargs)
 
     patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "look", look)
-    result = sample_joint(patched)
+    return sample_joint(patched, **options), batches
+
+
+@pytest.mark.parametrize("guidance", ["cond", "cached_delta"])
+def test_joint_attention_drops_guidance_if_asked_to(pack, joint, caplog, guidance):
+    caplog.set_level(logging.INFO)
+    patched = pack.nodes["TGATEApplyAdvanced"].execute(model=joint, gate=4.0, guidance=guidance).args[0]
+    result, batches = branches_of(patched)
     assert batches == [2] * 4 + [1] * 4
     assert torch.isfinite(result).all()
     assert "0 of 0 attentions reused, guidance dropped in 4 evaluations" in caplog.text
+
+
+@pytest.mark.parametrize("preset", ["balanced", "gentle", "fast"])
+def test_presets_hold_the_guidance_difference_with_joint_attention(pack, joint, caplog, preset):
+    config = pack.core("gate.presets").PresetConfig("generic", preset).resolve(20, has_guidance=True)
+    patched = pack.nodes["TGATEApply"].execute(model=joint, preset=preset).args[0]
+    result, batches = branches_of(patched, steps=20)
+    chosen = {name: getattr(config, name) for name in ("gate", "refresh", "refresh_gap", "refresh_tolerance")}
+    explicit = {**chosen, "guidance": config.guidance, "protect_last": config.protect_last}
+    advanced = pack.nodes["TGATEApplyAdvanced"].execute(model=joint, **explicit).args[0]
+    expected, expected_batches = branches_of(advanced, steps=20)
+    assert torch.equal(result, expected)
+    assert batches == expected_batches
+    assert 1 in batches
+    with caplog.at_level(logging.INFO):
+        pack.nodes["TGATEApply"].execute(model=joint, preset=preset)
+    assert "joint attention: nothing to freeze; only guidance can be dropped" in caplog.text
+    text = pack.nodes["TGATEReport"].execute(model=patched, latent={"samples": result}).args[1]
+    assert "Why not more: joint attention: nothing to freeze" in text
+
+
+@pytest.mark.parametrize("preset", ["balanced", "gentle", "fast"])
+def test_at_cfg_1_nothing_is_left_to_save_and_the_log_says_so_first(pack, joint, caplog, preset):
+    patched = pack.nodes["TGATEApply"].execute(model=joint, preset=preset).args[0]
+    told = []
+
+    def look(*_):
+        told.append([line for line in caplog.messages if line.startswith("TGATE")])
+
+    with caplog.at_level(logging.INFO):
+        caplog.clear()
+        result = sample_joint(patched, cfg=1.0, callback=look)
+    line = "nothing is changed in this run: joint attention: nothing to freeze; cfg is 1: no second pass to save"
+    assert told[0] == [f"TGATE: {line}"]
+    assert sum(line in message for message in caplog.messages) == 1
+    assert torch.equal(result, sample_joint(joint, cfg=1.0))
+
+
+def test_two_passes_at_cfg_1_are_guidance_all_the_same(pack, joint):
+    """A node that looks at both predictions asks the host to run both."""
+    model = joint.clone()
+    model.set_model_sampler_post_cfg_function(lambda args: args["denoised"], disable_cfg1_optimization=True)
+    _, batches = branches_of(pack.nodes["TGATEApply"].execute(model=model).args[0], cfg=1.0, steps=20)
+    assert set(batches) == {1, 2}
+
+
+def test_as_published_is_refused_where_there_is_nothing_to_freeze(pack, joint):
+    with pytest.raises(ValueError, match=r"preset is 'as published'.*joint attention.*choose another preset"):
+        pack.nodes["TGATEApply"].execute(model=joint, preset="as published")
 
 
 def test_joint_attention_keeps_guidance_where_the_rest_would_not_know_the_prompt(pack, joint):

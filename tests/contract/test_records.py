@@ -71,7 +71,7 @@ def test_clones_share_their_records_and_other_gates_do_not(model, gated, records
     ("settings", "run", "reason"),
     [
         ({"gate": 30.0}, {}, "nothing is changed in this run: the gate lies beyond this run of 8 steps"),
-        ({}, {"cfg": 1.0}, "no guidance to drop"),
+        ({}, {"cfg": 1.0}, "no second pass"),
         ({}, {"positive": [*tiny.text(1), *tiny.text(3)]}, "a branch has several conds"),
     ],
 )
@@ -107,7 +107,7 @@ def test_an_interrupted_run_is_told(model, gated, records):
 def test_the_listener_hears_of_each_run(model, pack):
     heard = []
     config = pack.core("gate.config").GateConfig(gate=4.0)
-    patched = pack.core("host.install").apply_config(model, config, heard.append).model
+    patched = pack.core("host.install").apply_config(model, config, pack.core("report.record").Listener(heard.append)).model
     tiny.sample(patched)
     tiny.sample(patched.clone(), steps=5)
     assert [len(record.cells) for record in heard] == [STEPS, 5]

@@ -42,7 +42,7 @@ def test_a_gated_run(model, gated, report):
     ("settings", "run", "reason"),
     [
         ({"gate": 30.0}, {}, "the gate lies beyond this run of 8 steps"),
-        ({}, {"cfg": 1.0}, "no guidance to drop"),
+        ({}, {"cfg": 1.0}, "cfg is 1: no second pass to save"),
         ({"guidance": "uncond"}, {"positive": [*tiny.text(1), *tiny.text(3)]}, "several conds"),
     ],
 )

@@ -69,10 +69,10 @@ class TestDerivedNetworks:
 class TestNetworksOfTheirOwn:
     """Left alone: how they run their attentions is theirs."""
 
-    @pytest.mark.parametrize("preset", ["balanced", "as published"])
-    def test_it_is_left_as_it_is_and_named(self, model, pack, report, caplog, preset):
+    def test_it_is_left_as_it_is_and_named(self, model, pack, report, caplog):
         plain = tiny.sample(swapped_classes(model, own_class))
-        patched = swapped_classes(pack.nodes["TGATEApply"].execute(model=model, preset=preset).args[0], own_class)
+        gated = pack.nodes["TGATEApply"].execute(model=model, preset="as published").args[0]
+        patched = swapped_classes(gated, own_class)
         with caplog.at_level("INFO"):
             result = tiny.sample(patched)
         assert torch.equal(result, plain)
@@ -86,7 +86,7 @@ class TestNetworksOfTheirOwn:
     def test_the_nodes_say_so_where_it_comes_before_them(self, model, pack, gated, report, caplog):
         own, reason = swapped_classes(model, own_class), OTHER_CODE.format(network="UNetModel")
         plain = tiny.sample(own)
-        for node in ("TGATEApply", "TGATEApplyAdvanced", "TGATEDeepCache", "TGATEProbe"):
+        for node in ("TGATEApplyAdvanced", "TGATEDeepCache", "TGATEProbe"):
             with caplog.at_level("INFO"):
                 caplog.clear()
                 patched = pack.nodes[node].execute(model=own).args[0]
@@ -94,6 +94,17 @@ class TestNetworksOfTheirOwn:
             assert "joint attention" not in caplog.text
             assert torch.equal(tiny.sample(patched), plain)
         assert reason in report(own, plain)
+
+    @pytest.mark.parametrize("order", ["ours first", "ours last"])
+    def test_a_preset_drops_guidance_all_the_same(self, model, pack, report, order):
+        if order == "ours first":
+            patched = swapped_classes(pack.nodes["TGATEApply"].execute(model=model).args[0], own_class)
+        else:
+            patched = pack.nodes["TGATEApply"].execute(model=swapped_classes(model, own_class)).args[0]
+        text = report(patched, tiny.sample(patched, steps=20))
+        assert "Attention: 0 of 0 calls reused" in text
+        assert "Guidance: second pass left out 0 of" not in text
+        assert f"Why not more: {OTHER_CODE.format(network='UNetModel')}" in text
 
     @pytest.mark.parametrize("order", ["ours first", "ours last"])
     def test_guidance_can_still_be_dropped(self, model, gated, report, order):

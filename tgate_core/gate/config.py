@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from ..engine.inputs import MAX_MIB, MAX_STEPS, choice, number, switch, whole_number
@@ -89,6 +89,12 @@ class GateConfig:
     def gates_nothing(self) -> bool:
         """True when neither an attention nor guidance is left to save."""
         return self.guidance == "keep" and not (self.cross_attention or self.self_attention)
+
+    def guidance_alone(self) -> GateConfig | None:
+        """What is left for a network whose attentions cannot be gated; None where nothing is."""
+        if self.gate_unit == "measured" or not MODES[self.guidance].suits_joint_attention:
+            return None
+        return replace(self, cross_attention=False, self_attention=False)
 
 
 def _checked_gate(value: float, unit: GateUnit) -> float:

@@ -15,7 +15,7 @@ from torch import Tensor
 from ..engine.identity import COND, UNCOND, CondBatch
 from ..engine.storage import detached, widened
 
-NO_GUIDANCE = "no guidance to drop where one branch runs alone (cfg 1)"
+NO_GUIDANCE = "cfg is 1: no second pass to save"
 EMPTY_BRANCH = "guidance kept: a branch has no prompt in some steps"
 SEVERAL_CONDS = "guidance kept: a branch has several conds, whose captures cannot be merged"
 OTHER_BRANCHES = "guidance kept: the guider asks for other branches than one cond and one uncond"

@@ -15,6 +15,7 @@ from .config import GateConfig
 
 PresetName = Literal["balanced", "gentle", "fast", "as published"]
 PRESETS: tuple[PresetName, ...] = get_args(PresetName)
+PUBLISHED: PresetName = "as published"
 
 FEW_STEPS = 8
 FEW_STEP = "few-step"

@@ -16,7 +16,7 @@ from ..engine.storage import CacheSettings
 from ..engine.technique import BatchPlan, FinishedBatch, Layout, NetworkSizes, RunContext, TechniqueRun
 from .config import GateConfig
 from .guidance import MODES, NO_GUIDANCE, GuidanceMode, effective_mode, noise_space_difference
-from .presets import PresetConfig
+from .presets import PUBLISHED, PresetConfig
 from .refresh import Gap, last_refresh_step, relative_change
 from .schedule import Phase, Schedule, StepPlan, build_schedule, refreshed_steps, resolve_gate_step
 
@@ -71,10 +71,12 @@ class Gate:
     Attributes:
         settings: explicit ones, or a preset that becomes explicit when a run starts.
         probe: holds the measurement that the gate follows; None where none is connected.
+        is_guidance_alone: whether a preset leaves the attentions alone.
     """
 
     settings: GateConfig | PresetConfig
     probe: MeasuredBy | None = None
+    is_guidance_alone: bool = False
 
     @property
     def cache_settings(self) -> CacheSettings:
@@ -92,17 +94,18 @@ class Gate:
         config = self.settings
         if isinstance(config, PresetConfig):
             config = config.resolve(context.steps, has_guidance=context.has_guidance)
+            if self.is_guidance_alone:
+                config = replace(config, cross_attention=False, self_attention=False)
         if config.gate_unit == "measured":
             return self._begin_measured(config, context)
         return GateRun(config, context, resolve_gate_step(config, context.sigmas, context.percent_to_sigma))
 
     def guidance_alone(self) -> Gate | None:
         """What is left for a network whose attentions cannot be gated; None where nothing is."""
-        if isinstance(self.settings, PresetConfig) or self.settings.gate_unit == "measured":
-            return None
-        if not MODES[self.settings.guidance].suits_joint_attention:
-            return None
-        return Gate(replace(self.settings, cross_attention=False, self_attention=False))
+        if isinstance(self.settings, PresetConfig):
+            return None if self.settings.preset == PUBLISHED else replace(self, is_guidance_alone=True)
+        config = self.settings.guidance_alone()
+        return None if config is None else Gate(config)
 
     def _begin_measured(self, config: GateConfig, context: RunContext) -> GateRun:
         profile = None if self.probe is None else self.probe.profile
@@ -179,7 +182,8 @@ class GateRun(TechniqueRun):
     def saves(self) -> bool:
         """Whether any attention is reused, or any step drops a branch."""
         is_gated = any(plan.phase is Phase.FIDELITY for plan in self.schedule.steps)
-        return self.schedule.saves_attention or (self.mode.drops_a_branch and is_gated)
+        drops_a_branch = self.mode.drops_a_branch and self._context.has_guidance
+        return self.schedule.saves_attention or (drops_a_branch and is_gated)
 
     @property
     def executed_phases(self) -> list[Phase]:
@@ -193,14 +197,14 @@ class GateRun(TechniqueRun):
         self.schedule = self._build_schedule(layout.shallow)
 
     def opening_reasons(self, saves_nothing: bool) -> Iterable[str]:
-        """A gate beyond the run, settings that save nothing, and cfg 1."""
+        """A gate beyond the run, cfg 1, and settings that save nothing."""
         if not self.schedule.has_gate:
             is_measured = self.config.gate_unit == "measured"
             yield NOT_SETTLED if is_measured else GATE_BEYOND.format(steps=self._context.steps)
+        elif self.mode.drops_a_branch and not self._context.has_guidance:
+            yield NO_GUIDANCE
         elif saves_nothing:
             yield NOTHING_TO_REUSE
-        if self.schedule.has_gate and self.mode.drops_a_branch and not self._context.has_guidance:
-            yield NO_GUIDANCE
 
     def closing_reasons(self) -> Iterable[str]:
         """Steps of the fidelity phase in which nothing was left out."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from comfy.patcher_extension import WrappersMP
@@ -12,12 +12,11 @@ from ..deepcache.schedule import DeepCacheConfig
 from ..deepcache.technique import DeepCache
 from ..engine.technique import Technique
 from ..gate.config import GateConfig
-from ..gate.guidance import MODES
-from ..gate.presets import PresetConfig
+from ..gate.presets import PUBLISHED, PresetConfig
 from ..gate.technique import Gate
 from ..probe.profile import Probe
 from ..probe.technique import Probing
-from ..report.record import Listener, RunRecords
+from ..report.record import GUIDANCE_ALONE, Listener, RunRecords
 from .architectures import UNET, is_of_host
 from .attention import add_patches
 from .forwards import add_skip_injection
@@ -41,7 +40,14 @@ _WRAPPERS = {
 NOTHING_TO_SAVE = "both attentions are off and guidance is kept, so there is nothing to save"
 ONLY_GUIDANCE = "only guidance can be dropped"
 # The uncond branch alone has seen the prompt only through frozen cross-attention.
-NEEDS_COND = f"{ONLY_GUIDANCE}, and for that set guidance to cached_delta or cond in TGATE Apply (Advanced)"
+NEEDS_COND = (
+    f"{ONLY_GUIDANCE}, by a preset of TGATE Apply, or in TGATE Apply (Advanced) with guidance set to cached_delta or "
+    "cond and gate_unit to anything but measured"
+)
+NOT_AS_PUBLISHED = (
+    "TGATE: preset is 'as published', and the paper's method freezes cross-attention, which this model does not let us "
+    "do ({reason}); choose another preset, which drops the second guidance pass alone."
+)
 UNCHANGED = "the model is passed on unchanged"
 EXPERIMENTAL = "experimental: nobody has published settings for this model; the rule of the paper is used"
 NEAREST_WINS = "the model was gated already; the node nearest to the sampler wins"
@@ -83,12 +89,14 @@ def apply_preset(model: ModelPatcher, preset: str, listener: Listener | None = N
         listener: told of each sampling run of the clone once it is over.
 
     Raises:
-        ValueError: no such preset, or the model has no attention.
+        ValueError: no such preset, or one that the model cannot follow, or the model has no attention.
     """
     settings = PresetConfig(family_of(model), preset)  # type: ignore[arg-type]  # checked when made
-    if not _has_cross_attention(model):
-        return _remarked(Applied(model.clone(), f"{why_not_gated(model)}; {NEEDS_COND}; {UNCHANGED}"))
-    return _install(model, settings, listener, EXPERIMENTAL if settings.is_experimental else None)
+    if _has_cross_attention(model):
+        return _install(model, settings, listener, EXPERIMENTAL if settings.is_experimental else None)
+    if settings.preset == PUBLISHED:
+        raise ValueError(NOT_AS_PUBLISHED.format(reason=why_not_gated(model)))
+    return _install(model, settings, listener, f"{why_not_gated(model)}; {ONLY_GUIDANCE}")
 
 
 def apply_config(
@@ -115,8 +123,8 @@ def apply_config(
     if _has_cross_attention(model):
         remark = PROBE_UNUSED if probe is not None and config.gate_unit != "measured" else None
         return _install(model, config, listener, remark, probe)
-    if MODES[config.guidance].suits_joint_attention:
-        guidance_alone = replace(config, cross_attention=False, self_attention=False)
+    guidance_alone = config.guidance_alone()
+    if guidance_alone is not None:
         return _install(model, guidance_alone, listener, f"{why_not_gated(model)}; {ONLY_GUIDANCE}")
     return _remarked(Applied(model.clone(), f"{why_not_gated(model)}; {NEEDS_COND}; {UNCHANGED}"))
 
@@ -177,7 +185,7 @@ def _install(
     if GATE in _techniques(model):
         remark = NEAREST_WINS if remark is None else f"{NEAREST_WINS}; {remark}"
     patched = add_technique(model, GATE, Gate(settings, probe))
-    patched.set_attachments(RECORDS_KEY, RunRecords(family_of(model), listener))
+    patched.set_attachments(RECORDS_KEY, RunRecords(_told_family(model), listener))
     return _remarked(Applied(patched, remark))
 
 
@@ -193,13 +201,18 @@ def add_technique(model: ModelPatcher, name: str, technique: Technique, gates_at
     patched = model.clone()
     patched.model_options["transformer_options"][TECHNIQUES_KEY] = {**_techniques(model), name: technique}
     if records_of(patched) is None:
-        patched.set_attachments(RECORDS_KEY, RunRecords(family_of(model)))
+        patched.set_attachments(RECORDS_KEY, RunRecords(_told_family(model)))
     if gates_attention and architecture(patched) is UNET:
         add_patches(patched)
     _add_wrappers(patched)
     if gates_attention:
         add_skip_injection(patched)
     return patched
+
+
+def _told_family(model: ModelPatcher) -> str:
+    """What the editor is told: by it the strip shows what the next run will do."""
+    return family_of(model) if why_not_gated(model) is None else GUIDANCE_ALONE
 
 
 def _techniques(model: ModelPatcher) -> dict[str, Technique]:

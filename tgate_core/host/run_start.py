@@ -98,9 +98,12 @@ def _is_of_host(sampler: Any) -> bool:
 
 
 def _has_guidance(guider: Any) -> bool:
-    """Whether any step may guide one branch by another; with cond and uncond alone, the host does not at cfg 1."""
+    """Whether any step may guide one branch by another; with cond and uncond alone, the host does not at cfg 1.
+
+    Unless another node that looks at both has asked it to run them.
+    """
     branches = {name for name, conds in guider.conds.items() if conds}
-    if branches == {"positive", "negative"}:
+    if branches == {"positive", "negative"} and not guider.model_options.get("disable_cfg1_optimization"):
         return not _is_always_one(getattr(guider, "cfg", None))
     return len(branches) > 1
 

@@ -10,14 +10,18 @@ from typing import Any
 
 from ..engine.inputs import shown
 from ..gate.config import GateConfig
-from ..gate.presets import ROWS, PresetConfig
-from ..gate.schedule import build_schedule, refreshed_steps, resolve_gate_step
-from .timeline import as_groups, planned_cells
+from ..gate.presets import GENERIC, PRESETS, ROWS, PresetConfig
+from ..gate.schedule import Schedule, build_schedule, refreshed_steps, resolve_gate_step
+from .record import GUIDANCE_ALONE
+from .timeline import StepCell, as_groups, planned_cells
+from .work import planned_saving
 
 PRESET_NODE = "TGATEApply"
 ADVANCED_NODE = "TGATEApplyAdvanced"
 # Until a run has told what the model is: the family that most models of today go by.
 ASSUMED_FAMILY = "sdxl"
+# Of settings that a model passed on unchanged cannot follow.
+NOTHING = GateConfig(cross_attention=False, self_attention=False, guidance="keep")
 # More than anyone samples with, and more than a strip has room for; ten times as many would take 0.1 s.
 MAX_STEPS = 1000
 
@@ -63,14 +67,16 @@ def preview(query: Mapping[str, str]) -> dict[str, Any]:
 
     Args:
         query: `node` (its id), its widgets by name, and of the run `steps`, `guided` (1 or 0), `family` (of the model,
-            if known), `denoise` and `ends_at` (share of the noise schedule at which it ends). All but `node` have
-            defaults; what else there is counts for nothing.
+            or `GUIDANCE_ALONE`, if known), `denoise` and `ends_at` (share of the noise schedule at which it ends). All
+            but `node` have defaults; what else there is counts for nothing.
 
     Returns:
         `groups` (of steps, see `as_groups`), `gate_step`, `is_assumed` (another family of models would give another
         schedule, and it is not known), `is_approximate` (the run's own noise levels decide, and are not known),
         `is_measured` (a probe decides, which a run alone can tell: all steps are shown as without a gate),
-        `is_by_error` (the run decides which steps are refreshed: none is shown).
+        `is_by_error` (the run decides which steps are refreshed: none is shown), `family` (as given, None where there is
+        no such), `saved` (about what share of the plain run's work is left out, 0 to 1) and `presets` (for TGATE Apply
+        of each its `name`, `saved` and `same_as`: the one before it that does the same in this run, or None).
 
     Raises:
         ValueError: a value is missing, out of range or no value of its kind, or there are two.
@@ -85,17 +91,51 @@ def preview(query: Mapping[str, str]) -> dict[str, Any]:
         end=_number(query, "ends_at", 1.0),
     )
     config, is_assumed = _settings(query, sampling)
+    plan = _planned(config, sampling)
+    family = _family(query)
+    return {
+        "groups": as_groups(plan.cells),
+        "gate_step": plan.schedule.gate_step,
+        "is_assumed": is_assumed,
+        "is_approximate": config.gate_unit == "percent of schedule" or plan.has_refresh,
+        "is_measured": config.gate_unit == "measured",
+        "is_by_error": config.refresh == "by error" and sampling.is_guided and plan.schedule.has_gate,
+        "family": family,
+        "saved": round(planned_saving(plan.cells, family or ASSUMED_FAMILY, sampling.is_guided), 3),
+        "presets": _presets(query, sampling) if query.get("node") == PRESET_NODE else [],
+    }
+
+
+@dataclass(frozen=True)
+class _Plan:
+    schedule: Schedule
+    cells: tuple[StepCell, ...]
+    has_refresh: bool
+
+
+def _planned(config: GateConfig, sampling: Sampling) -> _Plan:
     gate_step = _gate_step(config, sampling)
     refreshed = refreshed_steps(config, sampling.sigmas, gate_step, sampling.is_guided)
     schedule = build_schedule(config, sampling.steps, gate_step, refreshed=refreshed)
-    return {
-        "groups": as_groups(planned_cells(config, schedule, sampling.is_guided)),
-        "gate_step": schedule.gate_step,
-        "is_assumed": is_assumed,
-        "is_approximate": config.gate_unit == "percent of schedule" or bool(refreshed),
-        "is_measured": config.gate_unit == "measured",
-        "is_by_error": config.refresh == "by error" and sampling.is_guided and schedule.has_gate,
-    }
+    return _Plan(schedule, planned_cells(config, schedule, sampling.is_guided), bool(refreshed))
+
+
+def _family(query: Mapping[str, str]) -> str | None:
+    family = query.get("family", "")
+    return family if family in ROWS or family == GUIDANCE_ALONE else None
+
+
+def _presets(query: Mapping[str, str], sampling: Sampling) -> list[dict[str, Any]]:
+    """What each preset saves in this run, and which of them do the same."""
+    family, rows, first = _family(query) or ASSUMED_FAMILY, [], dict[Any, str]()
+    for name in PRESETS:
+        config, _ = _settings({**query, "preset": name}, sampling)
+        cells = _planned(config, sampling).cells
+        does = (cells, sampling.is_guided and (config.guidance, config.refresh))
+        saved = round(planned_saving(cells, family, sampling.is_guided), 3)
+        rows.append({"name": name, "saved": saved, "same_as": first.get(does)})
+        first.setdefault(does, name)
+    return rows
 
 
 def _gate_step(config: GateConfig, sampling: Sampling) -> int:
@@ -107,20 +147,18 @@ def _gate_step(config: GateConfig, sampling: Sampling) -> int:
 
 def _settings(query: Mapping[str, str], sampling: Sampling) -> tuple[GateConfig, bool]:
     """The node's settings for this run, and whether they are those of a family that is only assumed."""
-    node = query.get("node", "")
-    if node == ADVANCED_NODE:
-        return _advanced(query), False
-    if node != PRESET_NODE:
+    node, family = query.get("node", ""), query.get("family", "")
+    if node not in (PRESET_NODE, ADVANCED_NODE):
         raise ValueError(f"TGATE: node is {shown(node)}; there is a preview of: {PRESET_NODE}, {ADVANCED_NODE}.")
-
-    def resolved(family: str) -> GateConfig:
+    is_guidance_alone = family == GUIDANCE_ALONE
+    is_assumed = node == PRESET_NODE and family not in ROWS and not is_guidance_alone
+    if node == ADVANCED_NODE:
+        config = _advanced(query)
+    else:
         preset: Any = query.get("preset", "balanced")  # checked when made
-        return PresetConfig(family, preset).resolve(sampling.steps, sampling.is_guided)
-
-    family = query.get("family", "")
-    if family in ROWS:
-        return resolved(family), False
-    return resolved(ASSUMED_FAMILY), any(resolved(other) != resolved(ASSUMED_FAMILY) for other in ROWS)
+        rows = GENERIC if is_guidance_alone else ASSUMED_FAMILY if is_assumed else family
+        config = PresetConfig(rows, preset).resolve(sampling.steps, sampling.is_guided)
+    return (config.guidance_alone() or NOTHING if is_guidance_alone else config), is_assumed
 
 
 def _advanced(query: Mapping[str, str]) -> GateConfig:

@@ -13,6 +13,8 @@ from ..engine.counts import CallShape, RunCounts
 from ..engine.identity import Fingerprint
 from .timeline import StepCell
 
+# In place of a family where the attentions of a model cannot be gated.
+GUIDANCE_ALONE = "guidance alone"
 # Runs that a model remembers: a graph rarely has more samplers than that on one.
 REMEMBERED_RUNS = 8
 
@@ -22,7 +24,7 @@ class RunRecord:
     """A run that is over.
 
     Attributes:
-        family: preset family of the model.
+        family: preset family of the model, or `GUIDANCE_ALONE`.
         counts: as they were at the end.
         cells: what each step did.
         gate_step: first step of the fidelity phase; number of steps without one.
@@ -64,7 +66,17 @@ class Remembered:
     plain_seconds: float | None = None
 
 
-Listener = Callable[[RunRecord], Remembered | None]
+@dataclass(frozen=True)
+class Listener:
+    """Who is told of a model's runs.
+
+    Attributes:
+        hear: called with each run that ends.
+        remembered: called when a run begins.
+    """
+
+    hear: Callable[[RunRecord], None]
+    remembered: Callable[[], Remembered] = Remembered
 
 
 @dataclass
@@ -72,18 +84,19 @@ class RunRecords:
     """The last runs of a model, newest first, for nodes that come after the sampler.
 
     Attributes:
-        family: preset family of the model.
-        listener: told of each run that ends; None if there is no listener.
+        family: preset family of the model, or `GUIDANCE_ALONE`.
+        listener: told of each run; None if there is no listener.
     """
 
     family: str
     listener: Listener | None = None
     _recent: deque[RunRecord] = field(default_factory=lambda: deque(maxlen=REMEMBERED_RUNS))
 
-    def add(self, record: RunRecord) -> Remembered:
-        """A run is over; returns what its editor remembers."""
+    def add(self, record: RunRecord) -> None:
+        """A run is over."""
         self._recent.appendleft(record)
-        return (None if self.listener is None else self.listener(record)) or Remembered()
+        if self.listener is not None:
+            self.listener.hear(record)
 
     def find(self, latent: Tensor) -> RunRecord | None:
         """The run that made this latent, (B, C, …); None where none of those remembered did."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..engine.counts import RunCounts
 from ..gate.schedule import Phase
 from .cost import RunCost
 from .record import RunRecord
@@ -39,8 +40,7 @@ def summary_text(record: RunRecord, plain_seconds: float | None = None) -> str:
     """
     counts = record.counts
     if record.is_plain:
-        reasons = "; ".join(counts.notes)
-        return f"nothing is changed in this run: {reasons}" if reasons else "nothing is changed in this run"
+        return plain_text(counts)
     parts = []
     if record.has_gate or not record.shallow_steps:
         attentions = counts.attentions_computed + counts.attentions_reused
@@ -64,6 +64,11 @@ def speed_text(record: RunRecord, plain_seconds: float | None) -> str:
     if plain_seconds is None or record.was_interrupted or record.seconds <= 0:
         return ""
     return f"{plain_seconds / record.seconds:.1f} × as fast as the plain run before ({plain_seconds:.1f} s)"
+
+
+def plain_text(counts: RunCounts) -> str:
+    """The same for a run that is left as it is, which is known before its first step."""
+    return ": ".join(filter(None, ("nothing is changed in this run", "; ".join(counts.notes))))
 
 
 def _saved(record: RunRecord) -> list[str]:
