@@ -48,7 +48,7 @@ def announcer(hidden: Any) -> Listener | None:
         hidden: the node's hidden inputs.
     """
     node_id = node_id_of(hidden)
-    return None if node_id is None else Listener(partial(_announce, node_id), partial(_remembered, node_id))
+    return None if node_id is None else Listener(partial(_announce, node_id), remembered)
 
 
 def node_id_of(hidden: Any) -> str | None:
@@ -60,15 +60,10 @@ def _announce(node_id: str, record: RunRecord) -> None:
     server, context = PromptServer.instance, get_executing_context()
     if server.client_id is None:
         return
-    workflow = queued_workflow()
-    where = {"node_id": node_id, "workflow_id": workflow.get("id")}
-    where["sampler_id"] = None if context is None else context.node_id
-    told = {**where, **run_as_json(record), "plain_seconds": remembered_of(workflow, node_id).plain_seconds}
+    sampler_id = None if context is None else context.node_id
+    where = {"node_id": node_id, "sampler_id": sampler_id, "workflow_id": queued_workflow().get("id")}
+    told = {**where, **run_as_json(record), "plain_seconds": remembered().plain_seconds}
     server.send_sync(RUN_EVENT, told, server.client_id)
-
-
-def _remembered(node_id: str) -> Remembered:
-    return remembered_of(queued_workflow(), node_id)
 
 
 def run_as_json(record: RunRecord) -> dict[str, Any]:
@@ -101,20 +96,16 @@ def queued_workflow() -> Mapping[str, Any]:
     return _mapping(extra)
 
 
-def remembered_of(workflow: Mapping[str, Any], node_id: str) -> Remembered:
-    """What the editor remembers of a node's runs.
+def remembered() -> Remembered:
+    """What the editor remembers of the sampler that runs now.
 
-    Args:
-        workflow: the graph that it queued. In its `extra` our part of the editor keeps `log` (false: no line in the
-            log), by node `plain` (of the last plain run its `seconds`, and the `key` of all that they depend on) and
-            `queued` (that key, of the graph as it is).
-        node_id: of the node.
+    Our part of the editor queues a graph with an `extra` that has `log` (false: no line in the log) and, by sampler,
+    `runs`: `plain` are the seconds that the same graph took with our nodes bypassed.
     """
-    kept = _mapping(_mapping(workflow.get("extra")).get(EXTRA_KEY))
-    plain = _mapping(_mapping(kept.get("plain")).get(node_id))
-    seconds, key = plain.get("seconds"), _mapping(kept.get("queued")).get(node_id)
-    is_known = key is not None and plain.get("key") == key and isinstance(seconds, (int, float))
-    is_known = is_known and math.isfinite(seconds) and seconds > 0
+    context, kept = get_executing_context(), _mapping(_mapping(queued_workflow().get("extra")).get(EXTRA_KEY))
+    run = _mapping(_mapping(kept.get("runs")).get(None if context is None else context.node_id))
+    seconds = run.get("plain")
+    is_known = isinstance(seconds, (int, float)) and math.isfinite(seconds) and seconds > 0
     return Remembered(kept.get("log") is not False, float(seconds) if is_known else None)
 
 
