@@ -122,7 +122,8 @@ function onRun({ detail }) {
 
 app.registerExtension({
   name: "tgate.schedule",
-  settings: settingsFor(showStrips),
+  // Only then is the new value there.
+  settings: settingsFor(() => setTimeout(showStrips, 0)),
   setup() {
     isReady = true;
     api.addEventListener("tgate.run", onRun);
