@@ -74,12 +74,19 @@ function remarksOf(answer, sampling, node, texts) {
  */
 function presetsText(presets, node, texts) {
   const chosen = node.widgets?.find((/** @type {any} */ widget) => widget.name === "preset")?.value;
-  const others = (presets ?? []).filter((preset) => preset.name !== chosen);
-  const texted = others.map(({ name, saved, same_as }) => {
-    const twin = same_as ?? (presets ?? []).find((preset) => preset.name === chosen && preset.same_as === name)?.name;
-    return twin ? filled(texts.samePreset, { name, other: twin }) : filled(texts.otherPreset, { name, percent: percent(saved) });
+  /** @type {Map<string, typeof presets>} by the first of those that do the same */
+  const groups = new Map();
+  for (const preset of presets ?? []) {
+    const first = preset.same_as ?? preset.name;
+    groups.set(first, [...(groups.get(first) ?? []), preset]);
+  }
+  const told = [...groups.values()].map((group = []) => {
+    const name = group.filter((preset) => preset.name !== chosen).map((preset) => preset.name).join(", ");
+    const isChosen = group.some((preset) => preset.name === chosen);
+    if (isChosen) return name && filled(texts.samePreset, { name, other: chosen });
+    return filled(texts.otherPreset, { name, percent: percent(group[0].saved) });
   });
-  return texted.join(" · ");
+  return told.filter(Boolean).join(" · ");
 }
 
 /**

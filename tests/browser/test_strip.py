@@ -244,25 +244,24 @@ class TestWhatItSays:
             editor.set("Comfy.Locale", "en")
         editor.wait_for_strip(GATE, "gate after 10")
 
-
     def test_the_presets_are_told_apart(self, editor: StripEditor) -> None:
         editor.build(*sampled(GATE, {"preset": "fast"}, steps=25))
         strip = editor.wait_for_strip(GATE, "Plan")
-        told = strip.presets.split(" · ")
-        names = ["balanced", "gentle", "as published"]
-        assert [next(name for name in names if one.startswith(name)) for one in told] == names
-        assert all(re.fullmatch(r"[a-z ]+( −\d+ %| = [a-z ]+)", one) for one in told)
+        told = re.findall(r"([a-z, ]+)(?: −\d+ %| = fast)(?: · |$)", strip.presets)
+        assert sorted(", ".join(told).split(", ")) == ["as published", "balanced", "gentle"]
         # With one pass in each step, what remains of guidance tells none apart.
         editor.build(*sampled(GATE, {"preset": "fast"}, steps=4, cfg=1))
         strip = editor.wait_until(GATE, lambda strip: strip.caption.startswith("cfg is 1"))
-        assert " = " in strip.presets
+        assert " = fast" in strip.presets
 
     def test_a_muted_loader_and_another_sampler_are_followed(self, editor: StripEditor) -> None:
         nodes, links = loaded()
         editor.build(nodes, links)
         assert "connect a model" not in editor.wait_for_strip(GATE, "Plan").caption
         nodes["other sampler"] = ("KSampler", {"steps": 12, "cfg": 1})
-        editor.build(nodes, [link for link in links if link[2] != "sampler"] + [("gate", "MODEL", "other sampler", "model")])
+        editor.build(
+            nodes, [link for link in links if link[2] != "sampler"] + [("gate", "MODEL", "other sampler", "model")]
+        )
         assert editor.wait_for_strip(GATE, "of 12 steps").caption.startswith("cfg is 1")
 
 

@@ -94,9 +94,7 @@ def _remembered(guider: Any) -> Remembered:
     return Remembered()
 
 
-def _report(
-    guider: Any, run: Run, outcome: Outcome, is_bypassed: bool, seconds: float, remembered: Remembered
-) -> None:
+def _report(guider: Any, run: Run, outcome: Outcome, is_bypassed: bool, seconds: float, remembered: Remembered) -> None:
     with harmless("the record of this run", f"TGATE Report does not know it; {TELL_US}"):
         records: RunRecords | None = guider.model_patcher.get_attachment(RECORDS_KEY)
         gate, deep = run.find(GateRun), run.find(DeepCacheRun)

@@ -74,9 +74,9 @@ def preview(query: Mapping[str, str]) -> dict[str, Any]:
         `groups` (of steps, see `as_groups`), `gate_step`, `is_assumed` (another family of models would give another
         schedule, and it is not known), `is_approximate` (the run's own noise levels decide, and are not known),
         `is_measured` (a probe decides, which a run alone can tell: all steps are shown as without a gate),
-        `is_by_error` (the run decides which steps are refreshed: none is shown), `family` (as given, None where there is
-        no such), `saved` (about what share of the plain run's work is left out, 0 to 1) and `presets` (for TGATE Apply
-        of each its `name`, `saved` and `same_as`: the one before it that does the same in this run, or None).
+        `is_by_error` (the run decides which steps are refreshed: none is shown), `family` (as given, None where there
+        is no such), `saved` (about what share of the plain run's work is left out, 0 to 1) and `presets` (for TGATE
+        Apply, of each its `name`, `saved` and `same_as`: the first that does the same in this run, or None).
 
     Raises:
         ValueError: a value is missing, out of range or no value of its kind, or there are two.

@@ -21,14 +21,19 @@ def report_text(record: RunRecord, cost: RunCost | None, uncounted: str = "") ->
         cost: its MACs; None where they cannot be counted.
         uncounted: why they cannot.
     """
-    lines = _saved(record)
+    lines = [f"Why not more: {reason}" for reason in _reasons(record)] + _saved(record)
     if not record.is_plain:
         lines += [
             _cost_line(cost, uncounted),
             f"Captures: {record.counts.peak_cache_bytes / _MEBI:.1f} MiB at most",
         ]
-    lines.append(f"Time: {record.seconds:.1f} s")
-    return lines + [f"Why not more: {reason}" for reason in _reasons(record)]
+    return [*lines, f"Time: {record.seconds:.1f} s"]
+
+
+def headline(record: RunRecord, saved_share: float) -> str:
+    """What a person wants to know first: the share of the work that was saved (0 to 1), and how long it took."""
+    saved = f"{saved_share:.0%} of the work saved" if round(saved_share, 2) > 0 else "No work saved"
+    return f"{saved} in {record.counts.steps} steps, {record.seconds:.1f} s"
 
 
 def summary_text(record: RunRecord, plain_seconds: float | None = None) -> str:

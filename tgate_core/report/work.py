@@ -1,7 +1,7 @@
-"""What part of the plain run's work a run leaves out, from what is known of its steps alone: at once, and before a run.
+"""What share of the plain run's work a run leaves out, from its steps alone: at once, and before there is a run.
 
-Work is MACs of linear and convolution layers, as the paper counts them. The shares below were counted on the networks at
-full size and usual resolutions; `TGATE Report` counts the user's own network.
+Work is MACs of linear and convolution layers, as the paper counts them. The shares below were counted on the networks
+at full size and usual resolutions; `TGATE Report` counts the user's own network.
 """
 
 from __future__ import annotations
