@@ -25,7 +25,7 @@ const BAD_REQUEST = 400;
  * @property {number} gate_step
  * @property {string} summary
  * @property {number} saved share of the plain run's work, 0 to 1
- * @property {number | null} plain_seconds of the same graph without our nodes
+ * @property {number | null} [plain_seconds] of the same graph without our nodes
  * @property {string[]} notes
  * @property {number} seconds
  * @property {boolean} was_interrupted
@@ -57,6 +57,7 @@ export class ScheduleWidget {
     /** Draws what is shown now again, in whatever language is set by then. */
     this.redraw = () => {};
     this.isDue = false;
+    this.isRun = false;
     const height = () => (this.editor.isShown() ? STRIP_HEIGHT + 2 * MARGIN : 0);
     this.widget = node.addDOMWidget(WIDGET_NAME, WIDGET_NAME, this.strip.element, {
       serialize: false,
@@ -95,7 +96,8 @@ export class ScheduleWidget {
     const { sampling, query, shownFor } = this.subject();
     if (shownFor === this.shownFor) return;
     this.shownFor = shownFor;
-    const plain = plainSeconds(runKey(samplerOf(this.node)));
+    this.isRun = false;
+    const plain = this.plainSeconds();
     if (isOff(this.node)) {
       this.show((texts) => offView(this.node, plain, texts));
       return;
@@ -103,6 +105,11 @@ export class ScheduleWidget {
     const answer = await this.ask(query);
     // Meanwhile something newer may have been asked, or a run may have ended.
     if (this.shownFor === shownFor) this.show((texts) => planView(answer, { sampling, plain }, this.node, texts));
+  }
+
+  /** How long the run takes without our nodes; undefined where that is not known. */
+  plainSeconds() {
+    return plainSeconds(runKey(samplerOf(this.node)));
   }
 
   /** What a strip would be about now. */
@@ -114,6 +121,7 @@ export class ScheduleWidget {
 
   /** Say it anew: what is not among the settings has become known. */
   renew() {
+    if (this.isRun) return this.redraw();
     this.shownFor = "";
     this.refreshSoon();
   }
@@ -126,7 +134,9 @@ export class ScheduleWidget {
     if (isOff(this.node)) return;
     if (detail.family) rememberFamily(this.node, detail.family);
     this.shownFor = this.subject().shownFor;
-    this.show((texts) => runView(detail, texts));
+    this.isRun = true;
+    // Where the plain sampler is in the same graph, it may only have been timed since.
+    this.show((texts) => runView({ ...detail, plain_seconds: detail.plain_seconds ?? this.plainSeconds() }, texts));
   }
 
   /**
