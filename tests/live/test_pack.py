@@ -5,6 +5,7 @@ from __future__ import annotations
 import urllib.request
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -139,5 +140,9 @@ def test_help_page_is_served(server: Server, node: str) -> None:
 
 def test_workflows_are_offered_as_templates(server: Server) -> None:
     templates = server.get_json("/workflow_templates")[PACK_NAME]
-    assert {"sd15", "sdxl", "compare", "ace_step15"} <= set(templates)
+    assert {"sd15", "sdxl", "1 Start here", "ace_step15"} <= set(templates)
+    for name in templates:
+        # The editor looks for its picture there.
+        with urllib.request.urlopen(f"{server.address}/api/workflow_templates/{PACK_NAME}/{quote(name)}.jpg") as answer:
+            assert answer.headers.get_content_type() == "image/jpeg"
     assert sorted(templates) == sorted(path.stem for path in (REPO / "workflows").glob("*.json"))

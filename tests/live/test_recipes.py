@@ -52,7 +52,7 @@ class Recipe:
 
 
 RECIPES = [
-    Recipe("compare", ("gate at step 5 of 25",), ((SIDE, SIDE), (SIDE, SIDE))),
+    Recipe("1 Start here", ("gate at step 5 of 25",), ((2 * SIDE + 8, SIDE),)),
     Recipe("img2img", ("gate at step 5 of 20",), ((2 * SIDE, 2 * SIDE),)),
     Recipe("hires", ("gate at step 8 of 20", "gate at step 0 of 20"), ((SIDE * 3 // 2, SIDE * 3 // 2),)),
     Recipe("controlnet", ("gate at step 5 of 25",)),

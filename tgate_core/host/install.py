@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,7 @@ from ..gate.presets import PUBLISHED, PresetConfig
 from ..gate.technique import Gate
 from ..probe.profile import Probe
 from ..probe.technique import Probing
-from ..report.record import GUIDANCE_ALONE, RunRecord, RunRecords
+from ..report.record import GUIDANCE_ALONE, Listener, RunRecords
 from .architectures import UNET, is_of_host
 from .attention import add_patches
 from .forwards import add_skip_injection
@@ -30,8 +29,6 @@ from .wrappers import apply_model_wrapper, calc_cond_batch_wrapper, outer_sample
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
-
-Listener = Callable[[RunRecord], None]
 
 _WRAPPERS = {
     WrappersMP.OUTER_SAMPLE: outer_sample_wrapper,

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 SIGNATURE_LENGTH = 16
 # Of the host's BasicTransformerBlock; the second attention may be None.
 _BLOCK_PARTS = ("attn1", "attn2", "norm1", "norm3")
+PLAYGROUND = "playground-2.5"
 _PLAYGROUND_LATENT = "SDXL_Playground_2_5"
 
 
@@ -61,13 +62,15 @@ def why_not_gated(model: ModelPatcher) -> str | None:
 
 def family_of(model: ModelPatcher) -> str:
     """Preset family of a model."""
-    config = getattr(model.model, "model_config", None)
     if type(getattr(model.model, "latent_format", None)).__name__ == _PLAYGROUND_LATENT:
-        return "playground-2.5"
-    for config_class in type(config).__mro__:
-        if config_class.__name__ in FAMILY_OF_CONFIG:
-            return FAMILY_OF_CONFIG[config_class.__name__]
-    return GENERIC
+        return PLAYGROUND
+    return family_of_config(type(getattr(model.model, "model_config", None)))
+
+
+def family_of_config(config: type) -> str:
+    """Preset family by the class of the host's model configuration."""
+    names = (base.__name__ for base in config.__mro__)
+    return next((FAMILY_OF_CONFIG[name] for name in names if name in FAMILY_OF_CONFIG), GENERIC)
 
 
 def attention_modules(diffusion_model: nn.Module, known: Architecture | None = None) -> list[nn.Module]:

@@ -21,18 +21,28 @@ def report_text(record: RunRecord, cost: RunCost | None, uncounted: str = "") ->
         cost: its MACs; None where they cannot be counted.
         uncounted: why they cannot.
     """
-    lines = _saved(record)
+    lines = [f"Why not more: {reason}" for reason in _reasons(record)] + _saved(record)
     if not record.is_plain:
         lines += [
             _cost_line(cost, uncounted),
             f"Captures: {record.counts.peak_cache_bytes / _MEBI:.1f} MiB at most",
         ]
-    lines.append(f"Time: {record.seconds:.1f} s")
-    return lines + [f"Why not more: {reason}" for reason in _reasons(record)]
+    return [*lines, f"Time: {record.seconds:.1f} s"]
 
 
-def summary_text(record: RunRecord) -> str:
-    """One line for the log: what was saved, and why not where it was not."""
+def headline(record: RunRecord, saved_share: float) -> str:
+    """What a person wants to know first: the share of the work that was saved (0 to 1), and how long it took."""
+    saved = f"{saved_share:.0%} of the work saved" if round(saved_share, 2) > 0 else "No work saved"
+    return f"{saved} in {record.counts.steps} steps, {record.seconds:.1f} s"
+
+
+def summary_text(record: RunRecord, plain_seconds: float | None = None) -> str:
+    """One line for the log: what was saved, and why not where it was not.
+
+    Args:
+        record: the run.
+        plain_seconds: how long the plain run took; None where that is not known.
+    """
     counts = record.counts
     if record.is_plain:
         return plain_text(counts)
@@ -49,7 +59,16 @@ def summary_text(record: RunRecord) -> str:
     if record.shallow_steps:
         parts.append(f"{counts.shallow_calls} of {counts.network_calls} network calls left out the deep blocks")
     parts.append(f"cache peak {counts.peak_cache_bytes / _MEBI:.1f} MiB")
+    if faster := speed_text(record, plain_seconds):
+        parts.insert(0, faster)
     return "; ".join([", ".join(parts), *counts.notes])
+
+
+def speed_text(record: RunRecord, plain_seconds: float | None) -> str:
+    """How the run compares with the plain one before; empty where that is not known, or it did not come to its end."""
+    if plain_seconds is None or record.was_interrupted or record.seconds <= 0:
+        return ""
+    return f"{plain_seconds / record.seconds:.1f} × as fast as the plain run before ({plain_seconds:.1f} s)"
 
 
 def plain_text(counts: RunCounts) -> str:
