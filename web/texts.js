@@ -49,6 +49,7 @@ const ENGLISH = {
   byError: "Refreshed where the error asks for it: known after a run.",
   noSampler: "No sampler connected: {steps} steps assumed.",
   family: "Model: {name}.",
+  jointAttention: "Joint attention: nothing is frozen.",
   guidanceAlone: "Only guidance is dropped: this model's attention cannot be frozen.",
   seconds: "{seconds} s",
   noAnswer: "No preview: the server does not answer.",
@@ -102,6 +103,7 @@ const CHINESE = {
   byError: "按误差刷新：运行一次后即知。",
   noSampler: "未连接采样器：按 {steps} 步显示。",
   family: "模型：{name}。",
+  jointAttention: "联合注意力：不冻结。",
   guidanceAlone: "只省去引导：此模型的注意力不能冻结。",
   seconds: "{seconds} 秒",
   noAnswer: "无法预览：服务器没有回应。",
@@ -111,8 +113,11 @@ const CHINESE = {
   unseen: "未作改动",
 };
 
-/** In place of a family where a model's attentions cannot be gated. */
-export const GUIDANCE_ALONE = "guidance alone";
+/** In place of a family where no attention of a model can be frozen: the text that says so. */
+const SCOPES = new Map([
+  ["joint attention", "jointAttention"],
+  ["guidance alone", "guidanceAlone"],
+]);
 
 /** Names of model families that no language translates. */
 const FAMILIES = new Map([
@@ -140,6 +145,15 @@ export function textsFor(locale) {
  */
 export function filled(text, values) {
   return text.replace(/\{(\w+)\}/g, (whole, name) => (Object.hasOwn(values, name) ? String(values[name]) : whole));
+}
+
+/**
+ * What is said of a model of which no attention can be frozen; empty for any other.
+ * @param {any} family as a saved graph has it, which may be anything
+ * @param {Texts} texts
+ */
+export function scopeText(family, texts) {
+  return texts[SCOPES.get(family) ?? ""] ?? "";
 }
 
 /**

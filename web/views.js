@@ -4,7 +4,7 @@
  */
 import { BYPASS, modelSources } from "./graph.js";
 import { isProbed } from "./schedule_query.js";
-import { GUIDANCE_ALONE, familyName, filled } from "./texts.js";
+import { familyName, filled, scopeText } from "./texts.js";
 
 /** What is said elsewhere in the strip. */
 const SAID_ABOVE = /^(\d+\.\d × as fast [^;]*\), )?gate at step \d+ of \d+; /;
@@ -57,7 +57,7 @@ function remarksOf(answer, sampling, node, texts) {
   return [
     sampling.isGuided ? "" : texts.unguided,
     sampling.isKnown ? "" : filled(texts.noSampler, { steps: sampling.steps }),
-    answer.family === GUIDANCE_ALONE ? texts.guidanceAlone : "",
+    scopeText(answer.family, texts),
     answer.is_assumed ? texts[modelSources(node).length ? "assumedFile" : "assumed"] : "",
     answer.is_measured ? texts.measured : "",
     answer.is_by_error ? texts.byError : "",

@@ -156,28 +156,27 @@ def branches_of(patched, **options):
 @pytest.mark.parametrize("guidance", ["cond", "cached_delta"])
 def test_joint_attention_drops_guidance_if_asked_to(pack, joint, caplog, guidance):
     caplog.set_level(logging.INFO)
-    patched = pack.nodes["TGATEApplyAdvanced"].execute(model=joint, gate=4.0, guidance=guidance).args[0]
+    patched = pack.nodes["TGATEApplyAdvanced"].execute(model=joint, gate=4.0, sp_interval=1, guidance=guidance).args[0]
     result, batches = branches_of(patched)
     assert batches == [2] * 4 + [1] * 4
     assert torch.isfinite(result).all()
-    assert "0 of 0 attentions reused, guidance dropped in 4 evaluations" in caplog.text
+    assert "0 of 8 attentions reused, guidance dropped in 4 evaluations" in caplog.text
 
 
 @pytest.mark.parametrize("preset", ["balanced", "gentle", "fast"])
 def test_presets_hold_the_guidance_difference_with_joint_attention(pack, joint, caplog, preset):
-    config = pack.core("gate.presets").PresetConfig("generic", preset).resolve(20, has_guidance=True)
+    resolved = pack.core("gate.presets").PresetConfig("generic", preset).resolve(20, has_guidance=True)
+    config = pack.core("gate.scope").preset_within("joint attention", resolved, preset)
     patched = pack.nodes["TGATEApply"].execute(model=joint, preset=preset).args[0]
     result, batches = branches_of(patched, steps=20)
-    chosen = {name: getattr(config, name) for name in ("gate", "refresh", "refresh_gap", "refresh_tolerance")}
-    explicit = {**chosen, "guidance": config.guidance, "protect_last": config.protect_last}
-    advanced = pack.nodes["TGATEApplyAdvanced"].execute(model=joint, **explicit).args[0]
+    advanced = pack.core("host.install").apply_config(joint, config).model
     expected, expected_batches = branches_of(advanced, steps=20)
     assert torch.equal(result, expected)
     assert batches == expected_batches
     assert 1 in batches
     with caplog.at_level(logging.INFO):
         pack.nodes["TGATEApply"].execute(model=joint, preset=preset)
-    assert "joint attention: nothing to freeze; only guidance can be dropped" in caplog.text
+    assert "joint attention: nothing to freeze; it can be reused, and guidance can be dropped" in caplog.text
     text = pack.nodes["TGATEReport"].execute(model=patched, latent={"samples": result}).args[1]
     assert "Why not more: joint attention: nothing to freeze" in text
 

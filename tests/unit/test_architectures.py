@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from tgate_core.engine.actions import SELF_ATTENTION
 from tgate_core.host.architectures import (
     ARCHITECTURES,
     COSMOS,
@@ -134,3 +135,13 @@ def test_another_form_than_expected_is_refused(tail, result):
 
 def test_hunyuan_returns_tuples():
     assert {rule.tail for rule in HUNYUAN_DIT.rules} == {()}
+
+
+def test_picture_and_text_of_two_streams_are_one_capture():
+    rule = SiteRule(SELF_ATTENTION, "attn")
+    streams = torch.rand(2, 5, 3), torch.rand(2, 4, 3)
+    tokens = unpack(streams, rule, [5, 4])
+    assert tokens is not None
+    assert all(torch.equal(*pair) for pair in zip(pack(tokens, rule, [5, 4]), streams, strict=True))
+    assert unpack(streams, rule, [4, 5]) is None
+    assert unpack(streams[0], rule, [5, 4]) is None

@@ -11,7 +11,6 @@ from tgate_core.gate.config import GateConfig
 from tgate_core.gate.presets import PRESETS, ROWS, PresetConfig
 from tgate_core.gate.schedule import build_schedule
 from tgate_core.report.preview import Sampling, preview
-from tgate_core.report.record import GUIDANCE_ALONE
 from tgate_core.report.timeline import as_groups, planned_cells
 from tgate_core.report.work import planned_saving
 
@@ -123,13 +122,13 @@ class TestPreset:
     @pytest.mark.parametrize("node", ["TGATEApply", "TGATEApplyAdvanced"])
     def test_where_attention_cannot_be_gated_only_guidance_is_shown(self, node: str) -> None:
         gate = {"gate": 3, "guidance": "cached_delta"} if node == "TGATEApplyAdvanced" else {}
-        cells = steps_of(ask(node, family=GUIDANCE_ALONE, steps=25, **gate))
+        cells = steps_of(ask(node, family="guidance alone", steps=25, **gate))
         assert not any(cell["self_reused"] or cell["cross_reused"] for cell in cells)
         assert {cell["guided"] for cell in cells if cell["phase"] == "fidelity"} == {False}
 
     @pytest.mark.parametrize("settings", [{}, {"guidance": "cond_mean"}, {"gate_unit": "measured", "guidance": "cond"}])
     def test_what_such_a_model_cannot_follow_shows_a_plain_run(self, settings: dict[str, Any]) -> None:
-        assert set(phases(ask(family=GUIDANCE_ALONE, **settings))) == {"planning"}
+        assert set(phases(ask(family="guidance alone", **settings))) == {"planning"}
 
     def test_each_preset_has_its_saving_and_equal_ones_are_named(self) -> None:
         rows = ask("TGATEApply", family="sd15")["presets"]
@@ -146,10 +145,10 @@ class TestPreset:
             assert one == other
 
     def test_guidance_alone_saves_half_of_each_step_behind_the_gate(self) -> None:
-        answer = ask("TGATEApply", family=GUIDANCE_ALONE, steps=20)
+        answer = ask("TGATEApply", family="guidance alone", steps=20)
         single = sum(not cell["guided"] for cell in steps_of(answer))
         assert answer["saved"] == pytest.approx(single / 40, abs=1e-3)
-        assert answer["family"] == GUIDANCE_ALONE
+        assert answer["family"] == "guidance alone"
 
     def test_without_guidance_no_step_is_guided(self) -> None:
         assert not any(cell["guided"] for cell in ask("TGATEApply", guided=0)["groups"])

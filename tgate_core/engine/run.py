@@ -72,7 +72,7 @@ class Run:
         self.evaluation: ModelEvaluation | None = None
         # Arguments of one network call of each shape without their values: from them its cost is counted later.
         self.call_templates: dict[CallShape, Any] = {}
-# By the id of a network, by whether a node compiles it for each call, and whether it is outside of main passes.
+        # By the id of a network, by whether a node compiles it for each call, and whether it is outside of main passes.
         self.networks: dict[tuple[int, bool, bool], NetworkFacts] = {}
         # When the model was there, by the monotonic clock; None where that was not seen.
         self.loaded_at: float | None = None

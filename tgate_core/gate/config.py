@@ -13,6 +13,10 @@ from .refresh import REFRESH_RULES, RefreshRule
 GateUnit = Literal["step", "fraction of steps", "percent of schedule", "measured"]
 GATE_UNITS: tuple[GateUnit, ...] = get_args(GateUnit)
 GUIDANCE_MODES = tuple(MODES)
+# What of a network can be gated: with joint attention of text and picture nothing is frozen, but it can be reused like
+# self-attention; of a network that is not known, guidance is all that can be dropped.
+Scope = Literal["all", "joint attention", "guidance alone"]
+SCOPES: tuple[Scope, ...] = get_args(Scope)
 
 MAX_GATE = 10000.0
 MAX_PERCENT = 100.0
@@ -90,11 +94,15 @@ class GateConfig:
         """True when neither an attention nor guidance is left to save."""
         return self.guidance == "keep" and not (self.cross_attention or self.self_attention)
 
-    def guidance_alone(self) -> GateConfig | None:
-        """What is left for a network whose attentions cannot be gated; None where nothing is."""
-        if self.gate_unit == "measured" or not MODES[self.guidance].suits_joint_attention:
-            return None
-        return replace(self, cross_attention=False, self_attention=False)
+    def within(self, scope: Scope) -> GateConfig | None:
+        """What is left for a network of which only so much can be gated; None where nothing is."""
+        if scope == "all":
+            return self
+        has_self_attention = self.self_attention and scope == "joint attention"
+        left = replace(self, cross_attention=False, self_attention=has_self_attention)
+        mode = MODES[self.guidance]
+        is_suitable = mode.suits_joint_attention or not (mode.drops_a_branch or left.gates_nothing)
+        return left if is_suitable and self.gate_unit != "measured" else None
 
 
 def _checked_gate(value: float, unit: GateUnit) -> float:

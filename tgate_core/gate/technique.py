@@ -14,11 +14,12 @@ from ..engine.identity import COND, UNCOND, BankKey, CondBatch, CondKey, Place
 from ..engine.reasons import CACHE_FULL
 from ..engine.storage import CacheSettings
 from ..engine.technique import BatchPlan, FinishedBatch, Layout, NetworkSizes, RunContext, TechniqueRun
-from .config import GateConfig
+from .config import GateConfig, Scope
 from .guidance import MODES, NO_GUIDANCE, GuidanceMode, effective_mode, noise_space_difference
 from .presets import PUBLISHED, PresetConfig
 from .refresh import Gap, last_refresh_step, relative_change
 from .schedule import Phase, Schedule, StepPlan, build_schedule, refreshed_steps, resolve_gate_step
+from .scope import preset_within
 
 # A pass whose captures did not fit is repeated with guidance; twice in a row, and guidance stays.
 MAX_ANCHOR_MISSES = 2
@@ -71,12 +72,12 @@ class Gate:
     Attributes:
         settings: explicit ones, or a preset that becomes explicit when a run starts.
         probe: holds the measurement that the gate follows; None where none is connected.
-        is_guidance_alone: whether a preset leaves the attentions alone.
+        scope: what of the network can be gated.
     """
 
     settings: GateConfig | PresetConfig
     probe: MeasuredBy | None = None
-    is_guidance_alone: bool = False
+    scope: Scope = "all"
 
     @property
     def cache_settings(self) -> CacheSettings:
@@ -93,19 +94,19 @@ class Gate:
         """
         config = self.settings
         if isinstance(config, PresetConfig):
-            config = config.resolve(context.steps, has_guidance=context.has_guidance)
-            if self.is_guidance_alone:
-                config = replace(config, cross_attention=False, self_attention=False)
+            resolved = config.resolve(context.steps, has_guidance=context.has_guidance)
+            config = preset_within(self.scope, resolved, config.preset)
         if config.gate_unit == "measured":
             return self._begin_measured(config, context)
         return GateRun(config, context, resolve_gate_step(config, context.sigmas, context.percent_to_sigma))
 
-    def guidance_alone(self) -> Gate | None:
-        """What is left for a network whose attentions cannot be gated; None where nothing is."""
+    def within(self, scope: Scope) -> Gate | None:
+        """What is left for a network of which only so much can be gated; None where nothing is."""
         if isinstance(self.settings, PresetConfig):
-            return None if self.settings.preset == PUBLISHED else replace(self, is_guidance_alone=True)
-        config = self.settings.guidance_alone()
-        return None if config is None else Gate(config)
+            is_impossible = self.settings.preset == PUBLISHED and scope != "all"
+            return None if is_impossible else replace(self, scope=scope)
+        config = self.settings.within(scope)
+        return None if config is None else replace(self, settings=config, scope=scope)
 
     def _begin_measured(self, config: GateConfig, context: RunContext) -> GateRun:
         profile = None if self.probe is None else self.probe.profile

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 from ..engine.actions import CROSS_ATTENTION, SELF_ATTENTION, AttentionKind
@@ -53,6 +54,7 @@ class Architecture:
         rules: which modules are attentions; none where `hold` is "patches": there the host says so itself.
         hold: how T-GATE gets hold of an attention.
         input_name: the attentions' first parameter.
+        second_name: their second parameter, where they take text and picture apart and return both, (input, second).
         batch_dim: batch dimension of what goes in and out of an attention; tokens and channels are the other two.
         patch: attributes that hold the side lengths of one token's patch of the latent, one a dimension or one for all;
             none where a token is one latent pixel.
@@ -63,8 +65,14 @@ class Architecture:
     rules: tuple[SiteRule, ...] = ()
     hold: Hold = "forward"
     input_name: str = "x"
+    second_name: str | None = None
     batch_dim: int = 0
     patch: tuple[str, ...] = ("patch_size",)
+
+    @property
+    def has_cross_attention(self) -> bool:
+        """Whether text has an attention of its own; else text and picture share one, that counts as self-attention."""
+        return self.hold == "patches" or any(rule.kind == CROSS_ATTENTION for rule in self.rules)
 
     def token_count(self, network: nn.Module, size: Sequence[int]) -> int:
         """Tokens of one latent.
@@ -180,6 +188,42 @@ ACE_STEP_15 = Architecture(
     patch=("decoder.patch_size",),
 )
 
+# What refines picture and text before they meet is small, and left alone.
+LUMINA = Architecture(
+    name="Lumina 2, Z-Image",
+    classes=("comfy.ldm.lumina.model.NextDiT",),
+    rules=(SiteRule(SELF_ATTENTION, r"layers\.\d+\.attention"),),
+)
+
+QWEN_IMAGE = Architecture(
+    name="Qwen-Image",
+    classes=("comfy.ldm.qwen_image.model.QwenImageTransformer2DModel",),
+    rules=(SiteRule(SELF_ATTENTION, r"transformer_blocks\.\d+\.attn"),),
+    input_name="hidden_states",
+    second_name="encoder_hidden_states",
+)
+
+ERNIE_IMAGE = Architecture(
+    name="Ernie-Image",
+    classes=("comfy.ldm.ernie.model.ErnieImageModel",),
+    rules=(SiteRule(SELF_ATTENTION, r"layers\.\d+\.self_attention"),),
+)
+
+OMNIGEN_2 = Architecture(
+    name="OmniGen 2",
+    classes=("comfy.ldm.omnigen.omnigen2.OmniGen2Transformer2DModel",),
+    rules=(SiteRule(SELF_ATTENTION, r"layers\.\d+\.attn"),),
+    input_name="hidden_states",
+)
+
+# The first blocks keep text and picture apart, and are left alone.
+AURA_FLOW = Architecture(
+    name="AuraFlow",
+    classes=("comfy.ldm.aura.mmdit.MMDiT",),
+    rules=(SiteRule(SELF_ATTENTION, r"single_layers\.\d+\.attn"),),
+    input_name="c",
+)
+
 ARCHITECTURES = (
     UNET,
     PIXART,
@@ -192,6 +236,11 @@ ARCHITECTURES = (
     STABLE_AUDIO,
     ACE_STEP,
     ACE_STEP_15,
+    LUMINA,
+    QWEN_IMAGE,
+    ERNIE_IMAGE,
+    OMNIGEN_2,
+    AURA_FLOW,
 )
 
 # Preset family by the class of the host's model configuration, subclasses included; all others take the generic one.
@@ -208,6 +257,7 @@ NAMES_IN_FILES = {
     "unet", "pixart_alpha", "pixart_sigma", "wan2.1", "ltxv", "cosmos", "cosmos_predict2", "anima", "hydit", "hydit1",
     "kandinsky5", "dit1.0", "ace", "ace1.5",
 }  # fmt: skip
+JOINT_NAMES_IN_FILES = {"lumina2", "qwen_image", "ernie", "omnigen2"}
 
 JOINT_ATTENTION = "joint attention: nothing to freeze"
 OTHER_CODE = "another node runs this model by code of its own ({name})"
@@ -216,6 +266,9 @@ _EXCLUDED = {
     "comfy.ldm.wan.ar_model.CausalWanModel": "autoregressive Wan caches attention itself: nothing to freeze",
     "comfy.ldm.lightricks.av_model.LTXAVModel": "LTX-2 with sound has two streams of attention: nothing is frozen",
 }
+# Takes the rows of a call for two branches, one a half, whatever they are.
+_HALVES_ARE_BRANCHES = "comfy.ldm.hunyuan3dv2_1.hunyuandit.HunYuanDiTPlain"
+ONE_AT_A_TIME = "this network mixes up the rows of a batch once one guidance branch runs alone: set batch_size to 1"
 _HOST = "comfy."
 
 
@@ -240,6 +293,11 @@ def why_unknown(network: type) -> str:
     return JOINT_ATTENTION if is_of_host(network) else OTHER_CODE.format(name=network.__name__)
 
 
+def mixes_up_rows(network: type) -> bool:
+    """Whether several latents of one branch, in one call, change places."""
+    return _HALVES_ARE_BRANCHES in _names(network)
+
+
 def is_of_host(network: type) -> bool:
     """Whether a class is the host's own."""
     return network.__module__.startswith(_HOST)
@@ -260,8 +318,22 @@ def attention_sites(network: nn.Module, architecture: Architecture) -> list[Atte
     ]
 
 
-def unpack(result: Any, rule: SiteRule) -> Tensor | None:
-    """The tokens in what an attention returned; None where it has not the form that the rule states."""
+def joined(streams: Sequence[Tensor]) -> Tensor:
+    """Tokens of picture and text, (B, tokens, channels) each, one behind the other."""
+    return streams[0] if len(streams) == 1 else torch.cat(list(streams), dim=1)
+
+
+def unpack(result: Any, rule: SiteRule, lengths: Sequence[int] = ()) -> Tensor | None:
+    """The tokens in what an attention returned; None where it has not the form that the rule states.
+
+    Args:
+        result: what it returned.
+        rule: what that looks like.
+        lengths: numbers of tokens that went in, of picture and text where they go apart.
+    """
+    if len(lengths) > 1:
+        is_fitting = isinstance(result, tuple) and [one.shape[1] for one in result] == [*lengths]
+        return joined(result) if is_fitting else None
     if rule.tail is None:
         return result if isinstance(result, Tensor) else None
     if not isinstance(result, tuple) or result[1:] != rule.tail:
@@ -269,8 +341,10 @@ def unpack(result: Any, rule: SiteRule) -> Tensor | None:
     return result[0] if isinstance(result[0], Tensor) else None
 
 
-def pack(tokens: Tensor, rule: SiteRule) -> Any:
+def pack(tokens: Tensor, rule: SiteRule, lengths: Sequence[int] = ()) -> Any:
     """The reverse of `unpack`."""
+    if len(lengths) > 1:
+        return torch.split(tokens, [*lengths], dim=1)
     return tokens if rule.tail is None else (tokens, *rule.tail)
 
 

@@ -76,7 +76,7 @@ class Slot:
         self.site = site
         self.kind: AttentionKind = SELF_ATTENTION if site.kind == SELF_ATTENTION else CROSS_ATTENTION
         self.rule = stand_in.rule
-        self.input_name = stand_in.input_name
+        self.input_name = stand_in.input_names[0]
         self.clear()
 
     def clear(self) -> None:
@@ -124,7 +124,12 @@ class CompiledNetwork:
         self._parts: list[Any] = [module for module in network.modules() if is_compiled_whole(module)]
         found = [(module, vars(module).get("forward")) for module in network.modules()]
         self._stand_ins = [(module, forward) for module, forward in found if isinstance(forward, StandInForward)]
-        self._slots = [Slot(module, one, one.site) for module, one in self._stand_ins if one.site is not None]
+        # Those that take picture and text apart run uncompiled.
+        self._slots = [
+            Slot(module, one, one.site)
+            for module, one in self._stand_ins
+            if one.site is not None and len(one.input_names) == 1
+        ]
         self._entries: dict[Actions, list[Forward]] = {}
 
     @contextmanager

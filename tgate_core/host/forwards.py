@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from ..engine.actions import CROSS_ATTENTION
 from ..engine.cache import Site
 from ..engine.forward import ForwardCall
-from .architectures import UNET, Architecture, AttentionSite, SiteRule, attention_sites, pack, unpack
+from .architectures import UNET, Architecture, AttentionSite, SiteRule, attention_sites, joined, pack, unpack
 from .keys import PATCHER_KEY
 from .networks import architecture, attention_modules, unet_sites
 
@@ -63,7 +63,7 @@ class StandInForward:
     """Calls the original `forward`, and counts; base of those that skip it."""
 
     # What goes in and out, see `Architecture`.
-    input_name = "x"
+    input_names: tuple[str, ...] = ("x",)
     batch_dim = 0
 
     def __init__(self, module: nn.Module, model: Any, site: Site | None, rule: SiteRule) -> None:
@@ -120,7 +120,7 @@ class GatedForward(StandInForward):
         """
         super().__init__(site.module, model, Site(site.rule.kind, site.name, 0, 0), site.rule)
         self._name = site.name
-        self.input_name = architecture.input_name
+        self.input_names = tuple(filter(None, (architecture.input_name, architecture.second_name)))
         self.batch_dim = architecture.batch_dim
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -129,19 +129,21 @@ class GatedForward(StandInForward):
         if call is None or not call.is_active:
             return self._compute(call, args, kwargs)
         call.has_run = True
-        given = args[0] if args else kwargs.get(self.input_name)
-        if not isinstance(given, Tensor):  # another pack's attention, with a signature of its own
+        named = [*args[: len(self.input_names)], *map(kwargs.get, self.input_names[len(args) :])]
+        given = [one for one in named if isinstance(one, Tensor)]
+        if len(given) != len(self.input_names):  # another pack's attention, with a signature of its own
             call.refuse(kind)
             return self._compute(call, args, kwargs)
-        reused = call.reuse(kind, self._name, 0, self._inward(given))
+        lengths = [one.shape[1] for one in given]
+        reused = call.reuse(kind, self._name, 0, self._inward(joined(given)))
         if reused is not None:
-            return pack(self._outward(reused), self.rule)
+            return pack(self._outward(reused), self.rule, lengths)
         result = self._compute(call, args, kwargs)
-        tokens = unpack(result, self.rule)
+        tokens = unpack(result, self.rule, lengths)
         if tokens is None:
             call.has_misfit = True
             return result
-        return pack(self._outward(call.capture(kind, self._inward(tokens))), self.rule)
+        return pack(self._outward(call.capture(kind, self._inward(tokens))), self.rule, lengths)
 
     def _inward(self, tokens: Tensor) -> Tensor:
         """From the network's layout to (conds * B, tokens, channels)."""

@@ -16,13 +16,13 @@ from ..gate.presets import PUBLISHED, PresetConfig
 from ..gate.technique import Gate
 from ..probe.profile import Probe
 from ..probe.technique import Probing
-from ..report.record import GUIDANCE_ALONE, Listener, RunRecords
+from ..report.record import Listener, RunRecords
 from .architectures import UNET, is_of_host
 from .attention import add_patches
 from .forwards import add_skip_injection
 from .keys import PATCHER_KEY, RECORDS_KEY, TECHNIQUES_KEY
 from .memory import prepare_sampling_wrapper
-from .networks import architecture, attention_modules, family_of, network_class, why_not_gated
+from .networks import architecture, attention_modules, family_of, network_class, scope_of, why_not_gated
 from .run_start import DEEP_CACHE, GATE, PROBE
 from .unet_blocks import can_leave_out_layers, deep_branches
 from .wrappers import apply_model_wrapper, calc_cond_batch_wrapper, outer_sample_wrapper, predict_noise_wrapper
@@ -39,6 +39,7 @@ _WRAPPERS = {
 }
 NOTHING_TO_SAVE = "both attentions are off and guidance is kept, so there is nothing to save"
 ONLY_GUIDANCE = "only guidance can be dropped"
+REUSED_AND_GUIDANCE = "it can be reused, and guidance can be dropped"
 # The uncond branch alone has seen the prompt only through frozen cross-attention.
 NEEDS_COND = (
     f"{ONLY_GUIDANCE}, by a preset of TGATE Apply, or in TGATE Apply (Advanced) with guidance set to cached_delta or "
@@ -96,7 +97,7 @@ def apply_preset(model: ModelPatcher, preset: str, listener: Listener | None = N
         return _install(model, settings, listener, EXPERIMENTAL if settings.is_experimental else None)
     if settings.preset == PUBLISHED:
         raise ValueError(NOT_AS_PUBLISHED.format(reason=why_not_gated(model)))
-    return _install(model, settings, listener, f"{why_not_gated(model)}; {ONLY_GUIDANCE}")
+    return _install(model, settings, listener, f"{why_not_gated(model)}; {_what_is_left(model)}")
 
 
 def apply_config(
@@ -123,9 +124,9 @@ def apply_config(
     if _has_cross_attention(model):
         remark = PROBE_UNUSED if probe is not None and config.gate_unit != "measured" else None
         return _install(model, config, listener, remark, probe)
-    guidance_alone = config.guidance_alone()
-    if guidance_alone is not None:
-        return _install(model, guidance_alone, listener, f"{why_not_gated(model)}; {ONLY_GUIDANCE}")
+    left = config.within(scope_of(model))
+    if left is not None:
+        return _install(model, left, listener, f"{why_not_gated(model)}; {_what_is_left(model)}")
     return _remarked(Applied(model.clone(), f"{why_not_gated(model)}; {NEEDS_COND}; {UNCHANGED}"))
 
 
@@ -148,7 +149,7 @@ def apply_deep_cache(model: ModelPatcher, config: DeepCacheConfig) -> Applied:
 
 def _has_cross_attention(model: ModelPatcher) -> bool:
     """Whether the model has attentions that T-GATE can gate, rather than text and picture in one."""
-    if architecture(model) is None:
+    if scope_of(model) != "all":
         return False
     if not attention_modules(model.get_model_object("diffusion_model"), architecture(model)):
         raise ValueError("TGATE: model has no attention to gate; connect a text-to-image diffusion model instead.")
@@ -210,9 +211,14 @@ def add_technique(model: ModelPatcher, name: str, technique: Technique, gates_at
     return patched
 
 
+def _what_is_left(model: ModelPatcher) -> str:
+    return REUSED_AND_GUIDANCE if scope_of(model) == "joint attention" else ONLY_GUIDANCE
+
+
 def _told_family(model: ModelPatcher) -> str:
     """What the editor is told: by it the strip shows what the next run will do."""
-    return family_of(model) if why_not_gated(model) is None else GUIDANCE_ALONE
+    scope = scope_of(model)
+    return family_of(model) if scope == "all" else scope
 
 
 def _techniques(model: ModelPatcher) -> dict[str, Technique]:

@@ -123,7 +123,7 @@ def _outputs(network: nn.Module, known: Architecture | None, size: Sequence[int]
     elif known is not None:
         tokens = known.token_count(network, size)
         for site in attention_sites(network, known):
-            if site.rule.kind == CROSS_ATTENTION:
+            if site.rule.kind == CROSS_ATTENTION or not known.has_cross_attention:
                 yield tokens * _channels(site.module)
 
 

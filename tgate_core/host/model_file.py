@@ -11,8 +11,7 @@ import folder_paths
 import torch
 from comfy import model_detection
 
-from ..report.record import GUIDANCE_ALONE
-from .architectures import NAMES_IN_FILES
+from .architectures import JOINT_NAMES_IN_FILES, NAMES_IN_FILES
 from .networks import PLAYGROUND, family_of_config
 
 SAFETENSORS = (".safetensors", ".sft")
@@ -23,7 +22,7 @@ _PLAYGROUND_WEIGHTS = {"edm_mean", "edm_std"}
 
 
 def family_of_file(kind: str, name: str) -> str | None:
-    """Preset family of a model's file, or `GUIDANCE_ALONE`; None where its header does not tell.
+    """Preset family of a model's file, or the scope of one that is not gated whole; None where its header does not tell.
 
     Args:
         kind: of files, by the host's name, such as "checkpoints".
@@ -59,5 +58,5 @@ def _family(weights: dict[str, torch.Tensor]) -> str | None:
     network = config.unet_config
     name = network.get("image_model") or network.get("audio_model") or ("unet" if "model_channels" in network else "")
     if name not in NAMES_IN_FILES:
-        return GUIDANCE_ALONE
+        return "joint attention" if name in JOINT_NAMES_IN_FILES else "guidance alone"
     return PLAYGROUND if weights.keys() >= _PLAYGROUND_WEIGHTS else family_of_config(type(config))

@@ -11,6 +11,7 @@ from torch import nn
 
 from ..engine.actions import CROSS_ATTENTION, SELF_ATTENTION
 from ..engine.cache import Site
+from ..gate.config import Scope
 from ..gate.presets import GENERIC
 from .architectures import (
     FAMILY_OF_CONFIG,
@@ -35,7 +36,7 @@ _PLAYGROUND_LATENT = "SDXL_Playground_2_5"
 
 
 def architecture(model: ModelPatcher) -> Architecture | None:
-    """How the model is built; None where T-GATE does not know it, or it has no text cross-attention of its own."""
+    """How the model is built; None where T-GATE does not know it."""
     return architecture_of_class(network_class(model))
 
 
@@ -52,9 +53,17 @@ def network_class(model: ModelPatcher) -> type:
     return found
 
 
+def scope_of(model: ModelPatcher) -> Scope:
+    """What of a model can be gated."""
+    known = architecture(model)
+    if known is None:
+        return "guidance alone"
+    return "all" if known.has_cross_attention else "joint attention"
+
+
 def why_not_gated(model: ModelPatcher) -> str | None:
-    """Why the attentions of a model are left alone; None where they can be gated."""
-    if architecture(model) is not None:
+    """Why no attention of a model is frozen; None where there is one that can be."""
+    if scope_of(model) == "all":
         return None
     is_compiled = is_compiled_whole(model.get_model_object("diffusion_model"))
     return COMPILED_IN_PLACE if is_compiled else why_unknown(network_class(model))

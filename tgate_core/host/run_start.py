@@ -14,10 +14,12 @@ from ..engine.counts import RunCounts
 from ..engine.run import Run
 from ..engine.storage import CacheSettings, CaptureStorage
 from ..engine.technique import RunContext, Technique
+from ..gate.config import Scope
 from ..gate.technique import Gate
+from .architectures import ONE_AT_A_TIME, mixes_up_rows
 from .keys import STEP_CACHE_KEY, TECHNIQUES_KEY
 from .memory import is_memory_short
-from .networks import network_class, network_signature, why_not_gated
+from .networks import network_class, network_signature, scope_of, why_not_gated
 
 # The order in which techniques refine a plan: what comes later sees what those before it have decided. Guidance first,
 # then how deep the network runs, then who looks on; others last, nearest to the network.
@@ -49,7 +51,9 @@ def start_run(guider: Any, sampler: Any, sigmas: torch.Tensor, latent_shape: tor
     options = guider.model_options["transformer_options"]
     techniques, unreached = techniques_of(options), why_not_gated(guider.model_patcher)
     if unreached is not None:
-        techniques = _guidance_alone(techniques)
+        techniques = _within(scope_of(guider.model_patcher), techniques)
+    if latent_shape[0] > 1 and mixes_up_rows(network_class(guider.model_patcher)):
+        techniques, unreached = [], ONE_AT_A_TIME
     settings = next((one.cache_settings for one in techniques if one.cache_settings is not None), CacheSettings())
     context = _context(guider, schedule, settings)
     if unreached is not None:
@@ -68,9 +72,9 @@ def techniques_of(transformer_options: dict[str, Any]) -> list[Technique]:
     return known + [technique for name, technique in present.items() if name not in PRECEDENCE]
 
 
-def _guidance_alone(techniques: Iterable[Technique]) -> list[Technique]:
-    """What is left where another node put a network behind ours whose attentions cannot be gated."""
-    left = [one.guidance_alone() for one in techniques if isinstance(one, Gate)]
+def _within(scope: Scope, techniques: Iterable[Technique]) -> list[Technique]:
+    """What is left of them where no attention can be frozen; another node may have put that network behind ours."""
+    left = [one.within(scope) for one in techniques if isinstance(one, Gate)]
     return [gate for gate in left if gate is not None]
 
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from ..engine.inputs import shown
-from ..gate.config import GateConfig
+from ..gate.config import SCOPES, GateConfig, Scope
 from ..gate.presets import GENERIC, PRESETS, ROWS, PresetConfig
 from ..gate.schedule import Schedule, build_schedule, refreshed_steps, resolve_gate_step
-from .record import GUIDANCE_ALONE
+from ..gate.scope import preset_within
 from .timeline import StepCell, as_groups, planned_cells
 from .work import planned_saving
 
@@ -67,7 +67,7 @@ def preview(query: Mapping[str, str]) -> dict[str, Any]:
 
     Args:
         query: `node` (its id), its widgets by name, and of the run `steps`, `guided` (1 or 0), `family` (of the model,
-            or `GUIDANCE_ALONE`, if known), `denoise` and `ends_at` (share of the noise schedule at which it ends). All
+            or its scope, if known), `denoise` and `ends_at` (share of the noise schedule at which it ends). All
             but `node` have defaults; what else there is counts for nothing.
 
     Returns:
@@ -122,7 +122,7 @@ def _planned(config: GateConfig, sampling: Sampling) -> _Plan:
 
 def _family(query: Mapping[str, str]) -> str | None:
     family = query.get("family", "")
-    return family if family in ROWS or family == GUIDANCE_ALONE else None
+    return family if family in ROWS or family in SCOPES else None
 
 
 def _presets(query: Mapping[str, str], sampling: Sampling) -> list[dict[str, Any]]:
@@ -150,15 +150,14 @@ def _settings(query: Mapping[str, str], sampling: Sampling) -> tuple[GateConfig,
     node, family = query.get("node", ""), query.get("family", "")
     if node not in (PRESET_NODE, ADVANCED_NODE):
         raise ValueError(f"TGATE: node is {shown(node)}; there is a preview of: {PRESET_NODE}, {ADVANCED_NODE}.")
-    is_guidance_alone = family == GUIDANCE_ALONE
-    is_assumed = node == PRESET_NODE and family not in ROWS and not is_guidance_alone
+    scope: Scope = next((one for one in SCOPES if one == family), "all")
     if node == ADVANCED_NODE:
-        config = _advanced(query)
-    else:
-        preset: Any = query.get("preset", "balanced")  # checked when made
-        rows = GENERIC if is_guidance_alone else ASSUMED_FAMILY if is_assumed else family
-        config = PresetConfig(rows, preset).resolve(sampling.steps, sampling.is_guided)
-    return (config.guidance_alone() or NOTHING if is_guidance_alone else config), is_assumed
+        return _advanced(query).within(scope) or NOTHING, False
+    is_assumed = scope == "all" and family not in ROWS
+    rows = GENERIC if scope != "all" else ASSUMED_FAMILY if is_assumed else family
+    preset: Any = query.get("preset", "balanced")  # checked when made
+    config = PresetConfig(rows, preset).resolve(sampling.steps, sampling.is_guided)
+    return preset_within(scope, config, preset).within(scope) or NOTHING, is_assumed
 
 
 def _advanced(query: Mapping[str, str]) -> GateConfig:

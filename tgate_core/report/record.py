@@ -13,8 +13,6 @@ from ..engine.counts import CallShape, RunCounts
 from ..engine.identity import Fingerprint
 from .timeline import StepCell
 
-# In place of a family where the attentions of a model cannot be gated.
-GUIDANCE_ALONE = "guidance alone"
 # Runs that a model remembers: a graph rarely has more samplers than that on one.
 REMEMBERED_RUNS = 8
 
@@ -24,7 +22,7 @@ class RunRecord:
     """A run that is over.
 
     Attributes:
-        family: preset family of the model, or `GUIDANCE_ALONE`.
+        family: preset family of the model, or its scope if that is not all.
         counts: as they were at the end.
         cells: what each step did.
         gate_step: first step of the fidelity phase; number of steps without one.
@@ -84,7 +82,7 @@ class RunRecords:
     """The last runs of a model, newest first, for nodes that come after the sampler.
 
     Attributes:
-        family: preset family of the model, or `GUIDANCE_ALONE`.
+        family: preset family of the model, or its scope if that is not all.
         listener: told of each run; None if there is no listener.
     """
 

@@ -10,15 +10,24 @@ _BEGIN = "<!-- {name}: made by `python3 tools/dev.py {name}` -->"
 _END = "<!-- end of {name} -->"
 # Longer ones first: each is replaced wherever it stands in the table.
 _CHINESE = {
-    "| model | one run | settings | gated attentions, self + cross | tested | MACs, T | saved | saved, in full |": (
-        "| 模型 | 一次采样 | 设置 | 门控的注意力（自 + 交叉） | 测试 | MACs（T） | 节省 | 节省（完整计算） |"
+    "| model | one run | settings | gated attentions, self + cross | tested | MACs, T | saved | saved, in full "
+    "| why not more |": (
+        "| 模型 | 一次采样 | 设置 | 门控的注意力（自 + 交叉） | 测试 | MACs（T） | 节省 | 节省（完整计算） "
+        "| 为什么没有更多 |"
     ),
+    "| guidance alone |": "| 只有引导 |",
+    "| joint attention |": "| 联合注意力 |",
+    "joint attention: nothing to freeze": "联合注意力，没有可以冻结的部分",
+    "LTX-2 with sound has two streams of attention: nothing is frozen": "带声音的 LTX-2 有两路注意力，不冻结",
+    "cfg is 1: no second pass to save": "cfg 为 1，没有第二次计算可省",
+    "each of two experts, ": "两个专家各自，",
+    " tokens, ": " 个 token，",
     "| published |": "| 论文 |",
     "| experimental |": "| 实验性 |",
     "| parity, contract |": "| 对照、契约 |",
     "| contract |": "| 契约 |",
     " frames, ": " 帧，",
-    " steps |": " 步 |",
+    " steps, cfg": " 步，cfg",
     " s, ": " 秒，",
     ", ": "，",
 }

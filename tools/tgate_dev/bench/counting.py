@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import comfy.nested_tensor
 import comfy.ops
 import comfy.sample
 import comfy.samplers
@@ -65,12 +66,20 @@ def sample(
         model: the architecture it was built from.
     """
     sigmas = comfy.samplers.calculate_sigmas(patcher.get_model_object("model_sampling"), scheduler, steps)
-    noise, empty = torch.ones(model.latent_shape), torch.zeros(model.latent_shape)
+    noise, empty = _latent(model, 1.0), _latent(model, 0.0)
     positive, negative = ([[torch.zeros(1, *model.text), dict(model.conditioning)]] for _ in range(2))
     method = comfy.samplers.sampler_object(sampler)
     given = (patcher, noise, cfg, method, sigmas, positive, negative, empty)
     with _run_on_meta(patcher.model.diffusion_model):
         comfy.sample.sample_custom(*given, disable_pbar=True, seed=0)
+
+
+def _latent(model: FullSizeModel, value: float) -> Any:
+    """A latent that has the value everywhere; video and sound are two in one."""
+    latent = torch.full(model.latent_shape, value)
+    if model.sound_shape is None:
+        return latent
+    return comfy.nested_tensor.NestedTensor((latent, torch.full(model.sound_shape, value)))
 
 
 class _WeightsOnMeta(TorchFunctionMode):
@@ -98,8 +107,8 @@ def _run_on_meta(network: nn.Module) -> Iterator[None]:
         # The nodes read these.
         return moved_args, {**moved, "transformer_options": kwargs["transformer_options"]}
 
-    def to_zeros(_network: nn.Module, _args: Any, output: Tensor) -> Tensor:
-        return torch.zeros(output.shape, dtype=output.dtype)
+    def to_zeros(_network: nn.Module, _args: Any, output: Any) -> Any:
+        return tree_map_only(Tensor, lambda tensor: torch.zeros(tensor.shape, dtype=tensor.dtype), output)
 
     hooks = network.register_forward_pre_hook(to_meta, with_kwargs=True), network.register_forward_hook(to_zeros)
     try:

@@ -35,6 +35,8 @@ class FullSizeModel:
     conditioning: Mapping[str, Any] = field(default_factory=dict, repr=False)
     # Those that the host needs to construct a model of this class.
     weights: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
+    # Of the sound beside a video.
+    sound_shape: tuple[int, ...] | None = None
     # Replaces what the network cannot do on shapes.
     prepare: Callable[[Any], None] = field(default=lambda network: None, repr=False)
 
@@ -44,7 +46,7 @@ class FullSizeModel:
         return host_class({**host_class.unet_config, **self.network})
 
 
-def _read_by_host(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+def read_by_host(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
     """The configuration that the host reads from a checkpoint, given the weights that it looks at."""
     weights = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
     found: dict[str, Any] = comfy.model_detection.detect_unet_config(weights, "")
@@ -124,16 +126,21 @@ _WAN_14B = {"dim": 5120, "ffn_dim": 13824, "num_heads": 40, "num_layers": 40}
 _WAN_PICTURE = SimpleNamespace(penultimate_hidden_states=torch.zeros(1, 257, 1280))
 WAN_T2V_1_3B = FullSizeModel("WAN21_T2V", _WAN_LATENT, _WAN_TEXT, _WAN_1_3B)
 WAN_T2V_14B = FullSizeModel("WAN21_T2V", _WAN_LATENT, _WAN_TEXT, _WAN_14B)
+# 1280 x 704 pixels, 121 frames.
+_WAN_5B = {"dim": 3072, "ffn_dim": 14336, "num_heads": 24, "num_layers": 30, "in_dim": 48}
+WAN22_TI2V_5B = FullSizeModel("WAN22_T2V", (1, 48, 31, 44, 80), _WAN_TEXT, _WAN_5B)
 WAN_I2V_14B = FullSizeModel("WAN21_I2V", _WAN_LATENT, _WAN_TEXT, _WAN_14B, {"clip_vision_output": _WAN_PICTURE})
 
 # 768 x 512 pixels, 97 frames.
 _LTXV_MASK = {"attention_mask": torch.ones(1, 128, dtype=torch.long)}
 LTXV_2B = FullSizeModel("LTXV", (1, 128, 13, 16, 24), (128, 4096), conditioning=_LTXV_MASK)
+# The same with sound.
+LTX_2 = FullSizeModel("LTXAV", (1, 128, 13, 16, 24), (1024, 2 * 3840), sound_shape=(1, 8, 97, 16))
 
-_COSMOS_1_7B = _read_by_host(
+_COSMOS_1_7B = read_by_host(
     {"blocks.block0.blocks.0.block.attn.to_q.0.weight": (4096, 4096), "x_embedder.proj.1.weight": (4096, 68)}
 )
-_PREDICT2_2B = _read_by_host({"blocks.0.mlp.layer1.weight": (8192, 2048), "x_embedder.proj.1.weight": (2048, 68)})
+_PREDICT2_2B = read_by_host({"blocks.0.mlp.layer1.weight": (8192, 2048), "x_embedder.proj.1.weight": (2048, 68)})
 # 1280 x 704 pixels, 121 frames.
 COSMOS_7B = FullSizeModel("CosmosT2V", (1, 16, 16, 88, 160), (512, 1024), _COSMOS_1_7B)
 # 1024 x 1024 pixels, one frame. Anima's text is the output of its adapter, which runs once per text, before sampling.
@@ -150,6 +157,23 @@ KANDINSKY_5_LITE = FullSizeModel(
     "Kandinsky5", (1, 16, 31, 64, 96), (256, 3584), conditioning={"pooled_output": torch.zeros(1, 768)}
 )
 
+_KANDINSKY_5_IMAGE = {
+    "axes_dims": (32, 48, 48),
+    "rope_scale_factor": (1.0, 1.0, 1.0),
+    "time_dim": 1024,
+    "ff_dim": 10240,
+    "num_text_blocks": 2,
+    "num_visual_blocks": 50,
+}
+# 1024 x 1024 pixels.
+KANDINSKY_5_IMAGE = FullSizeModel(
+    "Kandinsky5Image",
+    (1, 16, 1, 128, 128),
+    (256, 3584),
+    _KANDINSKY_5_IMAGE,
+    {"pooled_output": torch.zeros(1, 768)},
+)
+
 # The embedders of start and length run on the CPU before sampling; the host takes their weights from the checkpoint.
 _SECONDS = {
     f"conditioner.conditioners.{place}.{name}": weight
@@ -164,7 +188,7 @@ ACE_STEP = FullSizeModel(
     "ACEStep",
     (1, 8, 16, 1291),
     (256, 768),
-    _read_by_host({"genre_embedder.weight": (2560, 512)}),
+    read_by_host({"genre_embedder.weight": (2560, 512)}),
     {"conditioning_lyrics": torch.zeros(1, 512, dtype=torch.long)},
 )
 

@@ -68,6 +68,12 @@ def attention_sites(network: nn.Module, nodes: Nodes) -> list[Any]:
     return [] if known is None else architectures.attention_sites(network, known)
 
 
+def scope_of(model: Any, nodes: Nodes) -> str:
+    """What of a model (the host's ModelPatcher) the pack can gate, as the core's `Scope`."""
+    scope: str = pack_core(nodes)("host.networks").scope_of(model)
+    return scope
+
+
 def presets(nodes: Nodes) -> tuple[str, ...]:
     """Names of the presets, the default first."""
     return tuple(pack_core(nodes)("gate.presets").PRESETS)

@@ -1,0 +1,106 @@
+"""Networks whose attentions are left alone: guidance is dropped and held as on any other, and nothing else changes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from comfy.patcher_extension import WrappersMP
+from joint_families import JOINT_FAMILIES, JointFamily
+from tiny import distance, split_all_conds
+
+ROUNDING = 1e-5
+STEPS = 12
+HELD = {"gate": 3.0, "guidance": "cached_delta", "sp_interval": 1}
+# sp_interval, fi_interval, warm_up: after the gate alone, before it alone, both.
+SCHEDULES = {(1, 2, 0): "after the gate", (2, 1, 0): "before it", (2, 2, 1): "both"}
+
+
+@pytest.fixture(scope="module", params=JOINT_FAMILIES, ids=lambda family: family.name)
+def family(request) -> JointFamily:
+    if not request.param.is_available:
+        pytest.skip("this host does not know the model")
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def model(family):
+    return family.make()
+
+
+@pytest.fixture(scope="module")
+def plain(family, model):
+    return family.sample(model)
+
+
+def branches_of(family, patched, **options):
+    """The latent, and number of branches in each network call."""
+    batches = []
+
+    def look(executor, *args, **kwargs):
+        batches.append(len(args[5]["cond_or_uncond"]))
+        return executor(*args, **kwargs)
+
+    watched = patched.clone()
+    watched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "look", look)
+    return family.sample(watched, **options), batches
+
+
+@pytest.mark.parametrize("guidance", ["cond", "cached_delta", "keep"])
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=SCHEDULES.get)
+def test_joint_attention_is_reused_like_self_attention(family, model, plain, gated, schedule, guidance):
+    """By whole modules; where there is none, nothing is reused."""
+    sp_interval, fi_interval, warm_up = schedule
+    settings = {"sp_interval": sp_interval, "fi_interval": fi_interval, "warm_up": warm_up, "guidance": guidance}
+    own = settings if family.joint else {"guidance": guidance}
+    expected = family.sample(family.reference(model, gate=4, **own))
+    result = family.sample(gated(model, gate=4.0, **settings))
+    assert distance(result, expected) < ROUNDING
+    is_changed = bool(family.joint) or guidance != "keep"
+    assert (distance(expected, plain) > 100 * ROUNDING) == is_changed
+
+
+@pytest.mark.parametrize("guidance", ["cond", "cached_delta"])
+def test_guidance_is_what_the_reference_says(family, model, plain, gated, guidance):
+    expected = family.sample(family.reference(model, gate=3, guidance=guidance))
+    result, batches = branches_of(family, gated(model, gate=3.0, guidance=guidance, self_attention=False))
+    assert distance(result, expected) < ROUNDING
+    assert batches == [2] * 3 + [1] * 3
+    assert distance(expected, plain) > 100 * ROUNDING
+
+
+@pytest.mark.parametrize("preset", ["balanced", "gentle", "fast"])
+def test_presets_drop_the_second_pass(family, model, pack, preset):
+    patched = pack.nodes["TGATEApply"].execute(model=model, preset=preset).args[0]
+    result, batches = branches_of(family, patched, steps=STEPS)
+    assert torch.isfinite(result).all()
+    assert set(batches) == {1, 2}
+    assert not torch.equal(result, family.sample(model, steps=STEPS))
+
+
+def test_how_the_host_batches_does_not_show(family, model, gated):
+    patched, factor = gated(model, **HELD), model.model.memory_usage_factor
+    together = family.sample(patched)
+    split_all_conds(model)
+    try:
+        apart = family.sample(patched)
+    finally:
+        model.model.memory_usage_factor = factor
+    assert distance(apart, together) < ROUNDING
+
+
+def test_off_and_cfg_1_are_bit_equal(family, model, plain, gated):
+    assert torch.equal(family.sample(gated(model, gate=100.0, guidance="cached_delta")), plain)
+    at_one = family.sample(gated(model, gate=2.0, guidance="cached_delta"), cfg=1.0)
+    assert torch.equal(at_one, family.sample(model, cfg=1.0))
+    assert torch.equal(family.sample(model), plain)
+
+
+def test_pictures_of_a_batch_are_what_the_reference_says(family, model, gated):
+    """Each has a noise of its own. One network mixes them up where a branch runs alone: there the run is plain."""
+    latent = family.empty_latent(batch=2)
+    if family.name == "Hunyuan3D 2.1":
+        assert torch.equal(family.sample(gated(model, **HELD), latent=latent), family.sample(model, latent=latent))
+        return
+    expected = family.sample(family.reference(model, gate=3, guidance="cached_delta"), latent=latent)
+    result = family.sample(gated(model, **HELD), latent=latent)
+    assert distance(result, expected) < ROUNDING
