@@ -32,6 +32,7 @@ class StepCell:
         cross_reused: share of its cross-attentions that are reused, 0 to 1.
         is_guided: whether both guidance branches run.
         is_shallow: whether the deep blocks are left out (DeepCache).
+        is_predicted: whether the network does not run, and its predictions are made of those before (Forecast).
         has_run: whether the sampler came to it.
     """
 
@@ -40,6 +41,7 @@ class StepCell:
     cross_reused: float
     is_guided: bool
     is_shallow: bool = False
+    is_predicted: bool = False
     has_run: bool = True
 
     def as_json(self) -> dict[str, Any]:
@@ -50,6 +52,7 @@ class StepCell:
             "cross_reused": round(self.cross_reused, 3),
             "guided": self.is_guided,
             "shallow": self.is_shallow,
+            "predicted": self.is_predicted,
             "ran": self.has_run,
         }
 
@@ -106,7 +109,8 @@ def executed_steps(phases: Sequence[Phase], by_step: Mapping[int, StepCounts]) -
             cross_reused=counts.reused_share[CROSS_ATTENTION] / calls,
             is_guided=counts.guided_passes > counts.cond_only_passes,
             is_shallow=counts.shallow_calls * 2 > calls,
-            has_run=counts.calls > 0,
+            is_predicted=counts.skipped_passes * 2 > counts.passes,
+            has_run=counts.calls + counts.skipped_passes > 0,
         )
 
     return tuple(cell(step, phase) for step, phase in enumerate(phases))
