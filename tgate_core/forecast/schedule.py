@@ -6,13 +6,16 @@ plan is fixed before the run.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import math
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from ..engine.inputs import number, whole_number
 from ..engine.steps import round_half_up
 
 MOST_STRENGTH = 4
+# A step is late where it is this much longer, in log sigma, than the one before it, and in the second half of a run.
+LATE_GROWTH = 1.2
 # A prediction of order 1 goes on from so many steps that ran.
 NEEDED_STEPS = 2
 _SHARE = " (0.4 = after 40 % of the steps)"
@@ -67,3 +70,20 @@ def forecast_steps(config: ForecastConfig, steps: int, needs_full: Collection[in
         if step not in needs_full and not is_enough:
             predicted.append(step)
     return frozenset(predicted)
+
+
+def first_late_step(sigmas: Sequence[float]) -> int:
+    """The first late step of a run, its last one at the latest.
+
+    A multistep sampler extrapolates from its last predictions by the ratio of the last steps in log sigma. Where that
+    grows, what guidance makes of the errors of two predicted branches spoils the picture.
+
+    Args:
+        sigmas: the run's schedule of N + 1 noise levels.
+    """
+    steps = len(sigmas) - 1
+    for step in range(max(1, steps // 2), steps - 1):
+        before, now, after = sigmas[step - 1 : step + 2]
+        if before > now > after > 0 and math.log(now / after) > LATE_GROWTH * math.log(before / now):
+            return step
+    return steps - 1

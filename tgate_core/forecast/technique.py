@@ -11,15 +11,19 @@ from torch import Tensor
 from ..engine.identity import CondKey, Place
 from ..engine.storage import CacheSettings, detached, widened
 from ..engine.technique import BatchPlan, FinishedBatch, Layout, RunContext, TechniqueRun
-from .schedule import NEEDED_STEPS, ForecastConfig, forecast_steps
+from .schedule import NEEDED_STEPS, ForecastConfig, first_late_step, forecast_steps
 
-# Those of the host that evaluate each step once and add no noise, by evidence: see docs/nodes.md.
-SAMPLERS = frozenset({"euler", "dpmpp_2m"})
+# Names of the host's functions of samplers that evaluate each step once and add no noise. Measured one by one on the
+# trained UNet: predictions lead these hardly astray, alone and beside refreshed guidance.
+ONE_STEP_SAMPLERS = frozenset({"euler", "euler_cfg_pp"})
+MULTISTEP_SAMPLERS = frozenset(
+    {"deis", "dpmpp_2m", "gradient_estimation_cfg_pp", "ipndm_v", "lms", "res_multistep", "res_multistep_cfg_pp"}
+    | {"unipc_bh2"}
+)
+SAMPLERS = ONE_STEP_SAMPLERS | MULTISTEP_SAMPLERS
 # Guidance multiplies the error of the difference between branches: it is followed half of the way.
 DAMPING = 0.5
-OTHER_SAMPLER = "Forecast: all steps run, as predictions are made with these samplers alone: " + ", ".join(
-    sorted(SAMPLERS)
-)
+OTHER_SAMPLER = "Forecast: all steps run, as this sampler adds noise or looks ahead; euler and dpmpp_2m do not"
 BESIDE_STEP_CACHE = "Forecast: {name} on the same model predicts steps of its own; all others run"
 NO_STEP = "Forecast: no step of this run can be predicted: it has too few, start is not below end, or all are needed"
 AUXILIARY = "Forecast: another node compares a pass of its own (as PAG, SAG or PerpNeg do), so all steps run"
@@ -74,6 +78,7 @@ class ForecastRun(TechniqueRun):
         # The last steps that ran, by place and branch.
         self._seen: dict[tuple[Place, int], tuple[Seen, ...]] = {}
         self._is_guessed = False
+        self._first_late = context.steps if context.sampler in ONE_STEP_SAMPLERS else first_late_step(context.sigmas)
 
     @property
     def saves(self) -> bool:
@@ -117,7 +122,9 @@ class ForecastRun(TechniqueRun):
         if plan.step not in self.skipped or plan.is_relied_on or plan.is_repeated or self._is_disturbed:
             return plan
         branches = _alive(plan)
-        is_known = branches and all(self._can_predict(plan, branch) for branch in branches)
+        if not branches or (len(branches) > 1 and plan.step >= self._first_late):
+            return plan
+        is_known = all(self._can_predict(plan, branch) for branch in branches)
         return replace(plan, runs_network=False) if is_known else plan
 
     @property

@@ -63,7 +63,11 @@ def as_groups(cells: Iterable[StepCell]) -> list[dict[str, Any]]:
 
 
 def planned_cells(
-    config: GateConfig, schedule: Schedule, is_guided: bool, shallow: Collection[int] = frozenset()
+    config: GateConfig,
+    schedule: Schedule,
+    is_guided: bool,
+    shallow: Collection[int] = frozenset(),
+    predicted: Collection[int] = frozenset(),
 ) -> tuple[StepCell, ...]:
     """The cells of a run that goes as laid out.
 
@@ -72,6 +76,7 @@ def planned_cells(
         schedule: the run's steps, see `build_schedule`.
         is_guided: whether the run uses classifier-free guidance (cfg other than 1).
         shallow: steps in which the deep blocks are left out.
+        predicted: steps in which the network does not run.
     """
     drops_a_branch = MODES[config.guidance].drops_a_branch
 
@@ -82,6 +87,7 @@ def planned_cells(
             cross_reused=float(plan.cross_attention is Action.REUSE),
             is_guided=is_guided and not (drops_a_branch and plan.phase is Phase.FIDELITY),
             is_shallow=step in shallow,
+            is_predicted=step in predicted,
         )
 
     return tuple(cell(step, plan) for step, plan in enumerate(schedule.steps))
