@@ -162,7 +162,7 @@ function legend(view, texts) {
   const row = make("div", "legend");
   row.title = texts.tallerIsMore;
   const names = { planning: "planning", reused: "reusedShort", fidelity: "fidelity", refresh: "refreshShort", protected: "protected" };
-  const rare = { shallow: "shallowShort", skipped: "skipped" };
+  const rare = { shallow: "shallowShort", predicted: "predictedShort", skipped: "skipped" };
   const seen = new Set(view.groups.flatMap(looks));
   for (const [look, name] of Object.entries({ ...names, ...rare })) {
     if (!seen.has(look)) continue;
@@ -184,6 +184,7 @@ function legend(view, texts) {
  */
 function looks(group) {
   if (!group.ran) return ["skipped"];
+  if (group.predicted) return ["predicted"];
   return [group.phase, group.self_reused > 0 ? "reused" : "", group.shallow ? "shallow" : ""].filter(Boolean);
 }
 

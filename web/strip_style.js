@@ -75,6 +75,7 @@ export const STYLE = `
   background: repeating-linear-gradient(0deg, var(--colour) 0 2px, var(--back) 2px 3px);
 }
 .shallow .bar { border-top: 2px solid var(--text); }
+.predicted .bar { height: 35% !important; background: none; border: 1px dashed var(--text); border-bottom: none; }
 .skipped .bar { height: 100% !important; background: none; border: 1px dotted var(--muted); }
 .cell.working { outline: 1px solid var(--text); outline-offset: 1px; animation: working 1s ease-in-out infinite alternate; }
 @keyframes working { to { outline-color: transparent; } }

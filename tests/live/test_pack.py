@@ -17,6 +17,7 @@ NODES = {
     "TGATEApply": "TGATE Apply",
     "TGATEApplyAdvanced": "TGATE Apply (Advanced)",
     "TGATEDeepCache": "TGATE DeepCache",
+    "TGATEForecast": "TGATE Forecast",
     "TGATEReport": "TGATE Report",
     "TGATEProbe": "TGATE Probe",
     "TGATEConvergencePlot": "TGATE Convergence Plot",
@@ -24,7 +25,7 @@ NODES = {
     "TGATELoadProbe": "TGATE Load Probe",
 }
 # Those that change how a model samples.
-PATCHES = ("TGATEApply", "TGATEApplyAdvanced", "TGATEDeepCache")
+PATCHES = ("TGATEApply", "TGATEApplyAdvanced", "TGATEDeepCache", "TGATEForecast")
 PRESETS = ["balanced", "gentle", "fast", "as published"]
 
 # Name, type, default, and either the range or the choices, in the order of the node.
@@ -52,10 +53,16 @@ DEEP_CACHE = [
     ("start", "FLOAT", 0.0, (0.0, 1.0)),
     ("end", "FLOAT", 1.0, (0.0, 1.0)),
 ]
-INPUTS = {"TGATEApplyAdvanced": ADVANCED, "TGATEDeepCache": DEEP_CACHE}
+FORECAST = [
+    ("strength", "INT", 1, (1, 4)),
+    ("start", "FLOAT", 0.12, (0.0, 1.0)),
+    ("end", "FLOAT", 0.85, (0.0, 1.0)),
+]
+INPUTS = {"TGATEApplyAdvanced": ADVANCED, "TGATEDeepCache": DEEP_CACHE, "TGATEForecast": FORECAST}
 OPTIONAL = {
     "TGATEApplyAdvanced": {**{name: kind for name, kind, *_ in REFRESH}, "probe": "TGATE_PROBE"},
     "TGATEDeepCache": {},
+    "TGATEForecast": {},
 }
 
 pytestmark = pytest.mark.slow

@@ -58,6 +58,7 @@ RECIPES = [
     Recipe("controlnet", ("gate at step 5 of 25",)),
     Recipe("regional", ("gate at step 5 of 25",), ((2 * SIDE, 2 * SIDE),)),
     Recipe("deepcache_sdxl", ("gate at step 13 of 25",)),
+    Recipe("forecast_sdxl", ("gate at step 3 of 25",)),
 ]
 
 

@@ -39,7 +39,7 @@ MOST_WORDS = 900
 
 
 def test_nodes_are_found() -> None:
-    assert len(NODES) == 8
+    assert len(NODES) == 9
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair[0].stem)

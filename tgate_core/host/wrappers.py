@@ -28,7 +28,7 @@ from .keys import PASS_KEY, RUN_KEY, TECHNIQUES_KEY
 from .network_runs import has_network_run, is_cut_by_host, is_from_host, surrounding
 from .networks import visits_per_run
 from .reporting import TELL_US, counted, harmless, reported
-from .run_start import DEEP_CACHE, start_run
+from .run_start import ATTENTION_TECHNIQUES, start_run
 from .unet_blocks import arranged_in_depth
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def apply_model_wrapper(executor: WrapperExecutor, *args: Any, **kwargs: Any) ->
             options = without_own(transformer_options)
         result = executor(*before, control, options, *args[6:], **kwargs)
     if batch_pass is not None:
-        has_stand_ins = any(name != DEEP_CACHE for name in transformer_options.get(TECHNIQUES_KEY, {}))
+        has_stand_ins = not ATTENTION_TECHNIQUES.isdisjoint(transformer_options.get(TECHNIQUES_KEY, {}))
         batch_pass.has_run = batch_pass.has_run and has_network_run(call, transformer_options, has_stand_ins)
         if not batch_pass.end_call(call):
             run.counts.note(RUN_TWICE)

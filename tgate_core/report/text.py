@@ -47,7 +47,8 @@ def summary_text(record: RunRecord, plain_seconds: float | None = None) -> str:
     if record.is_plain:
         return plain_text(counts)
     parts = []
-    if record.has_gate or not record.shallow_steps:
+    predicted = _predicted(record)
+    if record.has_gate or not (record.shallow_steps or predicted):
         attentions = counts.attentions_computed + counts.attentions_reused
         parts += [
             f"gate at step {record.gate_step} of {counts.steps}; "
@@ -56,6 +57,8 @@ def summary_text(record: RunRecord, plain_seconds: float | None = None) -> str:
         ]
     if refreshed := _refreshed(record):
         parts.append(f"refreshed at {refreshed}")
+    if predicted:
+        parts.append(f"predicted: steps {predicted}")
     if record.shallow_steps:
         parts.append(f"{counts.shallow_calls} of {counts.network_calls} network calls left out the deep blocks")
     parts.append(f"cache peak {counts.peak_cache_bytes / _MEBI:.1f} MiB")
@@ -95,6 +98,8 @@ def _saved(record: RunRecord) -> list[str]:
         ]
     if refreshed := _refreshed(record):
         lines.append(f"Refreshed: at {refreshed}")
+    if predicted := _predicted(record):
+        lines.append(f"Predicted: steps {predicted}")
     if record.shallow_steps:
         shallow, calls = counts.shallow_calls, counts.network_calls
         lines.append(f"DeepCache: {shallow} of {calls} network calls left out the deep blocks")
@@ -105,6 +110,11 @@ def _refreshed(record: RunRecord) -> str:
     """The refreshed steps, counted from 0 as the gate step is."""
     steps = [step for step, cell in enumerate(record.cells) if cell.phase is Phase.REFRESH and cell.has_run]
     return ", ".join(str(step) for step in steps)
+
+
+def _predicted(record: RunRecord) -> str:
+    """The predicted steps, counted from 0."""
+    return ", ".join(str(step) for step, cell in enumerate(record.cells) if cell.is_predicted)
 
 
 def _reasons(record: RunRecord) -> list[str]:

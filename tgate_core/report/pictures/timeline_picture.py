@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from PIL import Image
 
@@ -41,7 +41,13 @@ _ROWS: tuple[tuple[str, Callable[[StepCell], float]], ...] = (
     ("cross-attention", lambda cell: 1 - cell.cross_reused),
     ("second pass", lambda cell: float(cell.is_guided)),
     ("deep blocks", lambda cell: 1 - float(cell.is_shallow)),
+    ("network", lambda cell: 1.0),
 )
+# Rows that are left away where nothing of them is left out.
+_RARE: Mapping[str, Callable[[StepCell], bool]] = {
+    "deep blocks": lambda cell: cell.is_shallow,
+    "network": lambda cell: cell.is_predicted,
+}
 
 
 def draw_timeline(cells: Sequence[StepCell], title: str, lines: Sequence[str]) -> Image.Image:
@@ -52,7 +58,7 @@ def draw_timeline(cells: Sequence[StepCell], title: str, lines: Sequence[str]) -
         title: headline.
         lines: what is said below the picture.
     """
-    rows = [row for row in _ROWS if row[0] != "deep blocks" or any(cell.is_shallow for cell in cells)]
+    rows = [row for row in _ROWS if row[0] not in _RARE or any(_RARE[row[0]](cell) for cell in cells)]
     wrapped = [part for line in lines for part in Canvas(1, 1).wrapped(line, WIDTH - 2 * MARGIN, TEXT_SIZE)]
     titles = Canvas(1, 1).wrapped(title, WIDTH - 2 * MARGIN, TITLE_SIZE)
     top = MARGIN + len(titles) * (TITLE_SIZE + 8) + SWATCH + 18
@@ -69,7 +75,8 @@ def draw_timeline(cells: Sequence[StepCell], title: str, lines: Sequence[str]) -
         y = top + index * (ROW_HEIGHT + GAP)
         canvas.text((MARGIN, y + ROW_HEIGHT / 2), name, FAINT, TEXT_SIZE, "lm")
         for step, cell in enumerate(cells):
-            _draw_cell(canvas, left + step * column, y, column, computed(cell), cell.has_run)
+            share = computed(cell) if not cell.is_predicted else 0.0
+            _draw_cell(canvas, left + step * column, y, column, share, cell.has_run)
     _draw_numbers(canvas, len(cells), left, below - 34, column)
     for index, line in enumerate(wrapped):
         canvas.text((MARGIN, below + index * (TEXT_SIZE + 9)), line, TEXT, TEXT_SIZE)
@@ -102,10 +109,10 @@ def _draw_phases(canvas: Canvas, cells: Sequence[StepCell], left: float, top: fl
         start = step
 
 
-def _draw_cell(canvas: Canvas, x: float, y: float, column: float, computed: float, has_run: bool) -> None:
-    """A column as high as the share that was computed; a step that did not run stays empty."""
+def _draw_cell(canvas: Canvas, x: float, y: float, column: float, computed: float) -> None:
+    """A column as high as the share that was computed."""
     canvas.rectangle((x, y, x + column - 2, y + ROW_HEIGHT), PANEL)
-    if has_run and computed > 0:
+    if computed > 0:
         canvas.rectangle((x, y + ROW_HEIGHT * (1 - computed), x + column - 2, y + ROW_HEIGHT), LIGHT)
 
 

@@ -44,6 +44,16 @@ def deepcache_sdxl(w: Workflow) -> None:
     _sample(w, "deepcache_sdxl")
 
 
+def forecast_sdxl(w: Workflow) -> None:
+    """SDXL with predicted steps and refreshed guidance."""
+    w.checkpoint(SDXL)
+    w.prompts()
+    w.picture_size(1024, 1024, column=2)
+    w.group("T-GATE", 3, GATE).node("TGATEForecast", strength=3, end=0.95)
+    _advanced(w, gate=3.0, warm_up=0, self_attention=False, refresh="growing gaps")
+    _sample(w, "forecast_sdxl")
+
+
 def img2img(w: Workflow) -> None:
     """A picture from a picture."""
     w.checkpoint(SD15)
@@ -132,7 +142,8 @@ def _sample(w: Workflow, name: str, run: Run = RUN, column: int = 4, **inputs: A
     w.picture(name, column + 1)
 
 
-GRAPHS = {graph.__name__: graph for graph in (compare, deepcache_sdxl, img2img, hires, controlnet, regional, probe)}
+_ALL = (compare, deepcache_sdxl, forecast_sdxl, img2img, hires, controlnet, regional, probe)
+GRAPHS = {graph.__name__: graph for graph in _ALL}
 
 
 @dataclass(frozen=True, kw_only=True)
