@@ -7,6 +7,7 @@ from comfy_api.latest import ComfyExtension, io
 from .apply import TGATEApply
 from .apply_advanced import TGATEApplyAdvanced
 from .deep_cache import TGATEDeepCache
+from .forecast import TGATEForecast
 from .preview import add_routes
 from .probe import TGATEConvergencePlot, TGATEProbe
 from .probe_files import TGATELoadProbe, TGATESaveProbe
@@ -17,6 +18,7 @@ NODES: list[type[io.ComfyNode]] = [
     TGATEApply,
     TGATEApplyAdvanced,
     TGATEDeepCache,
+    TGATEForecast,
     TGATEReport,
     TGATEProbe,
     TGATEConvergencePlot,

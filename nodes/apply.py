@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
 CATEGORY = "model/TGATE"
+# What people look for who do not know the name.
+ALIASES = (
+    "speed", "faster", "speed up", "accelerate", "acceleration", "cfg", "guidance", "cache", "optimize", "tgate",
+    "t-gate", "deepcache", "step skip",
+)  # fmt: skip
 
 
 class TGATEApply(io.ComfyNode):
@@ -31,7 +36,7 @@ class TGATEApply(io.ComfyNode):
                 "Speeds up sampling: once the picture is planned, cross-attention is frozen and the second guidance "
                 "pass is dropped (T-GATE). Connect it between model loader and sampler. The picture will change."
             ),
-            search_aliases=["T-GATE", "tgate", "accelerate", "speed up", "attention cache"],
+            search_aliases=[*ALIASES, "attention cache"],
             inputs=[
                 io.Model.Input("model", tooltip="The diffusion model to speed up; it is not changed, a copy is."),
                 io.Combo.Input(

@@ -12,7 +12,7 @@ from ..tgate_core.gate.config import GATE_UNITS, GUIDANCE_MODES, MAX_GATE, MAX_T
 from ..tgate_core.gate.guidance import MODES
 from ..tgate_core.gate.refresh import REFRESH_RULES
 from ..tgate_core.host.install import NO_PROBE, apply_config
-from .apply import CATEGORY
+from .apply import ALIASES, CATEGORY
 from .inputs import check_model, check_probe
 from .probe import ProbeType
 from .ui_events import announcer, output
@@ -44,6 +44,7 @@ def _schedule_inputs() -> list[io.Input]:
         ),
         io.Combo.Input(
             "gate_unit",
+            display_name="gate unit",
             options=list(GATE_UNITS),
             default="step",
             tooltip=(
@@ -54,6 +55,7 @@ def _schedule_inputs() -> list[io.Input]:
         ),
         io.Int.Input(
             "sp_interval",
+            display_name="self-attention every N steps",
             default=5,
             min=1,
             max=MAX_STEPS,
@@ -65,6 +67,8 @@ def _schedule_inputs() -> list[io.Input]:
         ),
         io.Int.Input(
             "fi_interval",
+            display_name="self-attention every N steps after the gate",
+            advanced=True,
             default=1,
             min=1,
             max=MAX_STEPS,
@@ -73,6 +77,8 @@ def _schedule_inputs() -> list[io.Input]:
         ),
         io.Int.Input(
             "warm_up",
+            display_name="warm-up steps",
+            advanced=True,
             default=2,
             min=0,
             max=MAX_STEPS,
@@ -87,22 +93,28 @@ def _scope_inputs() -> list[io.Input]:
     return [
         io.Boolean.Input(
             "cross_attention",
+            display_name="freeze cross-attention",
+            advanced=True,
             default=True,
             tooltip="Freeze cross-attention (how the picture follows the text) from the gate on.",
         ),
         io.Boolean.Input(
             "self_attention",
+            display_name="reuse self-attention",
+            advanced=True,
             default=True,
             tooltip="Reuse self-attention by sp_interval and fi_interval. Off: it is always computed.",
         ),
         io.Combo.Input(
             "guidance",
+            display_name="guidance after the gate",
             options=list(GUIDANCE_MODES),
             default="uncond",
             tooltip=f"After the gate. {modes}.",
         ),
         io.Int.Input(
             "protect_last",
+            display_name="last steps in full",
             default=0,
             min=0,
             max=MAX_STEPS,
@@ -111,6 +123,8 @@ def _scope_inputs() -> list[io.Input]:
         ),
         io.Combo.Input(
             "cache_device",
+            display_name="captures kept on",
+            advanced=True,
             options=list(CACHE_DEVICES),
             default="auto",
             tooltip=(
@@ -120,6 +134,8 @@ def _scope_inputs() -> list[io.Input]:
         ),
         io.Int.Input(
             "cache_limit_mb",
+            display_name="captures at most (MiB)",
+            advanced=True,
             default=0,
             min=0,
             max=MAX_MIB,
@@ -137,6 +153,7 @@ def _refresh_inputs() -> list[io.Input]:
     return [
         io.Combo.Input(
             "refresh",
+            display_name="refresh after the gate",
             optional=True,
             options=list(REFRESH_RULES),
             default="never",
@@ -148,7 +165,9 @@ def _refresh_inputs() -> list[io.Input]:
         ),
         io.Int.Input(
             "refresh_gap",
+            display_name="steps to the first refresh",
             optional=True,
+            advanced=True,
             default=2,
             min=1,
             max=MAX_STEPS,
@@ -157,7 +176,9 @@ def _refresh_inputs() -> list[io.Input]:
         ),
         io.Float.Input(
             "refresh_tolerance",
+            display_name="refresh tolerance",
             optional=True,
+            advanced=True,
             default=0.7,
             min=0.0,
             max=MAX_TOLERANCE,
@@ -178,7 +199,7 @@ class TGATEApplyAdvanced(io.ComfyNode):
             display_name="TGATE Apply (Advanced)",
             category=CATEGORY,
             description="T-GATE with every setting of the method; the defaults are the published ones for SDXL.",
-            search_aliases=["T-GATE advanced", "tgate advanced", "gate step"],
+            search_aliases=[*ALIASES, "gate step"],
             inputs=[
                 io.Model.Input("model", tooltip="The diffusion model to speed up; it is not changed, a copy is."),
                 *_schedule_inputs(),

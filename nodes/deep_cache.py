@@ -9,7 +9,7 @@ from comfy_api.latest import io
 from ..tgate_core.deepcache.schedule import DeepCacheConfig
 from ..tgate_core.engine.inputs import MAX_STEPS
 from ..tgate_core.host.install import apply_deep_cache
-from .apply import CATEGORY
+from .apply import ALIASES, CATEGORY
 from .inputs import check_model
 from .ui_events import output
 
@@ -23,6 +23,7 @@ def _inputs() -> list[io.Input]:
     return [
         io.Int.Input(
             "cache_interval",
+            display_name="in full every N steps",
             default=3,
             min=1,
             max=MAX_STEPS,
@@ -34,6 +35,7 @@ def _inputs() -> list[io.Input]:
         ),
         io.Int.Input(
             "cache_branch_id",
+            display_name="depth kept",
             default=0,
             min=0,
             max=DEEPEST_BRANCH,
@@ -45,6 +47,8 @@ def _inputs() -> list[io.Input]:
         ),
         io.Float.Input(
             "start",
+            display_name="start (share of steps)",
+            advanced=True,
             default=0.0,
             min=0.0,
             max=1.0,
@@ -53,6 +57,8 @@ def _inputs() -> list[io.Input]:
         ),
         io.Float.Input(
             "end",
+            display_name="end (share of steps)",
+            advanced=True,
             default=1.0,
             min=0.0,
             max=1.0,
@@ -77,7 +83,7 @@ class TGATEDeepCache(io.ComfyNode):
                 "inner ones last said (DeepCache). Goes alone or with TGATE Apply, in any order. The picture will "
                 "change."
             ),
-            search_aliases=["DeepCache", "deep cache", "T-GATE", "tgate", "accelerate", "speed up"],
+            search_aliases=[*ALIASES, "deep cache"],
             inputs=[
                 io.Model.Input("model", tooltip="The diffusion model to speed up; it is not changed, a copy is."),
                 *_inputs(),

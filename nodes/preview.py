@@ -9,10 +9,13 @@ from typing import Any
 from aiohttp import web
 from server import PromptServer
 
+from ..tgate_core.host.model_file import family_of_file
 from ..tgate_core.report.preview import preview
 
 SCHEDULE_PATH = "/tgate/schedule"
 BAD_REQUEST = 400
+# What the query calls a file that the node's model is loaded from: the host's name of its kind of file.
+MODEL_FILES = ("checkpoints", "diffusion_models")
 
 
 def add_routes() -> None:
@@ -31,8 +34,19 @@ def add_routes() -> None:
 
 
 def answer_schedule(query: Mapping[str, str]) -> web.Response:
-    """The schedule as JSON, see `preview`; status 400 with `error` for settings that a node would refuse."""
+    """The schedule as JSON, see `preview`; status 400 with `error` for settings that a node would refuse.
+
+    Where the query has no family, it may name the model's file under one of `MODEL_FILES`.
+    """
     try:
-        return web.json_response(preview(query))
+        return web.json_response(preview(_with_family(query)))
     except ValueError as error:
         return web.json_response({"error": str(error)}, status=BAD_REQUEST)
+
+
+def _with_family(query: Mapping[str, str]) -> Mapping[str, str]:
+    if "family" in query:
+        return query
+    found = (family_of_file(kind, query[kind]) for kind in MODEL_FILES if kind in query)
+    family = next((family for family in found if family is not None), None)
+    return query if family is None else {**query, "family": family}

@@ -11,9 +11,9 @@ from ..tgate_core.engine.inputs import number
 from ..tgate_core.host.install import LIVE_PROBE, apply_probe
 from ..tgate_core.probe.profile import Probe
 from ..tgate_core.report.pictures.convergence_picture import draw_convergence
-from .apply import CATEGORY
+from .apply import ALIASES, CATEGORY
 from .inputs import check_model, check_probe
-from .pictures import as_image
+from .pictures import as_image, shown_on
 from .ui_events import output
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class TGATEProbe(io.ComfyNode):
                 "Measures, while a picture is sampled, how much attention still changes from step to step. The picture "
                 "is the same to the last bit. TGATE Convergence Plot shows the outcome and recommends a gate."
             ),
-            search_aliases=["T-GATE probe", "tgate probe", "measure attention", "convergence"],
+            search_aliases=[*ALIASES, "measure attention", "convergence"],
             inputs=[io.Model.Input("model", tooltip="The model as it comes from the loader, without TGATE Apply.")],
             outputs=[
                 io.Model.Output(display_name="model", tooltip="The same model, measured; connect it to a sampler."),
@@ -88,7 +88,7 @@ class TGATEConvergencePlot(io.ComfyNode):
                 "Draws what TGATE Probe measured, a line for each block, and recommends the step from which "
                 "cross-attention may be frozen."
             ),
-            search_aliases=["T-GATE plot", "tgate plot", "gate step", "convergence"],
+            search_aliases=[*ALIASES, "gate step", "convergence"],
             inputs=[
                 ProbeType.Input("probe", tooltip="From TGATE Probe or TGATE Load Probe."),
                 io.Float.Input(
@@ -117,6 +117,8 @@ class TGATEConvergencePlot(io.ComfyNode):
                     tooltip="The probe, measured: to be saved, or for TGATE Apply (Advanced) with unit 'measured'.",
                 ),
             ],
+            hidden=[io.Hidden.unique_id],
+            is_output_node=True,
         )
 
     @classmethod
@@ -142,7 +144,7 @@ class TGATEConvergencePlot(io.ComfyNode):
             text = f"{text} {OTHER_LATENT}"
         picture = as_image(draw_convergence(profile, tolerance, gate_step))
         # A copy: the next run of the measured model fills the original anew.
-        return io.NodeOutput(picture, float(gate_step), text, Probe(profile), ui={"text": (text,)})
+        return io.NodeOutput(picture, float(gate_step), text, Probe(profile), ui=shown_on(cls, picture, text))
 
 
 def _is_made_by(probe: Probe, latent: Tensor) -> bool:

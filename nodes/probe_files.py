@@ -14,7 +14,7 @@ from comfy_api.latest import io
 from ..tgate_core.engine.inputs import shown
 from ..tgate_core.probe.file import SUFFIX, load_profile, save_profile
 from ..tgate_core.probe.profile import Probe
-from .apply import CATEGORY
+from .apply import ALIASES, CATEGORY
 from .probe import ProbeType, measured
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class TGATESaveProbe(io.ComfyNode):
             display_name="TGATE Save Probe",
             category=CATEGORY,
             description="Saves what TGATE Probe measured into ComfyUI's output folder, to be used again or shared.",
-            search_aliases=["T-GATE save probe", "tgate save"],
+            search_aliases=[*ALIASES, "save measurement"],
             inputs=[
                 ProbeType.Input("probe", tooltip="From TGATE Convergence Plot, which waits for the measured run."),
                 io.String.Input(
@@ -83,7 +83,7 @@ class TGATELoadProbe(io.ComfyNode):
             display_name="TGATE Load Probe",
             category=CATEGORY,
             description="Loads what TGATE Save Probe saved, from ComfyUI's input or output folder.",
-            search_aliases=["T-GATE load probe", "tgate load"],
+            search_aliases=[*ALIASES, "load measurement"],
             inputs=[
                 io.Combo.Input(
                     "file",

@@ -8,12 +8,14 @@ from comfy_api.latest import io
 
 from ..tgate_core.host.costs import UncountableError, count_run
 from ..tgate_core.host.install import records_of, why_not
+from ..tgate_core.report.cost import RunCost
 from ..tgate_core.report.pictures.timeline_picture import draw_timeline
 from ..tgate_core.report.record import RunRecord
-from ..tgate_core.report.text import report_text
-from .apply import CATEGORY
+from ..tgate_core.report.text import headline, report_text
+from ..tgate_core.report.work import run_saving
+from .apply import ALIASES, CATEGORY
 from .inputs import check_latent, check_model
-from .pictures import as_image
+from .pictures import as_image, shown_on
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -38,7 +40,7 @@ class TGATEReport(io.ComfyNode):
                 "Says what TGATE did in a run: steps gated, attention and guidance saved, MACs, memory, seconds, and "
                 "why not more. Connect the model that goes into the sampler, and the latent that comes out of it."
             ),
-            search_aliases=["T-GATE report", "tgate report", "statistics", "why no speed-up"],
+            search_aliases=[*ALIASES, "statistics", "why no speed-up"],
             inputs=[
                 io.Model.Input("model", tooltip="The model as it goes into the sampler."),
                 io.Latent.Input("latent", tooltip="What the sampler made; it is passed on as it is."),
@@ -48,6 +50,8 @@ class TGATEReport(io.ComfyNode):
                 io.String.Output(display_name="report", tooltip="The report as text."),
                 io.Image.Output(display_name="timeline", tooltip="The run, one column a step."),
             ],
+            hidden=[io.Hidden.unique_id],
+            is_output_node=True,
         )
 
     @classmethod
@@ -65,21 +69,24 @@ class TGATEReport(io.ComfyNode):
             reason = NO_RUN if records is not None else why_not(model) or NO_NODE
             lines = [f"Why nothing happened: {reason}"]
             return cls._output(latent, lines, draw_timeline((), TITLE, lines))
-        lines = _lines(model, record)
+        cost, uncounted = _cost(model, record)
+        lines = report_text(record, cost, uncounted)
         if record is not records.find(latent["samples"]):
             lines.append(f"Note: {OTHER_LATENT}")
-        return cls._output(latent, lines, draw_timeline(record.cells, TITLE, lines))
+        title = headline(record, run_saving(record) if cost is None else cost.saved_share)
+        return cls._output(latent, lines, draw_timeline(record.cells, title, lines))
 
-    @staticmethod
-    def _output(latent: dict[str, Any], lines: list[str], picture: Any) -> io.NodeOutput:
-        text = "\n".join(lines)
-        return io.NodeOutput(latent, text, as_image(picture), ui={"text": (text,)})
+    @classmethod
+    def _output(cls, latent: dict[str, Any], lines: list[str], picture: Any) -> io.NodeOutput:
+        text, image = "\n".join(lines), as_image(picture)
+        return io.NodeOutput(latent, text, image, ui=shown_on(cls, image, text))
 
 
-def _lines(model: ModelPatcher, record: RunRecord) -> list[str]:
+def _cost(model: ModelPatcher, record: RunRecord) -> tuple[RunCost | None, str]:
+    """What the run cost, or why that cannot be counted."""
     if record.is_plain:
-        return report_text(record, None)
+        return None, ""
     try:
-        return report_text(record, count_run(model, record))
+        return count_run(model, record), ""
     except UncountableError as error:
-        return report_text(record, None, str(error))
+        return None, str(error)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -12,12 +13,15 @@ from server import PromptServer
 
 from ..tgate_core.host.install import Applied
 from ..tgate_core.host.reporting import TELL_US, harmless
-from ..tgate_core.report.record import RunRecord
+from ..tgate_core.report.record import Listener, Remembered, RunRecord
 from ..tgate_core.report.text import summary_text
 from ..tgate_core.report.timeline import as_groups
+from ..tgate_core.report.work import run_saving
 
 # Sent to the editor when a run is over.
 RUN_EVENT = "tgate.run"
+# What our part of the editor keeps with a graph, in its `extra`.
+EXTRA_KEY = "tgate"
 
 
 def output(applied: Applied, hidden: Any, *further: Any) -> io.NodeOutput:
@@ -37,14 +41,14 @@ def output(applied: Applied, hidden: Any, *further: Any) -> io.NodeOutput:
     return io.NodeOutput(applied.model, *further)
 
 
-def announcer(hidden: Any) -> Callable[[RunRecord], None] | None:
+def announcer(hidden: Any) -> Listener | None:
     """Tells the editor that queued it of each run of this node's model; None outside of a server.
 
     Args:
         hidden: the node's hidden inputs.
     """
     node_id = node_id_of(hidden)
-    return None if node_id is None else partial(_announce, node_id)
+    return None if node_id is None else Listener(partial(_announce, node_id), remembered)
 
 
 def node_id_of(hidden: Any) -> str | None:
@@ -56,10 +60,10 @@ def _announce(node_id: str, record: RunRecord) -> None:
     server, context = PromptServer.instance, get_executing_context()
     if server.client_id is None:
         return
-    where = {"node_id": node_id, "sampler_id": None, "workflow_id": None}
-    if context is not None:
-        where |= {"sampler_id": context.node_id, "workflow_id": workflow_id(server, context.prompt_id)}
-    server.send_sync(RUN_EVENT, {**where, **run_as_json(record)}, server.client_id)
+    sampler_id = None if context is None else context.node_id
+    where = {"node_id": node_id, "sampler_id": sampler_id, "workflow_id": queued_workflow().get("id")}
+    told = {**where, **run_as_json(record), "plain_seconds": remembered().plain_seconds}
+    server.send_sync(RUN_EVENT, told, server.client_id)
 
 
 def run_as_json(record: RunRecord) -> dict[str, Any]:
@@ -69,24 +73,41 @@ def run_as_json(record: RunRecord) -> dict[str, Any]:
         "groups": as_groups(record.cells),
         "gate_step": record.gate_step,
         "summary": summary_text(record),
+        "saved": round(run_saving(record), 3),
         "notes": list(record.counts.notes),
         "seconds": round(record.seconds, 3),
         "was_interrupted": record.was_interrupted,
     }
 
 
-def workflow_id(server: Any, prompt_id: str) -> str | None:
-    """The id that the editor gave the graph of a running prompt; None where it was queued without its graph.
+def queued_workflow() -> Mapping[str, Any]:
+    """The graph that runs now, as the editor queued it; empty where it was queued without.
 
-    Nodes in two open graphs can have the same id: this tells them apart.
-
-    Args:
-        server: the host's PromptServer.
-        prompt_id: the host's id of the prompt.
+    Its id tells nodes in two open graphs apart, which can have the same id.
     """
-    running, _ = server.prompt_queue.get_current_queue_volatile()
+    context = get_executing_context()
+    if context is None:
+        return {}
+    running, _ = PromptServer.instance.prompt_queue.get_current_queue_volatile()
     # An entry is (number, prompt id, prompt, extra data, …).
-    extra: Any = next((entry[3] for entry in running if entry[1] == prompt_id), None)
-    for name in ("extra_pnginfo", "workflow", "id"):
-        extra = extra.get(name) if isinstance(extra, Mapping) else None
-    return extra if isinstance(extra, str) else None
+    extra: Any = next((entry[3] for entry in running if entry[1] == context.prompt_id), None)
+    for name in ("extra_pnginfo", "workflow"):
+        extra = _mapping(extra).get(name)
+    return _mapping(extra)
+
+
+def remembered() -> Remembered:
+    """What the editor remembers of the sampler that runs now.
+
+    Our part of the editor queues a graph with an `extra` that has `log` (false: no line in the log) and, by sampler,
+    `runs`: `plain` are the seconds that the same graph took with our nodes bypassed.
+    """
+    context, kept = get_executing_context(), _mapping(_mapping(queued_workflow().get("extra")).get(EXTRA_KEY))
+    run = _mapping(_mapping(kept.get("runs")).get(None if context is None else context.node_id))
+    seconds = run.get("plain")
+    is_known = isinstance(seconds, (int, float)) and math.isfinite(seconds) and seconds > 0
+    return Remembered(kept.get("log") is not False, float(seconds) if is_known else None)
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}

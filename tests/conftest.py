@@ -117,6 +117,16 @@ def gated(pack: Pack) -> Any:
 
 
 @pytest.fixture
+def forecast(pack: Pack) -> Any:
+    """Put Forecast on a model through the node, with shares for short runs: `forecast(model, strength=2, …)`."""
+
+    def apply(model: Any, **settings: Any) -> Any:
+        return pack.nodes["TGATEForecast"].execute(model=model, **{"start": 0.25, "end": 0.9, **settings}).args[0]
+
+    return apply
+
+
+@pytest.fixture
 def deep(pack: Pack) -> Any:
     """Put DeepCache on a model through the node: `deep(model, cache_interval=3, …)`."""
 

@@ -12,6 +12,7 @@ import { filled } from "./texts.js";
  * @property {number} cross_reused share of cross-attentions handed out, 0 to 1
  * @property {boolean} guided whether both guidance passes run
  * @property {boolean} shallow whether the deep blocks are left out
+ * @property {boolean} predicted whether the network does not run in them
  * @property {boolean} ran whether the sampler came to them
  * @property {number} count how many
  */
@@ -37,7 +38,7 @@ const SHALLOW = 0.5;
  * @param {Group} group
  */
 export function workShare(group) {
-  if (!group.ran) return 0;
+  if (!group.ran || group.predicted) return 0;
   const pass = ALWAYS + ATTENTION * (1 - group.self_reused) + ATTENTION * (1 - group.cross_reused);
   return (pass * (group.guided ? 2 : 1) * (group.shallow ? SHALLOW : 1)) / 2;
 }
@@ -83,6 +84,7 @@ export function described({ group, first, count }, steps, texts) {
   const text = count > 1 ? texts.manySteps : texts.oneStep;
   const name = filled(text, { first: first + 1, last: first + count, steps });
   if (!group.ran) return `${name}: ${texts.skipped}`;
+  if (group.predicted) return `${name}: ${texts.predicted}`;
   const parts = [
     texts[group.phase],
     share(group.self_reused, texts.reused, texts),

@@ -41,6 +41,16 @@ export function nodeById(root, id) {
 }
 
 /**
+ * What the server calls a node, see `nodeById`.
+ * @param {GraphNode} node
+ * @returns {string}
+ */
+export function idOf(node) {
+  const [host] = hostsOf(node.graph);
+  return host ? `${idOf(host)}:${node.id}` : String(node.id);
+}
+
+/**
  * The sampler that a node's model reaches first; null where there is none.
  * @param {GraphNode} node
  * @returns {GraphNode | null}
@@ -114,7 +124,7 @@ function widgetOf(node, name) {
 }
 
 /** @param {GraphNode} node */
-function isSampler(node) {
+export function isSampler(node) {
   const gives = (node.outputs ?? []).map((/** @type {any} */ output) => output.type);
   return gives.includes("LATENT") || Boolean(widgetOf(node, "steps") && widgetOf(node, "cfg"));
 }

@@ -2,13 +2,15 @@
 /**
  * What the server is asked for a node: its settings, and the run of the sampler that its model reaches.
  */
-import { modelSources, samplerOf, sourceOf, valueOf } from "./graph.js";
+import { isOff, modelSources, samplerOf, sourceOf, valueOf } from "./graph.js";
 
 /** Steps of a run that nothing is known of. */
 export const USUAL_STEPS = 25;
 /** Where the family of a node's model is remembered between runs, and of which loader it is. */
 const FAMILY_PROPERTY = "tgate_family";
 const LOADER_PROPERTY = "tgate_family_of";
+/** What loaders call a model's file, and the host its kind. */
+const FILE_KINDS = Object.entries({ ckpt_name: "checkpoints", unet_name: "diffusion_models" });
 /** Gives a probe that runs have still to fill. */
 const EMPTY_PROBE = "TGATEProbe";
 /** The host samples nothing at 0. */
@@ -40,7 +42,9 @@ export function queryOf(node, sampling) {
   query.set("denoise", String(sampling.denoise));
   query.set("ends_at", String(sampling.endsAt));
   const family = familyOf(node);
-  if (family) query.set("family", family);
+  const file = modelFile(node);
+  if (family) query.set("family", String(family));
+  else if (file) query.set(file.kind, file.name);
   return query.toString();
 }
 
@@ -71,6 +75,21 @@ export function isProbed(node) {
  */
 export function familyOf(node) {
   return node.properties?.[LOADER_PROPERTY] === loaderOf(node) ? node.properties?.[FAMILY_PROPERTY] : undefined;
+}
+
+/**
+ * The file that the node's model is loaded from, as far as the graph tells.
+ * @param {any} node
+ * @returns {{kind: string, name: string} | undefined}
+ */
+function modelFile(node) {
+  for (const loader of modelSources(node).filter((source) => !isOff(source))) {
+    for (const [widget, kind] of FILE_KINDS) {
+      const name = valueOf(loader, widget);
+      if (typeof name === "string") return { kind, name };
+    }
+  }
+  return undefined;
 }
 
 /**

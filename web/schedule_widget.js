@@ -2,11 +2,12 @@
 /**
  * The strip of one node: asks the server what the settings will do, and shows what a run really did.
  */
-import { BYPASS, isOff } from "./graph.js";
-import { circumstancesOf, familyOf, isProbed, queryOf, rememberFamily, samplingOf } from "./schedule_query.js";
+import { isOff, samplerOf } from "./graph.js";
+import { plainSeconds, runKey } from "./plain_runs.js";
+import { circumstancesOf, queryOf, rememberFamily, samplingOf } from "./schedule_query.js";
 import { ScheduleStrip } from "./strip.js";
 import { STRIP_HEIGHT } from "./strip_style.js";
-import { familyName, filled, scopeText } from "./texts.js";
+import { offView, planView, runView } from "./views.js";
 
 export const WIDGET_NAME = "tgate_schedule";
 /** The least width that leaves room for the heading and the legend. */
@@ -14,8 +15,6 @@ export const NODE_WIDTH = 310;
 
 const MARGIN = 8;
 const BAD_REQUEST = 400;
-/** What the heading says already. */
-const SAID_ABOVE = /^gate at step \d+ of \d+; /;
 
 /**
  * What the server sends when a run is over.
@@ -25,6 +24,8 @@ const SAID_ABOVE = /^gate at step \d+ of \d+; /;
  * @property {import("./cells.js").Group[]} groups of steps
  * @property {number} gate_step
  * @property {string} summary
+ * @property {number} saved share of the plain run's work, 0 to 1
+ * @property {number | null} [plain_seconds] of the same graph without our nodes
  * @property {string[]} notes
  * @property {number} seconds
  * @property {boolean} was_interrupted
@@ -37,6 +38,9 @@ const SAID_ABOVE = /^gate at step \d+ of \d+; /;
  * @property {(path: string) => Promise<Response>} fetch asks the server
  * @property {() => import("./texts.js").Texts} texts of the language at hand
  * @property {(event: WheelEvent) => void} zoom what the canvas does when a wheel is turned over it
+ * @property {() => boolean} isShown whether the user wants to see strips
+ * @property {() => void} stamp before the graph is queued
+ * @property {() => void} unstamp once it is
  */
 
 export class ScheduleWidget {
@@ -53,7 +57,8 @@ export class ScheduleWidget {
     /** Draws what is shown now again, in whatever language is set by then. */
     this.redraw = () => {};
     this.isDue = false;
-    const height = () => STRIP_HEIGHT + 2 * MARGIN;
+    this.isRun = false;
+    const height = () => (this.editor.isShown() ? STRIP_HEIGHT + 2 * MARGIN : 0);
     this.widget = node.addDOMWidget(WIDGET_NAME, WIDGET_NAME, this.strip.element, {
       serialize: false,
       hideInPanel: true,
@@ -66,6 +71,9 @@ export class ScheduleWidget {
     });
     // The options keep it out of prompts, this out of saved graphs.
     this.widget.serialize = false;
+    this.widget.beforeQueued = () => editor.stamp();
+    this.widget.afterQueued = () => editor.unstamp();
+    this.widget.hidden = !editor.isShown();
     // On the canvas, a wheel turned over the strip still zooms; nodes made of HTML see to that themselves.
     this.strip.element.addEventListener("wheel", (event) => {
       if (this.strip.isOnCanvas) editor.zoom(event);
@@ -88,13 +96,20 @@ export class ScheduleWidget {
     const { sampling, query, shownFor } = this.subject();
     if (shownFor === this.shownFor) return;
     this.shownFor = shownFor;
+    this.isRun = false;
+    const plain = this.plainSeconds();
     if (isOff(this.node)) {
-      this.show((texts) => offView(this.node, texts));
+      this.show((texts) => offView(this.node, plain, texts));
       return;
     }
-    const view = await this.ask(query);
+    const answer = await this.ask(query);
     // Meanwhile something newer may have been asked, or a run may have ended.
-    if (this.shownFor === shownFor) this.show((texts) => planView(view, sampling, this.node, texts));
+    if (this.shownFor === shownFor) this.show((texts) => planView(answer, { sampling, plain }, this.node, texts));
+  }
+
+  /** How long the run takes without our nodes; undefined where that is not known. */
+  plainSeconds() {
+    return plainSeconds(runKey(samplerOf(this.node)));
   }
 
   /** What a strip would be about now. */
@@ -102,6 +117,13 @@ export class ScheduleWidget {
     const sampling = samplingOf(this.node);
     const query = queryOf(this.node, sampling);
     return { sampling, query, shownFor: `${query} ${circumstancesOf(this.node)}` };
+  }
+
+  /** Say it anew: what is not among the settings has become known. */
+  renew() {
+    if (this.isRun) return this.redraw();
+    this.shownFor = "";
+    this.refreshSoon();
   }
 
   /**
@@ -112,7 +134,9 @@ export class ScheduleWidget {
     if (isOff(this.node)) return;
     if (detail.family) rememberFamily(this.node, detail.family);
     this.shownFor = this.subject().shownFor;
-    this.show((texts) => runView(detail, texts));
+    this.isRun = true;
+    // Where the plain sampler is in the same graph, it may only have been timed since.
+    this.show((texts) => runView({ ...detail, plain_seconds: detail.plain_seconds ?? this.plainSeconds() }, texts));
   }
 
   /**
@@ -140,68 +164,4 @@ export class ScheduleWidget {
       return { error: "" };
     }
   }
-}
-
-/**
- * @param {any} answer
- * @param {import("./schedule_query.js").Sampling} sampling
- * @param {any} node
- * @param {import("./texts.js").Texts} texts
- * @returns {import("./strip.js").View}
- */
-function planView(answer, sampling, node, texts) {
-  if (answer.error !== undefined) {
-    return { kind: "error", groups: [], gateStep: 0, caption: answer.error || texts.noAnswer };
-  }
-  if (answer.is_measured && !isProbed(node)) {
-    return { kind: "error", groups: [], gateStep: 0, caption: texts.noProbe };
-  }
-  const family = familyOf(node);
-  const name = familyName(family);
-  const remarks = [
-    sampling.isKnown ? "" : filled(texts.noSampler, { steps: sampling.steps }),
-    sampling.isGuided ? "" : texts.unguided,
-    answer.is_approximate ? texts.approximate : "",
-    answer.is_measured ? texts.measured : "",
-    answer.is_by_error ? texts.byError : "",
-    answer.is_assumed ? texts.assumed : "",
-    scopeText(family, texts),
-    !answer.is_assumed && name ? filled(texts.family, { name }) : "",
-  ].filter(Boolean);
-  return {
-    kind: "plan",
-    groups: answer.groups,
-    gateStep: answer.gate_step,
-    title: answer.is_measured ? texts.measuredGate : undefined,
-    // There is room for two.
-    caption: [...remarks, ...(remarks.length < 2 ? [texts.tallerIsMore] : [])].join(" "),
-  };
-}
-
-/**
- * @param {any} node
- * @param {import("./texts.js").Texts} texts
- * @returns {import("./strip.js").View}
- */
-function offView(node, texts) {
-  const caption = node.mode === BYPASS ? texts.bypassed : texts.neverRun;
-  return { kind: "off", groups: [], gateStep: 0, caption };
-}
-
-/**
- * @param {RunDetail} detail
- * @param {import("./texts.js").Texts} texts
- * @returns {import("./strip.js").View}
- */
-function runView(detail, texts) {
-  const seconds = filled(texts.seconds, { seconds: detail.seconds.toFixed(1) });
-  const summary = detail.summary.replace(SAID_ABOVE, "");
-  return {
-    kind: detail.was_interrupted ? "interrupted" : "run",
-    groups: detail.groups,
-    gateStep: detail.gate_step,
-    title: detail.groups.length ? undefined : texts.unseen,
-    caption: `${seconds}: ${summary}`,
-    details: [detail.summary, ...(detail.notes ?? [])].join("\n"),
-  };
 }

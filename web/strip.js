@@ -1,6 +1,6 @@
 // @ts-check
 /**
- * The strip that draws a schedule: a heading, one bar a step, a legend, and a line of explanation.
+ * The strip that draws a schedule: what is saved, one bar a step, a legend, the other presets, and what there is to say.
  */
 import { barsOf, described, stepsOf, workShare } from "./cells.js";
 import { STYLE } from "./strip_style.js";
@@ -12,7 +12,9 @@ import { filled } from "./texts.js";
  * @property {"plan" | "run" | "interrupted" | "error" | "off"} kind an error, and a node that is off, have but a caption
  * @property {import("./cells.js").Group[]} groups of steps
  * @property {number} gateStep first step behind the gate; their number where there is none
+ * @property {string} [saving] what is saved, first of all
  * @property {string} [title] in place of the usual one
+ * @property {string} [presets] what the others would save
  * @property {string} caption
  * @property {string} [details] more than the caption has room for
  */
@@ -27,6 +29,8 @@ export class ScheduleStrip {
     const style = document.createElement("style");
     style.textContent = STYLE;
     this.panel = make("div", "panel");
+    /** @type {HTMLElement[]} */
+    this.cells = [];
     root.append(style, this.panel);
     // The editor moves it about: into a node drawn on the canvas, or into one made of HTML.
     const place = () => this.element.toggleAttribute("on-canvas", this.isOnCanvas);
@@ -43,11 +47,47 @@ export class ScheduleStrip {
    */
   draw(view, texts) {
     this.panel.className = `panel ${view.kind}`;
-    const caption = make("div", "caption", view.caption);
-    caption.title = view.details ?? view.caption;
-    const parts = ["error", "off"].includes(view.kind) ? [] : [heading(view, texts), bars(view, texts), legend(view, texts)];
+    const isDrawn = !["error", "off"].includes(view.kind);
+    const title = isDrawn ? titleOf(view, texts) : "";
+    const caption = make("div", "caption");
+    if (title) caption.append(make("span", "title", title), ". ");
+    caption.append(make("span", "rest", view.caption));
+    caption.title = [title, view.details ?? view.caption].filter(Boolean).join(". ");
+    const parts = isDrawn ? [heading(view, texts), bars(view, texts), legend(view, texts)] : [];
+    if (!isDrawn && view.saving) parts.push(make("div", "saving", view.saving));
+    if (view.presets) parts.push(hinted("presets", view.presets));
     this.panel.replaceChildren(...parts, caption);
+    this.cells = [...this.panel.querySelectorAll(".cell")];
   }
+
+  /**
+   * Mark the step at work; none where the run is not of as many steps as are drawn.
+   * @param {number} step from 0; -1 for none
+   * @param {number} steps of the run
+   */
+  mark(step, steps) {
+    let first = 0;
+    const counts = this.cells.map((cell) => Number(cell.style.flexGrow));
+    const isOurs = counts.reduce((sum, count) => sum + count, 0) === steps;
+    this.cells.forEach((cell, index) => {
+      const isAtWork = isOurs && first <= step && step < first + counts[index];
+      cell.classList.toggle("working", isAtWork);
+      if (isAtWork) cell.setAttribute("aria-current", "step");
+      else cell.removeAttribute("aria-current");
+      first += counts[index];
+    });
+  }
+}
+
+/**
+ * A line that shows under the pointer what it has no room for.
+ * @param {string} name
+ * @param {string} text
+ */
+function hinted(name, text) {
+  const line = make("div", name, text);
+  line.title = text;
+  return line;
 }
 
 /**
@@ -56,7 +96,7 @@ export class ScheduleStrip {
  */
 function heading(view, texts) {
   const head = make("div", "head");
-  head.append(make("span", `tag ${view.kind}`, texts[view.kind]), make("span", "title", titleOf(view, texts)));
+  head.append(make("span", `tag ${view.kind}`, texts[view.kind]), make("span", "saving", view.saving ?? ""));
   return head;
 }
 
@@ -122,7 +162,7 @@ function legend(view, texts) {
   const row = make("div", "legend");
   row.title = texts.tallerIsMore;
   const names = { planning: "planning", reused: "reusedShort", fidelity: "fidelity", refresh: "refreshShort", protected: "protected" };
-  const rare = { shallow: "shallowShort", skipped: "skipped" };
+  const rare = { shallow: "shallowShort", predicted: "predictedShort", skipped: "skipped" };
   const seen = new Set(view.groups.flatMap(looks));
   for (const [look, name] of Object.entries({ ...names, ...rare })) {
     if (!seen.has(look)) continue;
@@ -144,6 +184,7 @@ function legend(view, texts) {
  */
 function looks(group) {
   if (!group.ran) return ["skipped"];
+  if (group.predicted) return ["predicted"];
   return [group.phase, group.self_reused > 0 ? "reused" : "", group.shallow ? "shallow" : ""].filter(Boolean);
 }
 

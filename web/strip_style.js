@@ -7,7 +7,7 @@
  */
 
 /** Height of the strip in pixels of the graph. */
-export const STRIP_HEIGHT = 114;
+export const STRIP_HEIGHT = 136;
 
 export const STYLE = `
 :host {
@@ -38,7 +38,9 @@ export const STYLE = `
   font: 11px/14px Inter, system-ui, sans-serif;
   user-select: none;
 }
-.head { display: flex; gap: 6px; white-space: nowrap; }
+.head { display: flex; align-items: center; gap: 6px; white-space: nowrap; }
+.saving { overflow: hidden; text-overflow: ellipsis; font-weight: 600; font-size: 13px; line-height: 16px; }
+.presets { flex: none; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .tag {
   flex: none;
   padding: 0 5px;
@@ -47,7 +49,8 @@ export const STYLE = `
   font-weight: 600;
 }
 .tag.run { background: var(--text); color: var(--back); }
-.title { overflow: hidden; text-overflow: ellipsis; }
+.title { color: var(--text); display: inline-block; }
+.title::first-letter { text-transform: uppercase; }
 .cells {
   display: flex;
   flex: none;
@@ -72,7 +75,11 @@ export const STYLE = `
   background: repeating-linear-gradient(0deg, var(--colour) 0 2px, var(--back) 2px 3px);
 }
 .shallow .bar { border-top: 2px solid var(--text); }
+.predicted .bar { height: 35% !important; background: none; border: 1px dashed var(--text); border-bottom: none; }
 .skipped .bar { height: 100% !important; background: none; border: 1px dotted var(--muted); }
+.cell.working { outline: 1px solid var(--text); outline-offset: 1px; animation: working 1s ease-in-out infinite alternate; }
+@keyframes working { to { outline-color: transparent; } }
+@media (prefers-reduced-motion: reduce) { .cell.working { animation: none; } }
 .gate { flex: none; width: 2px; height: 100%; background: var(--text); position: relative; }
 .gate::before {
   content: "";
@@ -89,8 +96,9 @@ export const STYLE = `
   color: var(--muted);
   display: -webkit-box;
   -webkit-box-orient: vertical;
-  -webkit-line-clamp: 2;
+  -webkit-line-clamp: 3;
   overflow: hidden;
 }
+.presets + .caption { -webkit-line-clamp: 2; }
 .error .caption, .off .caption { color: var(--text); -webkit-line-clamp: 6; }
 `;

@@ -6,8 +6,11 @@
 import { api } from "../../scripts/api.js";
 // @ts-ignore: the editor serves it
 import { app } from "../../scripts/app.js";
-import { allNodes, nodeById } from "./graph.js";
+import { allNodes, nodeById, samplerOf } from "./graph.js";
+import { stamp, unstamp } from "./plain_runs.js";
+import { RunWatch } from "./run_watch.js";
 import { NODE_WIDTH, ScheduleWidget } from "./schedule_widget.js";
+import { DEFAULT_PRESET, LOG_LINE, SHOW_STRIP, settingsFor } from "./settings.js";
 import { textsFor } from "./texts.js";
 
 const NODES = ["TGATEApply", "TGATEApplyAdvanced"];
@@ -15,12 +18,19 @@ const LOCALE = "Comfy.Locale";
 
 /** @type {WeakMap<object, ScheduleWidget>} */
 const strips = new WeakMap();
+const setting = (/** @type {string} */ name) =>
+  app.extensionManager?.setting?.get(name) ?? app.ui?.settings?.getSettingValue(name);
 /** @type {import("./schedule_widget.js").Editor} */
 const editor = {
   fetch: (path) => api.fetchApi(path),
   zoom: (event) => app.canvas.processMouseWheel(event),
-  texts: () => textsFor(app.extensionManager?.setting?.get(LOCALE) ?? app.ui?.settings?.getSettingValue(LOCALE)),
+  texts: () => textsFor(setting(LOCALE)),
+  isShown: () => setting(SHOW_STRIP) !== false,
+  stamp: () => stamp(root(), setting(LOG_LINE) !== false),
+  unstamp: () => unstamp(root()),
 };
+let isReady = false;
+const watch = new RunWatch((path) => api.fetchApi(path));
 
 const root = () => app.rootGraph ?? app.graph;
 
@@ -54,9 +64,50 @@ function addStrip(node) {
   const refresh = () => strip.refreshSoon();
   for (const widget of node.widgets) if (widget !== strip.widget) chain(widget, "callback", refresh);
   for (const event of ["onAdded", "onConfigure", "onConnectionsChange"]) chain(node, event, refresh);
+  fit(node);
+}
+
+/** @param {any} node */
+function fit(node) {
   const [width, height] = node.computeSize();
   node.setSize([Math.max(width, NODE_WIDTH), height]);
 }
+
+/** The user wants to see strips, or no longer does. */
+function showStrips() {
+  if (!isReady) return; // the editor also calls this as it starts
+  for (const strip of shown()) {
+    strip.widget.hidden = !editor.isShown();
+    fit(strip.node);
+    strip.renew();
+  }
+}
+
+/**
+ * A new node takes the preset that the user likes best; one that is loaded gets its own behind that.
+ * @param {any} node
+ */
+function takePreset(node) {
+  const widget = node.widgets?.find((/** @type {any} */ one) => one.name === "preset");
+  const preset = setting(DEFAULT_PRESET);
+  if (widget?.options?.values?.includes?.(preset)) widget.value = preset;
+}
+
+/**
+ * A sampler has come further: its nodes' strips mark the step at work.
+ * @param {CustomEvent<import("./run_watch.js").Progress>} event
+ */
+function onProgress({ detail }) {
+  if (!detail || watch.workflowId !== root()?.id) return;
+  const isTimed = watch.advance(detail);
+  const sampler = nodeById(root(), detail.node);
+  for (const strip of shown()) {
+    if (sampler && samplerOf(strip.node) === sampler) strip.strip.mark(detail.value, detail.max);
+    if (isTimed) strip.renew();
+  }
+}
+
+const unmarkAll = () => shown().forEach((strip) => strip.strip.mark(-1, 0));
 
 /**
  * A run of one of the nodes is over. Another graph, in another tab or queued by a program, may have a node of that id.
@@ -71,14 +122,26 @@ function onRun({ detail }) {
 
 app.registerExtension({
   name: "tgate.schedule",
+  // Only then is the new value there.
+  settings: settingsFor(() => setTimeout(showStrips, 0)),
   setup() {
+    isReady = true;
     api.addEventListener("tgate.run", onRun);
+    api.addEventListener("execution_start", (/** @type {any} */ event) => {
+      if (shown().length) void watch.begin(event.detail.prompt_id);
+    });
+    api.addEventListener("progress", onProgress);
+    for (const end of ["execution_success", "execution_interrupted", "execution_error"]) {
+      api.addEventListener(end, unmarkAll);
+    }
     // Another node's widget, such as the sampler's steps.
     api.addEventListener("graphChanged", refreshAll);
     app.ui?.settings?.addEventListener?.(`${LOCALE}.change`, () => shown().forEach((strip) => strip.redraw()));
   },
   afterConfigureGraph: refreshAll,
   nodeCreated(/** @type {any} */ node) {
-    if (NODES.includes(node.comfyClass)) addStrip(node);
+    if (!NODES.includes(node.comfyClass)) return;
+    takePreset(node);
+    addStrip(node);
   },
 });

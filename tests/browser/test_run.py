@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser
-from strip_editor import StripEditor
+from strip_editor import Strip, StripEditor
 
 from tgate_dev.editor import text_to_picture
 from tgate_dev.server import Server
@@ -16,6 +17,16 @@ GATE = "TGATEApply"
 STEPS = 10
 SIDE = 64
 RUN_SECONDS = 90.0
+# Which step is marked, each time that changes; -1 for none.
+WATCH_MARKS = """(node) => {
+  window.tgateMarks = [];
+  const root = node.widgets.find((widget) => widget.name === 'tgate_schedule').element.shadowRoot;
+  const look = () => {
+    const mark = [...root.querySelectorAll('.cell')].findIndex((cell) => cell.classList.contains('working'));
+    if (mark !== window.tgateMarks.at(-1)) window.tgateMarks.push(mark);
+  };
+  new MutationObserver(look).observe(root, { subtree: true, childList: true, attributeFilter: ['class'] });
+}"""
 
 pytestmark = pytest.mark.slow
 
@@ -32,27 +43,79 @@ def queue(editor: StripEditor) -> None:
     editor.page.get_by_test_id("queue-button").click()
 
 
+def bypass(editor: StripEditor, is_off: bool) -> None:
+    editor.on_node(GATE, "(node, mode) => { node.mode = mode; node.onConnectionsChange(); }", 4 if is_off else 0)
+
+
+def set_widget(editor: StripEditor, kind: str, widget: str, value: int) -> Strip:
+    """The plan once it is for this value."""
+    set_it = "(node, name, value) => { node.widgets.find((w) => w.name === name).value = value; }"
+    editor.on_node(kind, set_it, widget, value)
+    editor.on_node(GATE, "(node) => node.onConnectionsChange()")
+    editor.page.wait_for_timeout(1000)
+    return editor.wait_for_strip(GATE, "Plan")
+
+
 def test_a_run_reports_to_its_node(editor: StripEditor, other_window: StripEditor, checkpoint: Path) -> None:
     for window in (other_window, editor):
         window.build(*text_to_picture(checkpoint.name, STEPS, SIDE, seed=1))
-        assert "As for SDXL" in window.wait_for_strip(GATE, f"Plan gate after 4 of {STEPS} steps").caption
+        # The small model is of the SD 1.5 family: its file says so.
+        plan = window.wait_for_strip(GATE, f"Plan gate after 2 of {STEPS} steps")
+        assert plan.caption.startswith("Model: SD 1.5.")
+        assert plan.saving.startswith("about −")
     queue(editor)
     strip = editor.wait_for_strip(GATE, "Last run", RUN_SECONDS)
-    # The small model is of the SD 1.5 family, whose gate is earlier.
-    assert strip.title == f"gate after 2 of {STEPS} steps"
+    assert strip.title == plan.title
+    assert [bar["looks"] for bar in strip.bars] == [bar["looks"] for bar in plan.bars]
     assert len(strip.bars) == STEPS
     assert strip.gate == 2
     assert strip.bars[0]["label"] == f"Step 1 of {STEPS}: planning; both guidance passes"
     assert strip.bars[-1]["label"] == f"Step {STEPS} of {STEPS}: fidelity; cross-attention frozen; one pass"
     assert "attentions reused" in strip.caption
+    assert re.fullmatch(r"−\d+ % work · \d+\.\d s", strip.saving)
     assert other_window.read_strip(GATE).tag == "Plan"
     assert other_window.complaints == []
 
-    # From now on the plan is that of the model.
-    editor.on_node("KSampler", "(node) => { node.widgets.find((w) => w.name === 'steps').value = 20; }")
-    editor.on_node(GATE, "(node) => node.onConnectionsChange()")
-    plan = editor.wait_for_strip(GATE, "Plan gate after 4 of 20 steps")
-    assert plan.caption.startswith("Model: SD 1.5.")
+
+def test_a_plain_run_is_remembered_and_told(editor: StripEditor, checkpoint: Path, server: Server) -> None:
+    editor.build(*text_to_picture(checkpoint.name, STEPS, SIDE, seed=3))
+    editor.wait_for_strip(GATE, "Plan")
+    editor.on_node(GATE, WATCH_MARKS)
+    bypass(editor, True)
+    queue(editor)
+    off = editor.wait_until(GATE, lambda strip: "plain" in strip.saving, RUN_SECONDS)
+    assert off.caption.startswith("Bypassed")
+    bypass(editor, False)
+    plan = editor.wait_for_strip(GATE, "Plan")
+    assert re.fullmatch(r"about −\d+ % work · plain \d+\.\d s", plan.saving)
+    # Another seed and prompt take as long, another number of steps does not.
+    assert "plain" not in set_widget(editor, "KSampler", "steps", STEPS + 1).saving
+    set_widget(editor, "KSampler", "steps", STEPS)
+    assert "plain" in set_widget(editor, "KSampler", "seed", 4).saving
+    queue(editor)
+    strip = editor.wait_for_strip(GATE, "Last run", RUN_SECONDS)
+    plain = plan.saving.rpartition(" · ")[2]
+    assert re.fullmatch(rf"−\d+ % work · \d+\.\d s \({plain}\)", strip.saving)
+    assert re.search(r"TGATE: \d+\.\d × as fast as the plain run before", server.written())
+    # The steps at work were marked one after another, and none is any more.
+    marks = editor.page.evaluate("() => window.tgateMarks")
+    assert set(range(1, STEPS)) <= {mark for mark in marks if mark >= 0}
+    assert marks[-1] == -1
+    # Nothing of it stays in the graph.
+    assert "tgate" not in editor.page.evaluate("() => window.app.rootGraph.serialize().extra ?? {}")
+
+
+def test_the_log_line_can_be_switched_off(editor: StripEditor, checkpoint: Path, server: Server) -> None:
+    editor.build(*text_to_picture(checkpoint.name, STEPS, SIDE, seed=5))
+    editor.wait_for_strip(GATE, "Plan")
+    editor.set("TGATE.LogLine", False)
+    try:
+        before = server.written().count("TGATE: ")
+        queue(editor)
+        editor.wait_for_strip(GATE, "Last run", RUN_SECONDS)
+        assert server.written().count("TGATE: ") == before
+    finally:
+        editor.set("TGATE.LogLine", True)
 
 
 def test_a_run_of_a_graph_in_another_tab_is_not_shown_in_this_one(editor: StripEditor, checkpoint: Path) -> None:

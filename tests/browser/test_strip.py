@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -46,6 +47,7 @@ def run_detail(node_id: str, **changes: Any) -> dict[str, Any]:
     steps = [(2, cell), (1, {**cell, "shallow": True}), (3, saved), (1, {**cell, "ran": False})]
     groups = [{**step, "count": count} for count, step in steps]
     told = {"family": "sd15", "groups": groups, "gate_step": 3, "summary": "a third saved", "notes": ["one reason"]}
+    told |= {"saved": 0.333, "plain_seconds": None}
     return {"node_id": node_id, "sampler_id": None, "seconds": 2.5, "was_interrupted": False, **told, **changes}
 
 
@@ -76,7 +78,7 @@ class TestWhichRun:
         editor.build(*custom_sampler("BasicGuider", 12))
         strip = editor.wait_for_strip(GATE, "of 12 steps")
         assert all("one pass" in bar["label"] for bar in strip.bars)
-        assert "cfg 1" in strip.caption
+        assert strip.caption.startswith("cfg is 1: no second pass to save")
 
     def test_a_part_of_a_run(self, editor: StripEditor) -> None:
         settings = {"gate": 0.5, "gate_unit": "percent of schedule"}
@@ -208,7 +210,7 @@ class TestWhatItSays:
         editor.on_node(GATE, "(node, family) => { node.properties.tgate_family = family; }", family)
         editor.on_node("KSampler", "(node) => { node.widgets.find((w) => w.name === 'steps').value = 5; }")
         editor.on_node(GATE, "(node) => node.onConnectionsChange()")
-        assert editor.wait_for_strip(GATE, "Plan gate after 1 of 5").caption == "Taller bars compute more."
+        assert "Model:" not in editor.wait_for_strip(GATE, "of 5 steps").caption
 
     def test_only_what_a_text_is_given_is_filled_in(self, editor: StripEditor) -> None:
         fill = "async (module) => (await import(module)).filled('{constructor} of {steps}', { steps: 7 })"
@@ -242,6 +244,54 @@ class TestWhatItSays:
             editor.set("Comfy.Locale", "en")
         editor.wait_for_strip(GATE, "gate after 10")
 
+    def test_the_presets_are_told_apart(self, editor: StripEditor) -> None:
+        editor.build(*sampled(GATE, {"preset": "fast"}, steps=25))
+        strip = editor.wait_for_strip(GATE, "Plan")
+        told = re.findall(r"([a-z, ]+)(?: −\d+ %| = fast)(?: · |$)", strip.presets)
+        assert sorted(", ".join(told).split(", ")) == ["as published", "balanced", "gentle"]
+        # With one pass in each step, what remains of guidance tells none apart.
+        editor.build(*sampled(GATE, {"preset": "fast"}, steps=4, cfg=1))
+        strip = editor.wait_until(GATE, lambda strip: strip.caption.startswith("cfg is 1"))
+        assert " = fast" in strip.presets
+
+    def test_a_muted_loader_and_another_sampler_are_followed(self, editor: StripEditor) -> None:
+        nodes, links = loaded()
+        editor.build(nodes, links)
+        assert "connect a model" not in editor.wait_for_strip(GATE, "Plan").caption
+        nodes["other sampler"] = ("KSampler", {"steps": 12, "cfg": 1})
+        editor.build(
+            nodes, [link for link in links if link[2] != "sampler"] + [("gate", "MODEL", "other sampler", "model")]
+        )
+        assert editor.wait_for_strip(GATE, "of 12 steps").caption.startswith("cfg is 1")
+
+
+class TestSettings:
+    def test_a_new_node_takes_the_preset_that_is_set(self, editor: StripEditor) -> None:
+        editor.set("TGATE.DefaultPreset", "fast")
+        try:
+            editor.build({"gate": (GATE, {})}, [])
+            preset = "(node) => node.widgets.find((widget) => widget.name === 'preset').value"
+            assert editor.on_node(GATE, preset) == "fast"
+            # A graph that is loaded keeps its own.
+            editor.build({"gate": (GATE, {"preset": "gentle"})}, [])
+            editor.page.evaluate("async () => await window.app.loadGraphData(window.app.rootGraph.serialize())")
+            assert editor.on_node(GATE, preset) == "gentle"
+        finally:
+            editor.set("TGATE.DefaultPreset", "balanced")
+
+    def test_strips_can_be_switched_off(self, editor: StripEditor) -> None:
+        editor.build(*sampled(GATE))
+        editor.wait_for_strip(GATE, "Plan")
+        height = editor.on_node(GATE, "(node) => node.size[1]")
+        editor.set("TGATE.ShowStrip", False)
+        try:
+            assert editor.on_node(GATE, "(node) => node.size[1]") < height - 100
+            assert not editor.page.locator(".tgate-schedule").is_visible()
+        finally:
+            editor.set("TGATE.ShowStrip", True)
+        assert editor.on_node(GATE, "(node) => node.size[1]") == height
+        editor.page.locator(".tgate-schedule").wait_for()
+
 
 class TestAfterARun:
     def test_what_happened_is_shown_until_a_setting_changes(self, editor: StripEditor) -> None:
@@ -250,8 +300,12 @@ class TestAfterARun:
         editor.page.evaluate(SEND, run_detail(ids["gate"]))
         strip = editor.read_strip(GATE)
         assert (strip.tag, strip.title) == ("Last run", "gate after 3 of 7 steps")
-        assert strip.caption == "2.5 s: a third saved"
-        assert "one reason" in strip.details
+        assert strip.saving == "−33 % work · 2.5 s"
+        assert strip.caption == "one reason"
+        assert "a third saved" in strip.details
+        editor.page.evaluate(SEND, run_detail(ids["gate"], notes=[], plain_seconds=5.25))
+        strip = editor.read_strip(GATE)
+        assert (strip.saving, strip.caption) == ("−33 % work · 2.5 s (plain 5.3 s)", "a third saved")
         assert strip.bars[3]["label"] == (
             "Step 4 of 7: fidelity; self-attention reused in 50 %; cross-attention frozen; one pass"
         )

@@ -34,7 +34,8 @@ def listened(model, pack):
 
     def apply(listener, gate=4.0):
         config = pack.core("gate.config").GateConfig(gate=gate)
-        return pack.core("host.install").apply_config(model, config, listener).model
+        told = None if listener is None else pack.core("report.record").Listener(listener)
+        return pack.core("host.install").apply_config(model, config, told).model
 
     return apply
 

@@ -64,6 +64,7 @@ ANYTHING = ["word", None, [1, 2], {"samples": None}, torch.zeros(2, 2), object()
         *(("TGATEApplyAdvanced", name) for name in ("refresh", "refresh_gap", "refresh_tolerance")),
         *(("TGATEApplyAdvanced", name) for name in ("protect_last", "cache_device", "cache_limit_mb", "probe")),
         *(("TGATEDeepCache", name) for name in ("model", "cache_interval", "cache_branch_id", "start", "end")),
+        *(("TGATEForecast", name) for name in ("model", "strength", "start", "end")),
         *(("TGATEReport", name) for name in ("model", "latent")),
         ("TGATEProbe", "model"),
         *(("TGATEConvergencePlot", name) for name in ("probe", "tolerance")),

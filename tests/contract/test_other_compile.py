@@ -13,7 +13,7 @@ import variants
 from comfy.patcher_extension import WrappersMP
 from comfy_api.torch_helpers import set_torch_compile_wrapper
 from families import FAMILIES
-from host_nodes import host_node
+from host_nodes import host_class, host_node
 from operations import second_device
 from record import recording
 from torch._dynamo.testing import CompileCounter
@@ -265,22 +265,54 @@ def test_a_compile_wrapper_of_another_name_gives_no_wrong_picture(gated, order):
         assert (tiny.sample(patched, steps=STEPS) - wanted).abs().max() < 1e-4 * wanted.std()
 
 
-def compiled_by_step(model, steps):
-    """How many functions torch has looked at for compiling in each step of a run."""
-    torch._dynamo.reset()
-    counters.clear()
-    marks = [0]
-    tiny.sample(model, steps=steps, callback=lambda *_: marks.append(counters["frames"]["total"]))
+BLOCK = "diffusion_model.middle_block.1.transformer_blocks.0"
+
+
+def compiled_in(model, counter, keys=()):
+    """As compile nodes do it that take blocks, or the whole network."""
+    patched = model.clone()
+    options = {"guard_filter_fn": host_class("comfy_extras.nodes_torch_compile", "skip_torch_compile_dict")}
+    set_torch_compile_wrapper(patched, counter, options=options, keys=list(keys))
+    return patched
+
+
+def graphs_by_step(sample, model, counter, steps):
+    """How many graphs each step of a run compiled."""
+    marks = [counter.frame_count]
+    sample(model, steps=steps, callback=lambda *_: marks.append(counter.frame_count))
     return [later - earlier for earlier, later in pairwise(marks)]
 
 
+def networks():
+    """A UNet and a DiT, how they are sampled, and the blocks that are compiled where it is not the whole network."""
+    family = next(family for family in FAMILIES if family.name == "PixArt-Sigma")
+    dit = family.make()
+    blocks = [f"diffusion_model.blocks.{number}" for number in range(len(dit.model.diffusion_model.blocks))]
+    return {"UNet": (tiny.sd15(**ONE_BLOCK), tiny.sample, [BLOCK]), "DiT": (dit, family.sample, blocks)}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("order", ["ours first", "ours last"])
-def test_nothing_is_compiled_after_the_first_step(model, gated, order):
-    """Not at the gate, not where captures are made or handed out, not in the full steps at the end; and off is off."""
-    settings = {"gate": 3.0, "guidance": "uncond", "fi_interval": 2, "protect_last": 2}
-    first, *later = compiled_by_step(beside(gated, model, order, **settings), steps=7)
-    assert first > 0
-    assert later == [0] * 6
-    off, plain = (compiled_by_step(m, steps=3) for m in (beside(gated, model, order, gate=100.0), COMPILED(model)))
-    assert off == plain
+@pytest.mark.parametrize("is_whole", [True, False], ids=["whole", "blocks"])
+@pytest.mark.parametrize("name", ["UNet", "DiT"])
+def test_one_graph_a_phase_and_none_later(gated, pack, name, is_whole):
+    """Nor in the next run. No graph is broken, and plain steps take the graph that runs without T-GATE have made."""
+    model, sample, blocks = networks()[name]
+    keys, counter = () if is_whole else blocks, CompileCounter()
+    # Step by step, of self- and cross-attention: capture compute, reuse compute, compute capture, capture reuse, reuse
+    # reuse, capture reuse, compute reuse, and the last one plain.
+    settings = {"gate": 3.0, "guidance": "keep", "sp_interval": 2, "fi_interval": 2, "protect_last": 1}
+    with recording(model, uncompiled := gated(model, **settings)):
+        wanted = sample(uncompiled, steps=8)
+    counters.clear()
+    plain = compiled_in(model, counter, keys)
+    assert graphs_by_step(sample, plain, counter, 3) == [1, 0, 0]
+    patched = gated(compiled_in(model, counter, keys), **settings)
+    assert graphs_by_step(sample, patched, counter, 8) == [1, 1, 1, 1, 1, 0, 1, 0]
+    assert graphs_by_step(sample, patched, counter, 8) == [0] * 8
+    assert graphs_by_step(sample, plain, counter, 3) == [0] * 3
+    assert not counters["graph_break"]
+    assert tiny.distance(sample(patched, steps=8), wanted) < 1e-4
+    counts = [pack.core("host.install").records_of(m).last.counts for m in (patched, uncompiled)]
+    assert counts[0].notes == counts[1].notes == []
+    for name in ("network_calls", "attentions_computed", "attentions_reused", "peak_cache_bytes"):
+        assert getattr(counts[0], name) == getattr(counts[1], name)

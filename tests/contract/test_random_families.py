@@ -11,7 +11,7 @@ from comfy_extras.nodes_cfg import CFGNorm
 from comfy_extras.nodes_pag import PerturbedAttentionGuidance
 from families import FAMILIES
 from family_nodes import FAMILY_NODES, nodes_for
-from random_graphs import Node, check, graphs, models_of, searching
+from random_graphs import FORECAST, Node, check, graphs, models_of, searching
 
 pytestmark = pytest.mark.random
 
@@ -35,9 +35,9 @@ def models():
 
 
 @searching(examples=30)
-@hypothesis.given(graph=graphs(KNOWN, [*OTHER_NODES, *FAMILY_NODES]))
-def test_random_graphs(models, gated, pack, graph):
+@hypothesis.given(graph=graphs(KNOWN, [*OTHER_NODES, *FAMILY_NODES, FORECAST]))
+def test_random_graphs(models, gated, forecast, pack, graph):
     own = {name: partial(node, family=graph.family) for name, node in nodes_for(graph.family).items()}
-    nodes = {**OTHER_NODES, **own}
+    nodes = {**OTHER_NODES, **own, FORECAST: partial(forecast, strength=2, start=0.0, end=1.0)}
     hypothesis.assume(nodes.keys() >= {*graph.before, *graph.behind})
     check(graph, models[graph.family.name], gated, pack, nodes, DEPEND_ON_BATCH)

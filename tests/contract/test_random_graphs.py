@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+from functools import partial
 
 import foreign_nodes
 import hypothesis
@@ -19,7 +20,7 @@ from comfy_extras.nodes_pag import PerturbedAttentionGuidance
 from comfy_extras.nodes_sag import SelfAttentionGuidance
 from comfy_extras.nodes_tomesd import TomePatchModel
 from families import Family
-from random_graphs import DEEP_CACHE, Node, check, graphs, models_of, searching
+from random_graphs import DEEP_CACHE, FORECAST, Node, check, graphs, models_of, searching
 
 pytestmark = pytest.mark.random
 
@@ -67,12 +68,14 @@ def checked():
 
 
 @searching(examples=120)
-@hypothesis.given(graph=graphs([ONE_LEVEL, ONE_LEVEL, TWO_LEVELS], [*OTHER_NODES, DEEP_CACHE], moving.SAMPLERS))
-def test_random_graphs(models, gated, deep, pack, checked, graph):
+@hypothesis.given(
+    graph=graphs([ONE_LEVEL, ONE_LEVEL, TWO_LEVELS], [*OTHER_NODES, DEEP_CACHE, FORECAST], moving.SAMPLERS)
+)
+def test_random_graphs(models, gated, deep, forecast, pack, checked, graph):
     # These fail on their own, see test_network_runs.py; whether a run comes to that hangs on its values.
     others = {*graph.before, *graph.behind}
     hypothesis.assume(graph.run["sampler"] != "resizing" or not others & STEP_CACHES)
-    nodes = {**OTHER_NODES, DEEP_CACHE: deep}
+    nodes = {**OTHER_NODES, DEEP_CACHE: deep, FORECAST: partial(forecast, strength=2, start=0.0, end=1.0)}
     check(graph, models[graph.family.name], gated, pack, nodes, DEPEND_ON_BATCH)
     passed = next(checked)
     if passed % 100 == 0:

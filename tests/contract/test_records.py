@@ -107,7 +107,9 @@ def test_an_interrupted_run_is_told(model, gated, records):
 def test_the_listener_hears_of_each_run(model, pack):
     heard = []
     config = pack.core("gate.config").GateConfig(gate=4.0)
-    patched = pack.core("host.install").apply_config(model, config, heard.append).model
+    patched = (
+        pack.core("host.install").apply_config(model, config, pack.core("report.record").Listener(heard.append)).model
+    )
     tiny.sample(patched)
     tiny.sample(patched.clone(), steps=5)
     assert [len(record.cells) for record in heard] == [STEPS, 5]

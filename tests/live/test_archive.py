@@ -15,7 +15,7 @@ from archive import unpacked_archive
 from tgate_dev.server import Server
 
 PACK_NAME = "comfyui-tgate-nodes"
-NODES = 8
+NODES = 9
 
 pytestmark = pytest.mark.slow
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import urllib.request
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -16,6 +17,7 @@ NODES = {
     "TGATEApply": "TGATE Apply",
     "TGATEApplyAdvanced": "TGATE Apply (Advanced)",
     "TGATEDeepCache": "TGATE DeepCache",
+    "TGATEForecast": "TGATE Forecast",
     "TGATEReport": "TGATE Report",
     "TGATEProbe": "TGATE Probe",
     "TGATEConvergencePlot": "TGATE Convergence Plot",
@@ -23,7 +25,7 @@ NODES = {
     "TGATELoadProbe": "TGATE Load Probe",
 }
 # Those that change how a model samples.
-PATCHES = ("TGATEApply", "TGATEApplyAdvanced", "TGATEDeepCache")
+PATCHES = ("TGATEApply", "TGATEApplyAdvanced", "TGATEDeepCache", "TGATEForecast")
 PRESETS = ["balanced", "gentle", "fast", "as published"]
 
 # Name, type, default, and either the range or the choices, in the order of the node.
@@ -51,10 +53,16 @@ DEEP_CACHE = [
     ("start", "FLOAT", 0.0, (0.0, 1.0)),
     ("end", "FLOAT", 1.0, (0.0, 1.0)),
 ]
-INPUTS = {"TGATEApplyAdvanced": ADVANCED, "TGATEDeepCache": DEEP_CACHE}
+FORECAST = [
+    ("strength", "INT", 1, (1, 4)),
+    ("start", "FLOAT", 0.12, (0.0, 1.0)),
+    ("end", "FLOAT", 0.85, (0.0, 1.0)),
+]
+INPUTS = {"TGATEApplyAdvanced": ADVANCED, "TGATEDeepCache": DEEP_CACHE, "TGATEForecast": FORECAST}
 OPTIONAL = {
     "TGATEApplyAdvanced": {**{name: kind for name, kind, *_ in REFRESH}, "probe": "TGATE_PROBE"},
     "TGATEDeepCache": {},
+    "TGATEForecast": {},
 }
 
 pytestmark = pytest.mark.slow
@@ -139,5 +147,9 @@ def test_help_page_is_served(server: Server, node: str) -> None:
 
 def test_workflows_are_offered_as_templates(server: Server) -> None:
     templates = server.get_json("/workflow_templates")[PACK_NAME]
-    assert {"sd15", "sdxl", "compare", "ace_step15"} <= set(templates)
+    assert {"sd15", "sdxl", "1 Start here", "ace_step15"} <= set(templates)
+    for name in templates:
+        # The editor looks for its picture there.
+        with urllib.request.urlopen(f"{server.address}/api/workflow_templates/{PACK_NAME}/{quote(name)}.jpg") as answer:
+            assert answer.headers.get_content_type() == "image/jpeg"
     assert sorted(templates) == sorted(path.stem for path in (REPO / "workflows").glob("*.json"))

@@ -52,12 +52,13 @@ class Recipe:
 
 
 RECIPES = [
-    Recipe("compare", ("gate at step 5 of 25",), ((SIDE, SIDE), (SIDE, SIDE))),
+    Recipe("1 Start here", ("gate at step 5 of 25",), ((2 * SIDE + 8, SIDE),)),
     Recipe("img2img", ("gate at step 5 of 20",), ((2 * SIDE, 2 * SIDE),)),
     Recipe("hires", ("gate at step 8 of 20", "gate at step 0 of 20"), ((SIDE * 3 // 2, SIDE * 3 // 2),)),
     Recipe("controlnet", ("gate at step 5 of 25",)),
     Recipe("regional", ("gate at step 5 of 25",), ((2 * SIDE, 2 * SIDE),)),
     Recipe("deepcache_sdxl", ("gate at step 13 of 25",)),
+    Recipe("forecast_sdxl", ("gate at step 3 of 25",)),
 ]
 
 

@@ -23,7 +23,7 @@ FAMILIES = {
     "svd": "svd",
     "pixart_alpha": "pixart",
     "pixart_sigma": "pixart",
-    "compare": "sd15",
+    "1 Start here": "sd15",
     "controlnet": "sd15",
     "regional": "sd15",
     "lcm_pixart": "few-step",

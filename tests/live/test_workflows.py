@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import re
+import runpy
 from collections.abc import Callable
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from tgate_dev.prompts import GraphError, Prompt, input_type, inputs_of, saved_w
 from tgate_dev.server import Server
 from tgate_dev.server_client import RefusedPromptError, queue
 
+REPO = Path(__file__).resolve().parents[2]
 # Inputs of the host's loaders that name a file of the user's; the server of the tests has none of them.
 FILE_INPUTS = (
     "ckpt_name",
@@ -85,6 +88,13 @@ def test_server_misses_nothing_but_the_models(workflow: Graph, object_info: dict
     assert faults
     assert {fault["type"] for fault in faults} <= set(MISSING_FILE)
     assert {fault["extra_info"]["input_name"] for fault in faults} <= set(FILES)
+
+
+def test_the_example_in_the_documents_makes_the_same_prompt(workflow: Graph, object_info: dict[str, Any]) -> None:
+    example = runpy.run_path(str(REPO / "docs" / "api_example.py"))
+    prompt = {number: {**node, "_meta": None} for number, node in to_prompt(workflow, object_info).items()}
+    made = example["to_prompt"](workflow, object_info)
+    assert {number: {**node, "_meta": None} for number, node in made.items()} == prompt
 
 
 def test_workflow_says_what_to_set(workflow: Graph, object_info: dict[str, Any]) -> None:

@@ -25,7 +25,10 @@ from hypothesis import strategies as st
 HUGE = 1e15
 # Random weights amplify rounding over the steps; a wrong capture shows as 1e-2 and more.
 ROUNDING = 2e-3
-DEEP_CACHE = "DeepCache"
+DEEP_CACHE, FORECAST = "DeepCache", "Forecast"
+OURS = {DEEP_CACHE, FORECAST}
+# With which steps are predicted.
+PREDICTED_WITH = ["dpmpp_2m", "euler"]
 MEASURED = "measured"
 _SHARES = (0.0, 0.25, 0.5, 0.75)
 GATES = {
@@ -135,7 +138,7 @@ def graphs(draw: Any, families: Sequence[Family], nodes: Sequence[str], samplers
     kinds = [*WHOLE_KINDS, *(PICTURE_KINDS if len(family.latent) > 2 else ())]
     steps = draw(st.integers(2, 7))
     # Those of the host twice: they are what most graphs have.
-    sampler_names = [comfy.samplers.SAMPLER_NAMES] * 2 + ([sorted(samplers)] if samplers else [])
+    sampler_names = [comfy.samplers.SAMPLER_NAMES] * 2 + [PREDICTED_WITH] + ([sorted(samplers)] if samplers else [])
     run = {
         "steps": steps,
         "cfg": draw(st.sampled_from([1.0, 3.0, 7.0])),
@@ -242,8 +245,8 @@ def check(
     assert same(sample(patched, graph), result), "another result when sampled again"
     assert same(sample(without, graph), plain), "the model without T-GATE was affected"
     off = apply_all(nodes, gated(before, **{**settings, "gate": 100.0, "gate_unit": "step"}), graph.behind)
-    # What T-GATE and DeepCache put around the host's sampling is where the last of their nodes is.
-    moved = sorted(graph.before, key=DEEP_CACHE.__eq__)
+    # What our nodes put around the host's sampling is where the last of their nodes is.
+    moved = sorted(graph.before, key=OURS.__contains__)
     beyond = plain if moved == graph.before else sample(apply_all(nodes, model, [*moved, *graph.behind]), graph)
     assert same(sample(off, graph), beyond), "a gate beyond the run changes the result"
     assert held_captures(pack) == 0, "captures left behind"
@@ -258,18 +261,23 @@ def check_reasons(patched: Any, pack: Any) -> None:
         return
     record = records.last
     statistics, fidelity = record.counts, pack.core("gate.schedule").Phase.FIDELITY
-    has_saved = statistics.attentions_reused or statistics.cond_only_passes or statistics.shallow_calls
+    saved = (
+        statistics.attentions_reused,
+        statistics.cond_only_passes,
+        statistics.shallow_calls,
+        statistics.skipped_passes,
+    )
     in_full = [
         step
         for step, cell in enumerate(record.cells)
         if cell.phase is fidelity and cell.has_run and not statistics.has_saved_in(step)
     ]
-    assert statistics.notes or (has_saved and not in_full), f"no reason that steps {in_full} ran in full"
+    assert statistics.notes or (any(saved) and not in_full), f"no reason that steps {in_full} ran in full"
 
 
 def probe_of(graph: Graph, model: Any, pack: Any, nodes: Mapping[str, Node]) -> Any:
-    """A measurement of this graph, but for DeepCache, beside which none is made; it leaves the result as it is."""
-    before, behind = ([name for name in names if name != DEEP_CACHE] for names in (graph.before, graph.behind))
+    """A measurement of this graph, but for nodes of ours, beside which none is made; it leaves the result as it is."""
+    before, behind = ([name for name in names if name not in OURS] for names in (graph.before, graph.behind))
     watched, probe = pack.nodes["TGATEProbe"].execute(model=apply_all(nodes, model, before)).args
     plain = apply_all(nodes, model, [*before, *behind])
     assert same(sample(apply_all(nodes, watched, behind), graph), sample(plain, graph)), "the probe changes the result"

@@ -28,7 +28,8 @@ READ_STRIP = """(node) => {
   const row = [...(root.querySelector('.cells')?.children ?? [])];
   const bars = row.filter((part) => part.classList.contains('cell'));
   return {
-    tag: text('.tag'), title: text('.title'), caption: text('.caption'), legend: text('.legend'),
+    tag: text('.tag'), title: text('.title'), caption: text('.rest'), legend: text('.legend'),
+    saving: text('.saving'), presets: text('.presets'),
     details: root.querySelector('.caption')?.title ?? '',
     gate: row.findIndex((part) => part.classList.contains('gate')),
     bars: bars.map((bar) => ({
@@ -55,7 +56,9 @@ class Strip:
     """What the strip under a node says."""
 
     tag: str  # plan or last run
+    saving: str  # what leads: the share of work, and seconds
     title: str
+    presets: str  # what the other presets would save
     caption: str
     details: str  # what the caption shows under the pointer
     legend: str

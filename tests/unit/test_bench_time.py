@@ -12,7 +12,7 @@ from tgate_dev.bench.timing.results import Oracle, Round, Row, RunRecord, Spread
 from tgate_dev.cli import main, parse
 
 ONE_BRANCH = Oracle(frozenset({"attn2"}), branches=1)
-SETTINGS = {"model": "sd15", "pixels": 256, "steps": 5, "dtype": "fp32", "device_name": "CPU, 2 threads"}
+SETTINGS = {"model": "sd15", "title": "sd15, 256 × 256 pixels, 5 steps, fp32, CPU, 2 threads"}
 
 
 def gated_run(gated_seconds: float = 1.0) -> RunRecord:

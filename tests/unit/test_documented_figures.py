@@ -96,7 +96,7 @@ class TestReadme:
         assert set(groups[group][1].split(", ")) == {name for row in rows for name in row.split(", ")}
 
 
-NODES = ("TGATEApply", "TGATEApplyAdvanced", "TGATEDeepCache")
+NODES = ("TGATEApply", "TGATEApplyAdvanced", "TGATEDeepCache", "TGATEForecast")
 IN_WORDS = {"": {True: "on", False: "off"}, ".zh": {True: "开", False: "关"}}
 FIRST_HEADING = {"": "input", ".zh": "输入"}
 

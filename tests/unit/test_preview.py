@@ -12,6 +12,7 @@ from tgate_core.gate.presets import PRESETS, ROWS, PresetConfig
 from tgate_core.gate.schedule import build_schedule
 from tgate_core.report.preview import Sampling, preview
 from tgate_core.report.timeline import as_groups, planned_cells
+from tgate_core.report.work import planned_saving
 
 
 def ask(node: str = "TGATEApplyAdvanced", **values: Any) -> dict[str, Any]:
@@ -33,7 +34,10 @@ class TestAdvanced:
         schedule = build_schedule(config, 25, 10)
         expected = as_groups(planned_cells(config, schedule, True))
         flags = {"is_assumed": False, "is_approximate": False, "is_measured": False, "is_by_error": False}
-        assert ask() == {"groups": expected, "gate_step": 10, **flags}
+        answer = ask()
+        saved = answer.pop("saved")
+        assert answer == {"groups": expected, "gate_step": 10, "family": None, "presets": [], **flags}
+        assert saved == pytest.approx(planned_saving(planned_cells(config, schedule, True), "sdxl", True), abs=1e-3)
 
     def test_every_setting_is_read(self) -> None:
         answer = ask(
@@ -125,6 +129,26 @@ class TestPreset:
     @pytest.mark.parametrize("settings", [{}, {"guidance": "cond_mean"}, {"gate_unit": "measured", "guidance": "cond"}])
     def test_what_such_a_model_cannot_follow_shows_a_plain_run(self, settings: dict[str, Any]) -> None:
         assert set(phases(ask(family="guidance alone", **settings))) == {"planning"}
+
+    def test_each_preset_has_its_saving_and_equal_ones_are_named(self) -> None:
+        rows = ask("TGATEApply", family="sd15")["presets"]
+        assert [row["name"] for row in rows] == list(PRESETS)
+        for row in rows:
+            answer = ask("TGATEApply", family="sd15", preset=row["name"])
+            assert answer["saved"] == row["saved"] > 0
+        # Without guidance, what is left of it tells no presets apart.
+        run = {"steps": 4, "guided": 0}
+        equal = [row for row in ask("TGATEApply", **run)["presets"] if row["same_as"] is not None]
+        assert equal
+        for row in equal:
+            one, other = (ask("TGATEApply", preset=name, **run)["groups"] for name in (row["name"], row["same_as"]))
+            assert one == other
+
+    def test_guidance_alone_saves_half_of_each_step_behind_the_gate(self) -> None:
+        answer = ask("TGATEApply", family="guidance alone", steps=20)
+        single = sum(not cell["guided"] for cell in steps_of(answer))
+        assert answer["saved"] == pytest.approx(single / 40, abs=1e-3)
+        assert answer["family"] == "guidance alone"
 
     def test_without_guidance_no_step_is_guided(self) -> None:
         assert not any(cell["guided"] for cell in ask("TGATEApply", guided=0)["groups"])

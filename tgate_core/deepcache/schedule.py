@@ -76,24 +76,29 @@ class DeepSchedule:
 
 
 def build_deep_schedule(
-    config: DeepCacheConfig, sigmas: Sequence[float], needs_full: Collection[int] = ()
+    config: DeepCacheConfig, sigmas: Sequence[float], needs_full: Collection[int] = (), skipped: Collection[int] = ()
 ) -> DeepSchedule:
     """Lay out a run.
 
-    Every `cache_interval`-th step is full, counted from the first in which DeepCache is on (and on through a gate, as
-    in the published table). So are steps that other techniques need whole, and one whose noise rises (a restart), as
-    what was kept belongs to less of it.
+    Every `cache_interval`-th step in which the network runs is full, counted from the first in which DeepCache is on
+    (and on through a gate, as in the published table). So are steps that other techniques need whole, and one whose
+    noise rises (a restart), as what was kept belongs to less of it.
 
     Args:
         config: the settings.
         sigmas: the run's N + 1 noise levels.
         needs_full: steps that have to run whole.
+        skipped: steps in which the network does not run.
     """
     steps = len(sigmas) - 1
     first, last = round_half_up(config.start * steps), round_half_up(config.end * steps)
     actions, cycles = [Action.COMPUTE] * steps, list(range(steps))
+    ran = 0
     for step in range(first, last):
-        is_due = (step - first) % config.cache_interval == 0
+        if step in skipped:
+            cycles[step] = cycles[step - 1]
+            continue
+        is_due, ran = ran % config.cache_interval == 0, ran + 1
         is_risen = sigmas[step] > sigmas[max(step - 1, 0)]
         is_full = is_due or is_risen or step in needs_full
         actions[step] = Action.CAPTURE if is_full else Action.REUSE

@@ -57,8 +57,8 @@ class DeepCacheRun(TechniqueRun):
         return bool(self.schedule.shallow)
 
     def lay_out(self, layout: Layout) -> None:
-        """Steps that others need whole are full ones."""
-        self.schedule = build_deep_schedule(self._config, self._context.sigmas, layout.needs_full)
+        """Steps that others need whole are full ones; those that others skip do not count."""
+        self.schedule = build_deep_schedule(self._config, self._context.sigmas, layout.needs_full, layout.skipped)
         self.shallow = self.schedule.shallow
 
     def opening_reasons(self, saves_nothing: bool) -> Iterable[str]:

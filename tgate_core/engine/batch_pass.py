@@ -53,6 +53,7 @@ class CondBatchPass:
         self.reasons: set[str] = set()
         # Whether the network ran in each of its calls; else another node put a guess in its place.
         self.has_run = plan.runs_network
+        self.device = latent.device
         self._cache = cache
         self._now = now
         self._latent = latent

@@ -75,7 +75,29 @@ class Bank:
         return sum(capture.nbytes for capture in self.captures.values())
 
 
-def gather(captures: Sequence[Capture | None], like: Tensor) -> Tensor | None:
+class Form(NamedTuple):
+    """What a tensor has to have in common with another to stand in for it."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    device: torch.device
+
+
+def form_together(captures: Sequence[Capture | None]) -> Form | None:
+    """Form of the attention output that captures of a call's conds, in order, make together.
+
+    None where one is missing, differs from the others, or is not on the device that it was made on.
+    """
+    first = captures[0] if captures else None
+    if first is None or first.base.device != first.device:
+        return None
+    rows, *size = first.chunk_shape
+    form = Form((rows * len(captures), *size), first.base.dtype, first.device)
+    is_held = all(one is not None and one.base.device == form.device for one in captures)
+    return form if is_held and all(_fits(one, form, len(captures)) for one in captures if one is not None) else None
+
+
+def gather(captures: Sequence[Capture | None], like: Tensor | Form) -> Tensor | None:
     """Put captures of a call's conds together as one attention output, or None where one is missing or does not fit.
 
     Args:
@@ -108,7 +130,7 @@ def _are_all_of(first: Capture, captures: Sequence[Capture | None]) -> bool:
     return True
 
 
-def _fits(capture: Capture, like: Tensor, conds: int) -> bool:
+def _fits(capture: Capture, like: Tensor | Form, conds: int) -> bool:
     expected = (like.shape[0] // conds, *like.shape[1:])
     is_alike = capture.base.dtype == like.dtype and capture.device == like.device
     return is_alike and like.shape[0] % conds == 0 and capture.chunk_shape == expected

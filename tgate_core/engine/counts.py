@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from .actions import ATTENTION_KINDS, AttentionKind
 from .forward import ForwardCall
+from .identity import Place
 from .technique import BatchPlan
 
 
@@ -47,7 +48,7 @@ class StepCounts:
         calls: network calls of main passes.
         shallow_calls: those of them that left out the deep blocks.
         guided_passes: passes in which all branches ran that were asked for, and there were two or more.
-        cond_only_passes: passes in which one branch ran in place of two.
+        cond_only_passes: passes in which one branch stood for two.
         passes: all main passes.
         skipped_passes: passes in which the network did not run.
         reused: attentions that were reused.
@@ -77,6 +78,7 @@ class RunCounts:
         notes: reasons why something was not saved, each once.
         by_step: the main passes, step by step.
         rows: rows of all network calls, by shape and by whether the deep blocks were left out.
+        plain_rows: rows that the plain run would have had in the last pass that ran at a place, by shape.
     """
 
     steps: int = 0
@@ -87,6 +89,7 @@ class RunCounts:
     notes: list[str] = field(default_factory=list)
     by_step: defaultdict[int, StepCounts] = field(default_factory=lambda: defaultdict(StepCounts))
     rows: defaultdict[tuple[CallShape, bool], RowCount] = field(default_factory=lambda: defaultdict(RowCount))
+    plain_rows: dict[Place, defaultdict[CallShape, float]] = field(default_factory=dict)
 
     @property
     def attentions_reused(self) -> int:
@@ -97,6 +100,11 @@ class RunCounts:
     def shallow_calls(self) -> int:
         """Network calls that left out the deep blocks."""
         return sum(step.shallow_calls for step in self.by_step.values())
+
+    @property
+    def skipped_passes(self) -> int:
+        """Main passes in which the network did not run."""
+        return sum(step.skipped_passes for step in self.by_step.values())
 
     @property
     def passes(self) -> int:
@@ -114,9 +122,9 @@ class RunCounts:
         return sum(step.cond_only_passes for step in self.by_step.values())
 
     def has_saved_in(self, step: int) -> bool:
-        """Whether anything was left out of the attention or guidance of a step."""
+        """Whether anything was left out of the attention or guidance of a step, or the whole step."""
         counts = self.by_step.get(step, StepCounts())
-        return counts.cond_only_passes > 0 or any(counts.reused_share.values())
+        return counts.cond_only_passes + counts.skipped_passes > 0 or any(counts.reused_share.values())
 
     def note(self, reason: str) -> bool:
         """Keep a reason; returns whether it is new to this run."""
@@ -130,8 +138,13 @@ class RunCounts:
         step = self.by_step[plan.step]
         step.passes += 1
         step.skipped_passes += not plan.runs_network
+        place = plan.batch.place
+        if plan.runs_network:
+            self.plain_rows[place] = defaultdict(float)
+        for shape, rows in self.plain_rows.get(place, {}).items():
+            self.rows[shape, False].plain_rows += rows
         if plan.branch is None:
-            step.guided_passes += plan.batch.is_guided
+            step.guided_passes += plan.batch.is_guided and plan.runs_network
         else:
             step.cond_only_passes += 1
 
@@ -151,12 +164,14 @@ class RunCounts:
         self.attentions_computed += call.computed
         count = self.rows[shape, call.is_shallow]
         count.rows += rows
-        count.plain_rows += rows * (1.0 if call.plan is None else call.plan.plain_share)
+        plain_rows = rows * (1.0 if call.plan is None else call.plan.plain_share)
+        count.plain_rows += plain_rows
         shares = reused_shares(call.met, call.reused)
         for kind, share in shares.items():
             count.reused[kind] += rows * share
         if call.plan is None:
             return
+        self.plain_rows.setdefault(call.plan.batch.place, defaultdict(float))[shape] += plain_rows
         step = self.by_step[call.plan.step]
         step.calls += 1
         step.shallow_calls += call.is_shallow

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from .actions import CROSS_ATTENTION, Action, AttentionKind
-from .cache import Capture, CaptureCache, Site, gather
+from .cache import Capture, CaptureCache, Form, Site, form_together, gather
 from .identity import BankKey
 from .reasons import MISFIT, UNREACHED
 from .technique import BatchPlan
@@ -119,7 +119,7 @@ class ForwardCall:
             return
         is_asked_for = any(action is not Action.COMPUTE for action in self.plan.actions.values())
         # The shallow blocks of some networks hold no attention.
-        if (is_asked_for or self.observers) and not self.met and not self.is_shallow:
+        if (is_asked_for or self.observers) and not self.met.total() and not self.is_shallow:
             yield UNREACHED
 
     def refuse(self, kind: AttentionKind) -> None:
@@ -144,7 +144,23 @@ class ForwardCall:
             if key is not None and self._cache is not None:
                 self._cache.drop(key)
 
-    def reuse(self, kind: AttentionKind, block: Hashable, block_index: int, like: Tensor) -> Tensor | None:
+    def form_ahead(self, site: Site) -> Form | None:
+        """Form of what `reuse` will give at a site, known before the network runs; None where that is not sure."""
+        return form_together([None if bank is None else bank.captures.get(site) for bank in self._banks])
+
+    def take_back(self, kind: AttentionKind, is_misfit: bool) -> None:
+        """What `reuse` gave ahead was not used: the attention came in another form, or was not reached at all."""
+        self.reused[kind] -= 1
+        if is_misfit:
+            self.refuse(kind)
+        else:
+            self.met[kind] -= 1
+
+    def note_another_run(self) -> None:
+        """The network came to an attention more often than it does when it runs once, see `has_run_again`."""
+        self._is_overrun, self.is_active = True, False
+
+    def reuse(self, kind: AttentionKind, block: Hashable, block_index: int, like: Tensor | Form) -> Tensor | None:
         """Before an attention: what takes its output's place, like `like`; None where it has to be computed.
 
         Args:
@@ -175,10 +191,10 @@ class ForwardCall:
         visits = self._visits.get(first, 0)
         self._visits[first] = visits + 1
         if visits >= self._most_visits:
-            self._is_overrun, self.is_active = True, False
+            self.note_another_run()
         return first if visits == 0 else first._replace(nth=visits)
 
-    def _reuse(self, kind: AttentionKind, site: Site, like: Tensor) -> Tensor | None:
+    def _reuse(self, kind: AttentionKind, site: Site, like: Tensor | Form) -> Tensor | None:
         self._present = [None if bank is None else bank.captures.get(site) for bank in self._banks]
         reused = gather(self._present, like)
         if reused is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from torch import Tensor
@@ -33,10 +33,12 @@ class NetworkFacts:
     Attributes:
         visits: how often it comes to attentions of the same names when it runs once.
         is_compiled: whether it runs compiled code whatever we do.
+        compiled: its compiled parts as the host's side handles them; None where no node compiles it for each call.
     """
 
     visits: int = 1
     is_compiled: bool = False
+    compiled: Any = None
 
 
 class Run:
@@ -70,29 +72,39 @@ class Run:
         self.evaluation: ModelEvaluation | None = None
         # Arguments of one network call of each shape without their values: from them its cost is counted later.
         self.call_templates: dict[CallShape, Any] = {}
-        # By the id of a network, and by whether the pass is idle: what was looked up of it.
-        self.networks: dict[tuple[int, bool], NetworkFacts] = {}
+        # By the id of a network, by whether a node compiles it for each call, and whether it is outside of main passes.
+        self.networks: dict[tuple[int, bool, bool], NetworkFacts] = {}
+        # When the model was there, by the monotonic clock; None where that was not seen.
+        self.loaded_at: float | None = None
         self._is_watched = is_watched
         self._last_latent: Tensor | None = None
         self._shifts = 0
         self._evaluations_at_step: Counter[int] = Counter()
         self._tiles: TileMemory = {}
         self._furthest_step = -1
+        # Steps that ran the network: one that did not had no use for captures, which is no reason to drop them.
         self._clock = 0
+        self._has_run_network = True
 
     def _lay_out(self) -> None:
-        """Twice: what a technique leaves shallow depends on what others need whole, and what those do on the former."""
-        none: frozenset[int] = frozenset()
-        needs_full = none.union(*(technique.needs_full for technique in self.techniques))
-        layout = Layout(needs_full=needs_full, is_settled=False)
-        for technique in self.techniques:
-            technique.lay_out(layout)
-        shallow = none.union(*(technique.shallow for technique in self.techniques))
-        layout = Layout(needs_full, shallow, self.saves_nothing)
-        for technique in self.techniques:
-            technique.lay_out(layout)
+        """What is skipped depends on what others need whole, what is left shallow on both, the rest on all of them."""
+        layout = Layout(self._all_steps("needs_full"), is_settled=False)
+        for _ in range(2):
+            self._tell(layout)
+            skipped = self._all_steps("skipped")
+            layout = replace(layout, shallow=self._all_steps("shallow") | skipped, skipped=skipped)
+        layout = replace(layout, is_plain=self.saves_nothing, is_settled=True)
+        self._tell(layout)
         for technique in self.techniques:
             self._note(technique.opening_reasons(layout.is_plain))
+
+    def _all_steps(self, name: str) -> frozenset[int]:
+        none: frozenset[int] = frozenset()
+        return none.union(*(getattr(technique, name) for technique in self.techniques))
+
+    def _tell(self, layout: Layout) -> None:
+        for technique in self.techniques:
+            technique.lay_out(layout)
 
     def _note(self, reasons: Iterable[str]) -> None:
         for reason in reasons:
@@ -206,6 +218,7 @@ class Run:
             is_as_cut: whether its network calls are given what the host cuts out of the latent for sure.
         """
         self.counts.begin_pass(plan)
+        self._has_run_network = self._has_run_network or plan.runs_network
         if plan.branch is not None and self.evaluation is not None:
             survivors = {cond.uuid for cond in plan.batch.conds(plan.branch)}
             self.evaluation.survivors = survivors | (self.evaluation.survivors or set())
@@ -227,7 +240,8 @@ class Run:
         if step <= self._furthest_step:
             return
         self._furthest_step = step
-        self._clock += 1
+        self._clock += self._has_run_network
+        self._has_run_network = False
         for kind in CAPTURE_KINDS:
             if not any(technique.is_live(kind, step) for technique in self.techniques):
                 self.cache.release(kind)

@@ -112,13 +112,15 @@ class Layout:
 
     Attributes:
         needs_full: steps that some technique needs to run whole.
-        shallow: steps in which some technique leaves out part of the network.
+        shallow: steps in which some technique leaves out part of the network, or all of it.
+        skipped: those of them in which the network does not run.
         is_plain: whether no technique saves anything in this run.
-        is_settled: False in the first of two rounds, in which only `needs_full` counts.
+        is_settled: False in the rounds before the last, in which `is_plain` does not count yet.
     """
 
     needs_full: frozenset[int] = frozenset()
     shallow: frozenset[int] = frozenset()
+    skipped: frozenset[int] = frozenset()
     is_plain: bool = True
     is_settled: bool = True
 
@@ -137,6 +139,8 @@ class RunContext:
         percent_to_sigma: the model's map from a share of its whole noise schedule (0 to 1) to sigma.
         network: class of the network.
         signature: gives what tells networks of that class apart.
+        sampler: name of the host's sampler, "" for any other and for one with settings that add noise.
+        step_cache: name of another node that guesses whole steps on this model, "" where there is none.
         auxiliary_uuids: conds that other nodes evaluated on their own so far.
     """
 
@@ -149,6 +153,8 @@ class RunContext:
     percent_to_sigma: Callable[[float], float] = lambda percent: 1.0 - percent
     network: str = ""
     signature: Callable[[], str] = str
+    sampler: str = ""
+    step_cache: str = ""
     auxiliary_uuids: set[object] = field(default_factory=set)
 
     @property
@@ -173,10 +179,12 @@ class TechniqueRun:
     Attributes:
         needs_full: steps that must run whole, for what is captured in them.
         shallow: steps in which this technique leaves out part of the network.
+        skipped: steps in which it keeps the network from running, as far as that is planned.
     """
 
     needs_full: frozenset[int] = frozenset()
     shallow: frozenset[int] = frozenset()
+    skipped: frozenset[int] = frozenset()
 
     @property
     def saves(self) -> bool:

@@ -154,6 +154,14 @@ def _has_own_patches(transformer_options: Options) -> bool:
     return enter_attn1 in transformer_options.get("patches", {}).get("attn1_patch", ())
 
 
+def are_attentions_patched(transformer_options: Options) -> bool:
+    """Whether another node patches, or replaces, a UNet's attentions."""
+    patches, own = transformer_options.get("patches", {}), (*_ENTER.values(), *_LEAVE.values())
+    names = [name for slot in _ENTER for name in (f"{slot}_patch", f"{slot}_output_patch")]
+    is_replaced = any(transformer_options.get("patches_replace", {}).get(slot) for slot in _ENTER)
+    return is_replaced or any(patch not in own for name in names for patch in patches.get(name, ()))
+
+
 def without_own(transformer_options: Options) -> Options:
     """The options as they would be without T-GATE: none of its patches runs, and nothing shows that they were there.
 

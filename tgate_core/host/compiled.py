@@ -15,7 +15,6 @@ from torch import nn
 from .attention import Options
 from .keys import COMPILE_KEY
 
-RUNS_UNCOMPILED = "torch.compile: calls that capture or reuse attention run uncompiled"
 COMPILED_IN_PLACE = (
     "torch.compile: another node compiled the network in place, so nothing is captured or reused; "
     "compile it with TorchCompileModel instead"

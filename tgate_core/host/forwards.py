@@ -21,10 +21,12 @@ import torch
 from comfy.patcher_extension import CallbacksMP, PatcherInjection
 from torch import Tensor, nn
 
+from ..engine.actions import CROSS_ATTENTION
+from ..engine.cache import Site
 from ..engine.forward import ForwardCall
-from .architectures import UNET, Architecture, AttentionSite, attention_sites, joined, pack, unpack
+from .architectures import UNET, Architecture, AttentionSite, SiteRule, attention_sites, joined, pack, unpack
 from .keys import PATCHER_KEY
-from .networks import architecture, attention_modules
+from .networks import architecture, attention_modules, unet_sites
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -60,12 +62,20 @@ def call_of(model: weakref.ref[Any]) -> ForwardCall | None:
 class StandInForward:
     """Calls the original `forward`, and counts; base of those that skip it."""
 
-    def __init__(self, module: nn.Module, model: Any) -> None:
+    # What goes in and out, see `Architecture`.
+    input_names: tuple[str, ...] = ("x",)
+    batch_dim = 0
+
+    def __init__(self, module: nn.Module, model: Any, site: Site | None, rule: SiteRule) -> None:
         """
         Args:
             module: the attention.
             model: the host's model that it belongs to.
+            site: its place in the network; None where only the host's options tell it.
+            rule: what it returns.
         """
+        self.site = site
+        self.rule = rule
         self.replaced: Callable[..., Any] | None = module.__dict__.get("forward")
         # Weak references: the module holds this object, and a cycle would keep its weights alive after its model.
         self._module = weakref.ref(module)
@@ -108,40 +118,39 @@ class GatedForward(StandInForward):
             architecture: the network's.
             model: the host's model that the network belongs to.
         """
-        super().__init__(site.module, model)
+        super().__init__(site.module, model, Site(site.rule.kind, site.name, 0, 0), site.rule)
         self._name = site.name
-        self._rule = site.rule
-        self._input_names = tuple(filter(None, (architecture.input_name, architecture.second_name)))
-        self._batch_dim = architecture.batch_dim
+        self.input_names = tuple(filter(None, (architecture.input_name, architecture.second_name)))
+        self.batch_dim = architecture.batch_dim
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Whatever the attention returns; with a capture in place of its tokens where there is one to reuse."""
-        call, kind = call_of(self._model), self._rule.kind
+        call, kind = call_of(self._model), self.rule.kind
         if call is None or not call.is_active:
             return self._compute(call, args, kwargs)
         call.has_run = True
-        named = [*args[: len(self._input_names)], *map(kwargs.get, self._input_names[len(args) :])]
+        named = [*args[: len(self.input_names)], *map(kwargs.get, self.input_names[len(args) :])]
         given = [one for one in named if isinstance(one, Tensor)]
-        if len(given) != len(self._input_names):  # another pack's attention, with a signature of its own
+        if len(given) != len(self.input_names):  # another pack's attention, with a signature of its own
             call.refuse(kind)
             return self._compute(call, args, kwargs)
         lengths = [one.shape[1] for one in given]
         reused = call.reuse(kind, self._name, 0, self._inward(joined(given)))
         if reused is not None:
-            return pack(self._outward(reused), self._rule, lengths)
+            return pack(self._outward(reused), self.rule, lengths)
         result = self._compute(call, args, kwargs)
-        tokens = unpack(result, self._rule, lengths)
+        tokens = unpack(result, self.rule, lengths)
         if tokens is None:
             call.has_misfit = True
             return result
-        return pack(self._outward(call.capture(kind, self._inward(tokens))), self._rule, lengths)
+        return pack(self._outward(call.capture(kind, self._inward(tokens))), self.rule, lengths)
 
     def _inward(self, tokens: Tensor) -> Tensor:
         """From the network's layout to (conds * B, tokens, channels)."""
-        return tokens.movedim(self._batch_dim, 0) if self._batch_dim else tokens
+        return tokens.movedim(self.batch_dim, 0) if self.batch_dim else tokens
 
     def _outward(self, tokens: Tensor) -> Tensor:
-        return tokens.movedim(0, self._batch_dim) if self._batch_dim else tokens
+        return tokens.movedim(0, self.batch_dim) if self.batch_dim else tokens
 
 
 def add_skip_injection(model: ModelPatcher) -> None:
@@ -171,7 +180,9 @@ def _stand_ins(patcher: ModelPatcher) -> Iterator[tuple[nn.Module, StandInForwar
     network = patcher.model.diffusion_model
     known = architecture(patcher)
     if known is UNET:
-        yield from ((module, PatchedForward(module, patcher.model)) for module in attention_modules(network, known))
+        sites = unet_sites(network)
+        for module in attention_modules(network, known):
+            yield module, PatchedForward(module, patcher.model, sites.get(module), SiteRule(CROSS_ATTENTION, ""))
     elif known is not None:
         for site in attention_sites(network, known):
             yield site.module, GatedForward(site, known, patcher.model)

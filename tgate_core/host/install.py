@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,26 +11,26 @@ from comfy.patcher_extension import WrappersMP
 from ..deepcache.schedule import DeepCacheConfig
 from ..deepcache.technique import DeepCache
 from ..engine.technique import Technique
+from ..forecast.schedule import ForecastConfig
+from ..forecast.technique import Forecast
 from ..gate.config import GateConfig
 from ..gate.presets import PUBLISHED, PresetConfig
 from ..gate.technique import Gate
 from ..probe.profile import Probe
 from ..probe.technique import Probing
-from ..report.record import RunRecord, RunRecords
+from ..report.record import Listener, RunRecords
 from .architectures import UNET, is_of_host
 from .attention import add_patches
 from .forwards import add_skip_injection
 from .keys import PATCHER_KEY, RECORDS_KEY, TECHNIQUES_KEY
 from .memory import prepare_sampling_wrapper
 from .networks import architecture, attention_modules, family_of, network_class, scope_of, why_not_gated
-from .run_start import DEEP_CACHE, GATE, PROBE
+from .run_start import DEEP_CACHE, FORECAST, GATE, PROBE
 from .unet_blocks import can_leave_out_layers, deep_branches
 from .wrappers import apply_model_wrapper, calc_cond_batch_wrapper, outer_sample_wrapper, predict_noise_wrapper
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
-
-Listener = Callable[[RunRecord], None]
 
 _WRAPPERS = {
     WrappersMP.OUTER_SAMPLE: outer_sample_wrapper,
@@ -62,10 +61,12 @@ LIVE_PROBE = (
 )
 PROBE_UNUSED = "the probe is not used: set gate_unit to 'measured'"
 NOTHING_TO_MEASURE = f"there is no cross-attention to measure; {UNCHANGED}"
-PROBED_ALREADY_CHANGED = "the probe measures runs without TGATE and DeepCache alone: connect it to the loader's model"
+PROBED_ALREADY_CHANGED = "the probe measures runs that no node of TGATE changes: connect it to the loader's model"
 DEEP_CACHE_OFF = "DeepCache is off: cache_interval is 1, or start is not below end"
 NO_DEEP_BLOCKS = f"DeepCache is for UNets (SD 1.5, SD 2, SDXL, SVD); {UNCHANGED}"
 HOST_TOO_OLD = f"DeepCache needs a newer ComfyUI (0.20 will do); {UNCHANGED}"
+FORECAST_OFF = "Forecast is off: start is not below end"
+NEAREST_FORECAST_WINS = "the model had Forecast already; the node nearest to the sampler wins"
 NEAREST_DEEP_CACHE_WINS = "the model had DeepCache already; the node nearest to the sampler wins"
 
 logger = logging.getLogger(__name__)
@@ -150,6 +151,14 @@ def apply_deep_cache(model: ModelPatcher, config: DeepCacheConfig) -> Applied:
     return _remarked(Applied(patched, "; ".join(remarks) or None))
 
 
+def apply_forecast(model: ModelPatcher, config: ForecastConfig) -> Applied:
+    """A clone of `model` that predicts whole steps from those before them, gated or not."""
+    if config.is_off:
+        return _remarked(Applied(model.clone(), FORECAST_OFF))
+    remark = NEAREST_FORECAST_WINS if FORECAST in _techniques(model) else None
+    return _remarked(Applied(add_technique(model, FORECAST, Forecast(config), gates_attention=False), remark))
+
+
 def _has_cross_attention(model: ModelPatcher) -> bool:
     """Whether the model has attentions that T-GATE can gate, rather than text and picture in one."""
     if scope_of(model) != "all":
@@ -163,7 +172,7 @@ def apply_probe(model: ModelPatcher, probe: Probe) -> Applied:
     """A clone of `model` whose runs are measured: once one is done, `probe` holds what was seen in it."""
     if not _has_cross_attention(model):
         return _remarked(Applied(model.clone(), f"{why_not_gated(model)}; {NOTHING_TO_MEASURE}"))
-    is_changed = bool(_techniques(model).keys() & {GATE, DEEP_CACHE})
+    is_changed = bool(_techniques(model).keys() & {GATE, FORECAST, DEEP_CACHE})
     patched = add_technique(model, PROBE, Probing(probe))
     return _remarked(Applied(patched, PROBED_ALREADY_CHANGED if is_changed else None))
 

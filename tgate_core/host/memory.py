@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -27,22 +28,33 @@ BRANCHES = 2
 
 
 def prepare_sampling_wrapper(executor: WrapperExecutor, *args: Any, **kwargs: Any) -> Any:
-    """Before the host loads the model: makes it leave room for the captures.
+    """Around the host's loading of the model: makes it leave room for the captures, and keeps when it was done.
 
-    Positional: model patcher, noise_shape (B, C, …), conds. The host's estimate is linear in the latent's size, so room
-    is asked for as a wider latent, which the host uses for nothing else.
+    Positional: model patcher, noise_shape (B, C, …), conds.
     """
-    patcher, noise_shape, *rest = args
     model_options = kwargs.get("model_options") or {}
     run: Run | None = model_options.get("transformer_options", {}).get(RUN_KEY)
-    if run is None or run.context.settings.device == "cpu":
+    if run is None:
         return executor(*args, **kwargs)
+    result = executor(*_with_room(run, model_options, *args), **kwargs)
+    run.loaded_at = time.monotonic()
+    return result
+
+
+def _with_room(run: Run, model_options: dict[str, Any], patcher: Any, noise_shape: Sequence[float], *rest: Any) -> Any:
+    """The arguments of the host's loading, with room for the captures.
+
+    The host's estimate is linear in the latent's size, so room is asked for as a wider latent, which the host uses for
+    nothing else.
+    """
+    if run.context.settings.device == "cpu":
+        return patcher, noise_shape, *rest
     shape, windowed_dim = _shape_at_once(noise_shape, model_options)
     base = patcher.model.memory_required(shape)
     wider, free_dim = list(noise_shape), len(shape) - (2 if windowed_dim == len(shape) - 1 else 1)
     if base > 0:
         wider[free_dim] *= 1 + _bytes_to_reserve(run, patcher, base) / base
-    return executor(patcher, wider, *rest, **kwargs)
+    return patcher, wider, *rest
 
 
 def _shape_at_once(noise_shape: Sequence[float], model_options: dict[str, Any]) -> tuple[list[float], int | None]:

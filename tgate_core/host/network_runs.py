@@ -21,6 +21,27 @@ from .keys import COMPILE_KEY, INPUT_KEY, PATCHER_KEY, STEP_CACHE_KEY
 if TYPE_CHECKING:
     from comfy.patcher_extension import WrapperExecutor
 
+# Packs that guess whole steps, or the network's output in them, as their modules and functions are called.
+OTHER_STEP_CACHES = ("TeaCache", "MagCache", "FBCache", "WaveSpeed", "CacheDiT", "Spectrum")
+
+
+def step_cache_of(model_options: dict[str, Any]) -> str:
+    """Name of another node on a model that guesses whole steps, "" where there is none."""
+    options = model_options.get("transformer_options", {})
+    own = options.get(STEP_CACHE_KEY)
+    if own is not None:
+        return str(getattr(own, "name", "EasyCache"))
+    by_type = options.get("wrappers", {}).values()
+    wrappers = [wrapper for by_key in by_type for some in by_key.values() for wrapper in some]
+    origins = [_origin(wrapper) for wrapper in (model_options.get("model_function_wrapper"), *wrappers)]
+    return next((name for name in OTHER_STEP_CACHES for origin in origins if name.lower() in origin), "")
+
+
+def _origin(function: Any) -> str:
+    """Where a function, or an object that is called, comes from, in small letters."""
+    named = function if hasattr(function, "__qualname__") else type(function)
+    return f"{named.__module__}.{named.__qualname__}".lower()
+
 
 def is_cut_by_host(model_options: dict[str, Any]) -> bool:
     """Whether it is the host alone that cuts network calls out of what a pass is given."""

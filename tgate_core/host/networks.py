@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from comfy.ldm.modules.attention import SpatialVideoTransformer
+from comfy.ldm.modules.attention import BasicTransformerBlock, SpatialVideoTransformer
 from torch import nn
 
+from ..engine.actions import CROSS_ATTENTION, SELF_ATTENTION
+from ..engine.cache import Site
 from ..gate.config import Scope
 from ..gate.presets import GENERIC
 from .architectures import (
@@ -17,6 +20,7 @@ from .architectures import (
     architecture_of,
     architecture_of_class,
     attention_sites,
+    is_of_host,
     why_unknown,
 )
 from .compiled import COMPILED_IN_PLACE, is_compiled_whole
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
 SIGNATURE_LENGTH = 16
 # Of the host's BasicTransformerBlock; the second attention may be None.
 _BLOCK_PARTS = ("attn1", "attn2", "norm1", "norm3")
+PLAYGROUND = "playground-2.5"
 _PLAYGROUND_LATENT = "SDXL_Playground_2_5"
 
 
@@ -66,13 +71,15 @@ def why_not_gated(model: ModelPatcher) -> str | None:
 
 def family_of(model: ModelPatcher) -> str:
     """Preset family of a model."""
-    config = getattr(model.model, "model_config", None)
     if type(getattr(model.model, "latent_format", None)).__name__ == _PLAYGROUND_LATENT:
-        return "playground-2.5"
-    for config_class in type(config).__mro__:
-        if config_class.__name__ in FAMILY_OF_CONFIG:
-            return FAMILY_OF_CONFIG[config_class.__name__]
-    return GENERIC
+        return PLAYGROUND
+    return family_of_config(type(getattr(model.model, "model_config", None)))
+
+
+def family_of_config(config: type) -> str:
+    """Preset family by the class of the host's model configuration."""
+    names = (base.__name__ for base in config.__mro__)
+    return next((FAMILY_OF_CONFIG[name] for name in names if name in FAMILY_OF_CONFIG), GENERIC)
 
 
 def attention_modules(diffusion_model: nn.Module, known: Architecture | None = None) -> list[nn.Module]:
@@ -89,6 +96,36 @@ def attention_modules(diffusion_model: nn.Module, known: Architecture | None = N
         blocks = transformer_blocks(diffusion_model)
         return [attention for block in blocks for attention in (block.attn1, block.attn2) if attention is not None]
     return [site.module for site in attention_sites(diffusion_model, known)]
+
+
+def unet_sites(unet: Any) -> dict[nn.Module, Site]:
+    """The places of a UNet's attentions, by the names that its options have there; of the host's own classes alone.
+
+    In the order of its modules, which is that of its blocks. What is attended to follows from the flags of a block.
+    """
+    if not is_of_host(type(unet)):
+        return {}
+    middle = [] if unet.middle_block is None else [unet.middle_block]
+    found: dict[nn.Module, Site] = {}
+    for name, stages in (("input", unet.input_blocks), ("middle", middle), ("output", unet.output_blocks)):
+        for number, stage in enumerate(stages):
+            for layer in stage:
+                for nth, part in enumerate(("transformer_blocks", "time_stack")):
+                    for index, block in enumerate(getattr(layer, part, ())):
+                        found.update(_block_sites(block, (name, number), index, nth))
+    return found
+
+
+def _block_sites(block: Any, where: tuple[str, int], index: int, nth: int) -> Iterator[tuple[nn.Module, Site]]:
+    if type(block) is not BasicTransformerBlock:
+        return
+    yield (
+        block.attn1,
+        Site(CROSS_ATTENTION if block.disable_self_attn else SELF_ATTENTION, ("attn1", where), index, nth),
+    )
+    if block.attn2 is not None:
+        kind = SELF_ATTENTION if block.switch_temporal_ca_to_sa else CROSS_ATTENTION
+        yield block.attn2, Site(kind, ("attn2", where), index, nth)
 
 
 def network_signature(model: ModelPatcher) -> str:

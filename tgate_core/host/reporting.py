@@ -20,7 +20,7 @@ from ..engine.identity import Fingerprint
 from ..engine.run import Run
 from ..gate.schedule import Phase
 from ..gate.technique import GateRun
-from ..report.record import RunRecord, RunRecords
+from ..report.record import Remembered, RunRecord, RunRecords
 from ..report.text import plain_text, summary_text
 from ..report.timeline import StepCell, executed_steps, full_steps
 from .keys import RECORDS_KEY
@@ -67,13 +67,15 @@ def reported(guider: Any, run: Run | None) -> Iterator[Outcome]:
     """
     outcome, start = Outcome(), time.monotonic()
     is_bypassed = run is None or run.is_plain
-    if run is not None and is_bypassed:  # nobody has to wait to hear that nothing will be saved
+    remembered = _remembered(guider)
+    if run is not None and is_bypassed and remembered.is_logged:  # nobody has to wait to hear that nothing is saved
         logger.info("TGATE: %s", plain_text(run.counts))
     try:
         yield outcome
     finally:
         if run is not None:
-            _report(guider, run, outcome, is_bypassed, time.monotonic() - start)
+            seconds = time.monotonic() - (run.loaded_at or start)
+            _report(guider, run, outcome, is_bypassed, seconds, remembered)
 
 
 def _cells(run: Run, gate: GateRun | None, outcome: Outcome, is_bypassed: bool) -> tuple[StepCell, ...]:
@@ -84,7 +86,15 @@ def _cells(run: Run, gate: GateRun | None, outcome: Outcome, is_bypassed: bool) 
     return full_steps(phases, run.context.has_guidance) if outcome.result is not None else ()
 
 
-def _report(guider: Any, run: Run, outcome: Outcome, is_bypassed: bool, seconds: float) -> None:
+def _remembered(guider: Any) -> Remembered:
+    with harmless("asking what the editor remembers", f"The log has its line all the same; {TELL_US}"):
+        records: RunRecords | None = guider.model_patcher.get_attachment(RECORDS_KEY)
+        if records is not None and records.listener is not None:
+            return records.listener.remembered()
+    return Remembered()
+
+
+def _report(guider: Any, run: Run, outcome: Outcome, is_bypassed: bool, seconds: float, remembered: Remembered) -> None:
     with harmless("the record of this run", f"TGATE Report does not know it; {TELL_US}"):
         records: RunRecords | None = guider.model_patcher.get_attachment(RECORDS_KEY)
         gate, deep = run.find(GateRun), run.find(DeepCacheRun)
@@ -102,9 +112,9 @@ def _report(guider: Any, run: Run, outcome: Outcome, is_bypassed: bool, seconds:
             fingerprint=_fingerprint(outcome.result),
             call_templates=run.call_templates,
         )
-        if not is_bypassed:
+        if remembered.is_logged and not is_bypassed:
             with harmless("the summary of this run", f"TGATE Report may still have it; {TELL_US}"):
-                logger.info("TGATE: %s", summary_text(record))
+                logger.info("TGATE: %s", summary_text(record, remembered.plain_seconds))
         if records is not None:
             with harmless("telling the editor of this run", f"TGATE Report has it all the same; {TELL_US}"):
                 records.add(record)

@@ -14,19 +14,24 @@ from ..engine.counts import RunCounts
 from ..engine.run import Run
 from ..engine.storage import CacheSettings, CaptureStorage
 from ..engine.technique import RunContext, Technique
+from ..forecast.technique import Forecast
 from ..gate.config import Scope
 from ..gate.technique import Gate
 from .architectures import ONE_AT_A_TIME, mixes_up_rows
 from .keys import STEP_CACHE_KEY, TECHNIQUES_KEY
 from .memory import is_memory_short
+from .network_runs import step_cache_of
 from .networks import network_class, network_signature, scope_of, why_not_gated
 
 # The order in which techniques refine a plan: what comes later sees what those before it have decided. Guidance first,
-# then how deep the network runs, then who looks on; others last, nearest to the network.
+# then whether and how deep the network runs, then who looks on; others last, nearest to the network.
 GATE = "gate"
+FORECAST = "forecast"
 DEEP_CACHE = "deepcache"
 PROBE = "probe"
-PRECEDENCE = (GATE, DEEP_CACHE, PROBE)
+PRECEDENCE = (GATE, FORECAST, DEEP_CACHE, PROBE)
+# Those that have a say in single attentions.
+ATTENTION_TECHNIQUES = frozenset({GATE, PROBE})
 STEP_CACHE = (
     "{name} is on the same model: its guesses are no baseline for T-GATE, and it hardly skips a step once a branch is "
     "dropped; use one of the two"
@@ -52,18 +57,18 @@ def start_run(guider: Any, sampler: Any, sigmas: torch.Tensor, latent_shape: tor
         return None
     options = guider.model_options["transformer_options"]
     techniques, unreached = techniques_of(options), why_not_gated(guider.model_patcher)
+    asked = len(techniques)
     if unreached is not None:
         techniques = _within(scope_of(guider.model_patcher), techniques)
     if latent_shape[0] > 1 and mixes_up_rows(network_class(guider.model_patcher)):
-        techniques, unreached = [], ONE_AT_A_TIME
+        techniques, unreached = [one for one in techniques if not isinstance(one, Gate)], ONE_AT_A_TIME
     settings = next((one.cache_settings for one in techniques if one.cache_settings is not None), CacheSettings())
-    context = _context(guider, schedule, settings)
-    if unreached is not None:
+    context = _context(guider, sampler, schedule, settings)
+    if unreached is not None and (len(techniques) < asked or any(isinstance(one, Gate) for one in techniques)):
         context.counts.note(unreached)
     run = Run(context, techniques, latent_shape, is_watched=not _is_of_host(sampler))
-    step_cache = options.get(STEP_CACHE_KEY)
-    if step_cache is not None and not run.is_plain:
-        run.counts.note(STEP_CACHE.format(name=getattr(step_cache, "name", "EasyCache")))
+    if STEP_CACHE_KEY in options and not run.is_plain:
+        run.counts.note(STEP_CACHE.format(name=context.step_cache))
     if not run.is_plain and guider.model_patcher.get_additional_models_with_key("multigpu"):
         run.counts.note(SEVERAL_DEVICES)
     return run
@@ -78,11 +83,11 @@ def techniques_of(transformer_options: dict[str, Any]) -> list[Technique]:
 
 def _within(scope: Scope, techniques: Iterable[Technique]) -> list[Technique]:
     """What is left of them where no attention can be frozen; another node may have put that network behind ours."""
-    left = [one.within(scope) for one in techniques if isinstance(one, Gate)]
-    return [gate for gate in left if gate is not None]
+    left = [one.within(scope) if isinstance(one, Gate) else one for one in techniques]
+    return [one for one in left if isinstance(one, (Gate, Forecast))]
 
 
-def _context(guider: Any, sigmas: tuple[float, ...], settings: CacheSettings) -> RunContext:
+def _context(guider: Any, sampler: Any, sigmas: tuple[float, ...], settings: CacheSettings) -> RunContext:
     patcher = guider.model_patcher
     store = CaptureStorage(settings.device, is_memory_short)
     return RunContext(
@@ -95,7 +100,17 @@ def _context(guider: Any, sigmas: tuple[float, ...], settings: CacheSettings) ->
         percent_to_sigma=patcher.get_model_object("model_sampling").percent_to_sigma,
         network=network_class(patcher).__name__,
         signature=partial(network_signature, patcher),
+        sampler=_sampler_name(sampler),
+        step_cache=step_cache_of(guider.model_options),
     )
+
+
+def _sampler_name(sampler: Any) -> str:
+    """The host's name of its own sampler; "" for any other, and where its settings add noise."""
+    function = getattr(sampler, "sampler_function", None)
+    name = getattr(function, "__name__", "")
+    is_noisy = bool(getattr(sampler, "extra_options", {}).get("s_churn"))
+    return name.removeprefix("sample_") if _is_of_host(sampler) and not is_noisy else ""
 
 
 def _is_of_host(sampler: Any) -> bool:

@@ -5,7 +5,8 @@ All are plain functions that find their state in the options they are given; non
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -19,14 +20,15 @@ from ..engine.run import NetworkFacts, Run
 from ..engine.technique import BatchPlan, FinishedBatch
 from .attention import Options, arranged, without_own
 from .bypass import bypass
-from .compiled import COMPILED_IN_PLACE, RUNS_UNCOMPILED, is_compiled_in_place, is_compiled_per_call, uncompiled
+from .compiled import COMPILED_IN_PLACE, is_compiled_in_place, is_compiled_per_call, uncompiled
+from .compiled_calls import NOT_AT_HAND, CompiledNetwork, why_uncompiled
 from .conds import cond_batch, window_key
 from .forwards import current_call
 from .keys import PASS_KEY, RUN_KEY, TECHNIQUES_KEY
 from .network_runs import has_network_run, is_cut_by_host, is_from_host, surrounding
 from .networks import visits_per_run
 from .reporting import TELL_US, counted, harmless, reported
-from .run_start import DEEP_CACHE, start_run
+from .run_start import ATTENTION_TECHNIQUES, start_run
 from .unet_blocks import arranged_in_depth
 
 if TYPE_CHECKING:
@@ -104,7 +106,7 @@ def calc_cond_batch_wrapper(executor: WrapperExecutor, *args: Any, **kwargs: Any
         if not plan.runs_network:
             return [x_in] * len(conds), batch_pass
         branches = [branch if plan.branch in (None, index) else None for index, branch in enumerate(conds)]
-        pass_options = {**model_options, "transformer_options": _pass_options(run, batch_pass, options)}
+        pass_options = {**model_options, "transformer_options": _pass_options(run, batch_pass, model, model_options)}
         predictions = executor(model, branches, x_in, timestep, pass_options, *rest, **kwargs)
         for reason in batch_pass.reasons:
             run.counts.note(reason)
@@ -119,11 +121,15 @@ def calc_cond_batch_wrapper(executor: WrapperExecutor, *args: Any, **kwargs: Any
     return run.finish(FinishedBatch(plan, x_in, sigma, batch_pass.has_run), predictions)
 
 
-def _pass_options(run: Run, batch_pass: CondBatchPass, options: Options) -> Options:
-    """The options of a pass: they hold its state, and its network calls run uncompiled if they do anything."""
+def _pass_options(run: Run, batch_pass: CondBatchPass, model: Any, model_options: Options) -> Options:
+    """The options of a pass: they hold its state, and its network calls run uncompiled where they have to."""
+    options = model_options["transformer_options"]
     if not batch_pass.plan.is_idle and is_compiled_per_call(options):
-        run.counts.note(RUNS_UNCOMPILED)
-        options = uncompiled(options)
+        is_in_place = _facts(run, batch_pass, model, uncompiled(options)).is_compiled
+        reason = why_uncompiled(run, batch_pass, is_in_place, model_options)
+        if reason is not None:
+            run.counts.note(reason)
+            options = uncompiled(options)
     return surrounding({**options, PASS_KEY: batch_pass})
 
 
@@ -134,9 +140,10 @@ def apply_model_wrapper(executor: WrapperExecutor, *args: Any, **kwargs: Any) ->
     if run is None:
         return executor(*args, **kwargs)
     model, batch_pass = executor.class_obj, transformer_options.get(PASS_KEY)
-    call = _begin_call(run, batch_pass, model, transformer_options, args[0])
-    with current_call(call), counted(run, call, args, kwargs):
-        if call.is_active:
+    facts = _facts(run, batch_pass, model, transformer_options)
+    call = _begin_call(batch_pass, facts, model, transformer_options, args[0])
+    with current_call(call), counted(run, call, args, kwargs), _compiled(run, facts.compiled, call) as is_arranged:
+        if call.is_active and not is_arranged:
             options = arranged(transformer_options, call)
             if isinstance(call.depth, DeepCall):
                 control, options = arranged_in_depth(model.diffusion_model, call.depth, control, options)
@@ -144,26 +151,47 @@ def apply_model_wrapper(executor: WrapperExecutor, *args: Any, **kwargs: Any) ->
             options = without_own(transformer_options)
         result = executor(*before, control, options, *args[6:], **kwargs)
     if batch_pass is not None:
-        has_stand_ins = any(name != DEEP_CACHE for name in transformer_options.get(TECHNIQUES_KEY, {}))
+        has_stand_ins = not ATTENTION_TECHNIQUES.isdisjoint(transformer_options.get(TECHNIQUES_KEY, {}))
         batch_pass.has_run = batch_pass.has_run and has_network_run(call, transformer_options, has_stand_ins)
         if not batch_pass.end_call(call):
             run.counts.note(RUN_TWICE)
     return result
 
 
+@contextmanager
+def _compiled(run: Run, network: CompiledNetwork | None, call: ForwardCall) -> Iterator[bool]:
+    """Around a network call; gives whether compiled code captures and reuses in it, without any options of ours."""
+    if network is None:
+        yield False
+    elif not call.is_active:
+        with network.plain_call(call):
+            yield False
+    else:
+        with network.gated_call(call) as is_compiled:
+            if not is_compiled:
+                run.counts.note(NOT_AT_HAND)
+            yield is_compiled
+
+
+def _facts(run: Run, batch_pass: CondBatchPass | None, model: Any, transformer_options: Options) -> NetworkFacts:
+    """What is known of the network that is called, as it is there now: a node may have put in another for the call."""
+    network, is_per_call = model.diffusion_model, is_compiled_per_call(transformer_options)
+    # Outside of passes of ours the node's wrapper may still be to come.
+    key = (id(network), is_per_call, batch_pass is None)
+    if key not in run.networks:
+        compiled = CompiledNetwork(network) if is_per_call else None
+        is_in_place = not is_per_call and is_compiled_in_place(network)
+        run.networks[key] = NetworkFacts(visits_per_run(network), is_in_place, compiled)
+    return run.networks[key]
+
+
 def _begin_call(
-    run: Run, batch_pass: CondBatchPass | None, model: Any, transformer_options: Options, x: Tensor
+    batch_pass: CondBatchPass | None, facts: NetworkFacts, model: Any, transformer_options: Options, x: Tensor
 ) -> ForwardCall:
     """The forward call; outside of main passes nothing is captured or reused."""
     if batch_pass is None:
         return ForwardCall(model)
-    network, is_idle = model.diffusion_model, batch_pass.plan.is_idle
-    # Compiled blocks that a node puts in for each call are there in idle passes alone.
-    key = (id(network), is_idle)
-    if key not in run.networks:
-        run.networks[key] = NetworkFacts(visits_per_run(network), not is_idle and is_compiled_in_place(network))
-    facts = run.networks[key]
-    if facts.is_compiled:
+    if facts.is_compiled and not batch_pass.plan.is_idle:
         return batch_pass.step_aside(COMPILED_IN_PLACE, model)
     branches, uuids = transformer_options.get("cond_or_uncond", ()), transformer_options.get("uuids", ())
     is_own = is_from_host(x, transformer_options)

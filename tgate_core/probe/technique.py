@@ -15,7 +15,7 @@ from .measurement import Measurement
 from .profile import Probe
 
 PROBE_MEASURES = "TGATE Probe measures this run and leaves it as it is"
-NOT_MEASURED = "the probe measured nothing: it measures runs that TGATE and DeepCache leave as they are"
+NOT_MEASURED = "the probe measured nothing: it measures runs that the other nodes of TGATE leave as they are"
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,11 @@ from typing import Any
 
 from ..engine.inputs import shown
 from ..gate.config import SCOPES, GateConfig, Scope
-from ..gate.presets import GENERIC, ROWS, PresetConfig
-from ..gate.schedule import build_schedule, refreshed_steps, resolve_gate_step
+from ..gate.presets import GENERIC, PRESETS, ROWS, PresetConfig
+from ..gate.schedule import Schedule, build_schedule, refreshed_steps, resolve_gate_step
 from ..gate.scope import preset_within
-from .timeline import as_groups, planned_cells
+from .timeline import StepCell, as_groups, planned_cells
+from .work import planned_saving
 
 PRESET_NODE = "TGATEApply"
 ADVANCED_NODE = "TGATEApplyAdvanced"
@@ -73,7 +74,9 @@ def preview(query: Mapping[str, str]) -> dict[str, Any]:
         `groups` (of steps, see `as_groups`), `gate_step`, `is_assumed` (another family of models would give another
         schedule, and it is not known), `is_approximate` (the run's own noise levels decide, and are not known),
         `is_measured` (a probe decides, which a run alone can tell: all steps are shown as without a gate),
-        `is_by_error` (the run decides which steps are refreshed: none is shown).
+        `is_by_error` (the run decides which steps are refreshed: none is shown), `family` (as given, None where there
+        is no such), `saved` (about what share of the plain run's work is left out, 0 to 1) and `presets` (for TGATE
+        Apply, of each its `name`, `saved` and `same_as`: the first that does the same in this run, or None).
 
     Raises:
         ValueError: a value is missing, out of range or no value of its kind, or there are two.
@@ -88,17 +91,51 @@ def preview(query: Mapping[str, str]) -> dict[str, Any]:
         end=_number(query, "ends_at", 1.0),
     )
     config, is_assumed = _settings(query, sampling)
+    plan = _planned(config, sampling)
+    family = _family(query)
+    return {
+        "groups": as_groups(plan.cells),
+        "gate_step": plan.schedule.gate_step,
+        "is_assumed": is_assumed,
+        "is_approximate": config.gate_unit == "percent of schedule" or plan.has_refresh,
+        "is_measured": config.gate_unit == "measured",
+        "is_by_error": config.refresh == "by error" and sampling.is_guided and plan.schedule.has_gate,
+        "family": family,
+        "saved": round(planned_saving(plan.cells, family or ASSUMED_FAMILY, sampling.is_guided), 3),
+        "presets": _presets(query, sampling) if query.get("node") == PRESET_NODE else [],
+    }
+
+
+@dataclass(frozen=True)
+class _Plan:
+    schedule: Schedule
+    cells: tuple[StepCell, ...]
+    has_refresh: bool
+
+
+def _planned(config: GateConfig, sampling: Sampling) -> _Plan:
     gate_step = _gate_step(config, sampling)
     refreshed = refreshed_steps(config, sampling.sigmas, gate_step, sampling.is_guided)
     schedule = build_schedule(config, sampling.steps, gate_step, refreshed=refreshed)
-    return {
-        "groups": as_groups(planned_cells(config, schedule, sampling.is_guided)),
-        "gate_step": schedule.gate_step,
-        "is_assumed": is_assumed,
-        "is_approximate": config.gate_unit == "percent of schedule" or bool(refreshed),
-        "is_measured": config.gate_unit == "measured",
-        "is_by_error": config.refresh == "by error" and sampling.is_guided and schedule.has_gate,
-    }
+    return _Plan(schedule, planned_cells(config, schedule, sampling.is_guided), bool(refreshed))
+
+
+def _family(query: Mapping[str, str]) -> str | None:
+    family = query.get("family", "")
+    return family if family in ROWS or family in SCOPES else None
+
+
+def _presets(query: Mapping[str, str], sampling: Sampling) -> list[dict[str, Any]]:
+    """What each preset saves in this run, and which of them do the same."""
+    family, rows, first = _family(query) or ASSUMED_FAMILY, [], dict[Any, str]()
+    for name in PRESETS:
+        config, _ = _settings({**query, "preset": name}, sampling)
+        cells = _planned(config, sampling).cells
+        does = (cells, sampling.is_guided and (config.guidance, config.refresh))
+        saved = round(planned_saving(cells, family, sampling.is_guided), 3)
+        rows.append({"name": name, "saved": saved, "same_as": first.get(does)})
+        first.setdefault(does, name)
+    return rows
 
 
 def _gate_step(config: GateConfig, sampling: Sampling) -> int:

@@ -28,7 +28,7 @@ class RunRecord:
         gate_step: first step of the fidelity phase; number of steps without one.
         shallow_steps: steps that were to leave out the deep blocks.
         is_plain: whether the whole run was left as it is.
-        seconds: how long it took.
+        seconds: how long it took, without loading the model.
         was_interrupted: whether it ended before its last step, by the user or an error.
         fingerprint: of the latent that came out; None where none did.
         call_templates: arguments of one network call of each shape, without their values.
@@ -51,24 +51,50 @@ class RunRecord:
         return self.gate_step < self.counts.steps
 
 
+@dataclass(frozen=True)
+class Remembered:
+    """What the editor that queued a run sent with it.
+
+    Attributes:
+        is_logged: whether the log is to have a line on the run.
+        plain_seconds: how long the same graph took with the node bypassed; None where that is not known.
+    """
+
+    is_logged: bool = True
+    plain_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Who is told of a model's runs.
+
+    Attributes:
+        hear: called with each run that ends.
+        remembered: called when a run begins.
+    """
+
+    hear: Callable[[RunRecord], None]
+    remembered: Callable[[], Remembered] = Remembered
+
+
 @dataclass
 class RunRecords:
     """The last runs of a model, newest first, for nodes that come after the sampler.
 
     Attributes:
         family: preset family of the model, or its scope if that is not all.
-        listener: told of each run that ends; None if there is no listener.
+        listener: told of each run; None if there is no listener.
     """
 
     family: str
-    listener: Callable[[RunRecord], None] | None = None
+    listener: Listener | None = None
     _recent: deque[RunRecord] = field(default_factory=lambda: deque(maxlen=REMEMBERED_RUNS))
 
     def add(self, record: RunRecord) -> None:
         """A run is over."""
         self._recent.appendleft(record)
         if self.listener is not None:
-            self.listener(record)
+            self.listener.hear(record)
 
     def find(self, latent: Tensor) -> RunRecord | None:
         """The run that made this latent, (B, C, …); None where none of those remembered did."""

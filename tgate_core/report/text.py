@@ -21,23 +21,34 @@ def report_text(record: RunRecord, cost: RunCost | None, uncounted: str = "") ->
         cost: its MACs; None where they cannot be counted.
         uncounted: why they cannot.
     """
-    lines = _saved(record)
+    lines = [f"Why not more: {reason}" for reason in _reasons(record)] + _saved(record)
     if not record.is_plain:
         lines += [
             _cost_line(cost, uncounted),
             f"Captures: {record.counts.peak_cache_bytes / _MEBI:.1f} MiB at most",
         ]
-    lines.append(f"Time: {record.seconds:.1f} s")
-    return lines + [f"Why not more: {reason}" for reason in _reasons(record)]
+    return [*lines, f"Time: {record.seconds:.1f} s"]
 
 
-def summary_text(record: RunRecord) -> str:
-    """One line for the log: what was saved, and why not where it was not."""
+def headline(record: RunRecord, saved_share: float) -> str:
+    """What a person wants to know first: the share of the work that was saved (0 to 1), and how long it took."""
+    saved = f"{saved_share:.0%} of the work saved" if round(saved_share, 2) > 0 else "No work saved"
+    return f"{saved} in {record.counts.steps} steps, {record.seconds:.1f} s"
+
+
+def summary_text(record: RunRecord, plain_seconds: float | None = None) -> str:
+    """One line for the log: what was saved, and why not where it was not.
+
+    Args:
+        record: the run.
+        plain_seconds: how long the plain run took; None where that is not known.
+    """
     counts = record.counts
     if record.is_plain:
         return plain_text(counts)
     parts = []
-    if record.has_gate or not record.shallow_steps:
+    predicted = _predicted(record)
+    if record.has_gate or not (record.shallow_steps or predicted):
         attentions = counts.attentions_computed + counts.attentions_reused
         parts += [
             f"gate at step {record.gate_step} of {counts.steps}; "
@@ -46,10 +57,21 @@ def summary_text(record: RunRecord) -> str:
         ]
     if refreshed := _refreshed(record):
         parts.append(f"refreshed at {refreshed}")
+    if predicted:
+        parts.append(f"predicted: steps {predicted}")
     if record.shallow_steps:
         parts.append(f"{counts.shallow_calls} of {counts.network_calls} network calls left out the deep blocks")
     parts.append(f"cache peak {counts.peak_cache_bytes / _MEBI:.1f} MiB")
+    if faster := speed_text(record, plain_seconds):
+        parts.insert(0, faster)
     return "; ".join([", ".join(parts), *counts.notes])
+
+
+def speed_text(record: RunRecord, plain_seconds: float | None) -> str:
+    """How the run compares with the plain one before; empty where that is not known, or it did not come to its end."""
+    if plain_seconds is None or record.was_interrupted or record.seconds <= 0:
+        return ""
+    return f"{plain_seconds / record.seconds:.1f} × as fast as the plain run before ({plain_seconds:.1f} s)"
 
 
 def plain_text(counts: RunCounts) -> str:
@@ -76,6 +98,8 @@ def _saved(record: RunRecord) -> list[str]:
         ]
     if refreshed := _refreshed(record):
         lines.append(f"Refreshed: at {refreshed}")
+    if predicted := _predicted(record):
+        lines.append(f"Predicted: steps {predicted}")
     if record.shallow_steps:
         shallow, calls = counts.shallow_calls, counts.network_calls
         lines.append(f"DeepCache: {shallow} of {calls} network calls left out the deep blocks")
@@ -86,6 +110,11 @@ def _refreshed(record: RunRecord) -> str:
     """The refreshed steps, counted from 0 as the gate step is."""
     steps = [step for step, cell in enumerate(record.cells) if cell.phase is Phase.REFRESH and cell.has_run]
     return ", ".join(str(step) for step in steps)
+
+
+def _predicted(record: RunRecord) -> str:
+    """The predicted steps, counted from 0."""
+    return ", ".join(str(step) for step, cell in enumerate(record.cells) if cell.is_predicted)
 
 
 def _reasons(record: RunRecord) -> list[str]:

@@ -32,6 +32,7 @@ class StepCell:
         cross_reused: share of its cross-attentions that are reused, 0 to 1.
         is_guided: whether both guidance branches run.
         is_shallow: whether the deep blocks are left out (DeepCache).
+        is_predicted: whether the network does not run, and its predictions are made of those before (Forecast).
         has_run: whether the sampler came to it.
     """
 
@@ -40,6 +41,7 @@ class StepCell:
     cross_reused: float
     is_guided: bool
     is_shallow: bool = False
+    is_predicted: bool = False
     has_run: bool = True
 
     def as_json(self) -> dict[str, Any]:
@@ -50,6 +52,7 @@ class StepCell:
             "cross_reused": round(self.cross_reused, 3),
             "guided": self.is_guided,
             "shallow": self.is_shallow,
+            "predicted": self.is_predicted,
             "ran": self.has_run,
         }
 
@@ -60,7 +63,11 @@ def as_groups(cells: Iterable[StepCell]) -> list[dict[str, Any]]:
 
 
 def planned_cells(
-    config: GateConfig, schedule: Schedule, is_guided: bool, shallow: Collection[int] = frozenset()
+    config: GateConfig,
+    schedule: Schedule,
+    is_guided: bool,
+    shallow: Collection[int] = frozenset(),
+    predicted: Collection[int] = frozenset(),
 ) -> tuple[StepCell, ...]:
     """The cells of a run that goes as laid out.
 
@@ -69,6 +76,7 @@ def planned_cells(
         schedule: the run's steps, see `build_schedule`.
         is_guided: whether the run uses classifier-free guidance (cfg other than 1).
         shallow: steps in which the deep blocks are left out.
+        predicted: steps in which the network does not run.
     """
     drops_a_branch = MODES[config.guidance].drops_a_branch
 
@@ -79,6 +87,7 @@ def planned_cells(
             cross_reused=float(plan.cross_attention is Action.REUSE),
             is_guided=is_guided and not (drops_a_branch and plan.phase is Phase.FIDELITY),
             is_shallow=step in shallow,
+            is_predicted=step in predicted,
         )
 
     return tuple(cell(step, plan) for step, plan in enumerate(schedule.steps))
@@ -106,7 +115,8 @@ def executed_steps(phases: Sequence[Phase], by_step: Mapping[int, StepCounts]) -
             cross_reused=counts.reused_share[CROSS_ATTENTION] / calls,
             is_guided=counts.guided_passes > counts.cond_only_passes,
             is_shallow=counts.shallow_calls * 2 > calls,
-            has_run=counts.calls > 0,
+            is_predicted=counts.skipped_passes * 2 > counts.passes,
+            has_run=counts.calls + counts.skipped_passes > 0,
         )
 
     return tuple(cell(step, phase) for step, phase in enumerate(phases))

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from . import checks, environment
+from .bench.gpu import options as gpu
 from .bench.timing import options as timing
 from .comfyui import DEFAULT_VERSION, OLDER_VERSIONS, PINS
 from .quality import options as quality
@@ -60,6 +61,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     measurements.add_parser("macs", parents=[common, host], help=macs_help)
     time_help = "seconds of sampling runs, T-GATE beside what else there is, on random weights"
     timing.add_arguments(measurements.add_parser("time", parents=[common, host], help=time_help))
+    gpu_help = "seconds of sampling runs on a graphics card, here or from a bundle on another machine"
+    gpu.add_arguments(measurements.add_parser("gpu", parents=[common, host], help=gpu_help))
     quality_help = "what each way to save costs, and how far it leads from the plain picture, on small trained models"
     quality.add_arguments(measurements.add_parser("quality", parents=[common, host], help=quality_help))
     support_help = "the table of supported models, counted on full-size models, printed and put into docs/models.md"
@@ -110,6 +113,10 @@ def _train(options: argparse.Namespace) -> int:
 
 def _bench(options: argparse.Namespace) -> int:
     ready = environment.ensure(options.comfyui_version, options.verbose)
+    if getattr(options, "bundle", None):
+        from .bench.gpu import bundle
+
+        return bundle.pack(ready, options)
     # Quality takes hours and measures no seconds: others may have the processor.
     return ready.run("bench", *options.given, **({} if options.measurement == "quality" else MEASURING))
 

@@ -19,6 +19,7 @@ CPU = torch.device("cpu")
 COLORS = 64
 # As in the paper's table of DeepCache with T-GATE.
 DEEP_CACHE_INTERVAL, DEEP_CACHE_GATE = 3, 13
+FORECAST_STRENGTH, FORECAST_GATE, LAST_REFRESH = 3, 3, 19
 
 
 def draw_all(nodes: Mapping[str, Any], folder: Path) -> list[Path]:
@@ -50,8 +51,22 @@ def _deep_cache(nodes: Mapping[str, Any]) -> Image.Image:
     return _timeline(core, title, config, schedule, deep.shallow)
 
 
-def _timeline(core: Any, title: str, config: Any, schedule: Any, *shallow: Any) -> Image.Image:
-    cells = core("report.timeline").planned_cells(config, schedule, True, *shallow)
+def _forecast(nodes: Mapping[str, Any]) -> Image.Image:
+    """Forecast and refreshed guidance, as planned."""
+    core = pack_core(nodes)
+    settings = {"guidance": "cached_delta", "refresh": "growing gaps", "self_attention": False}
+    config = core("gate.config").GateConfig(gate=FORECAST_GATE, sp_interval=1, warm_up=0, **settings)
+    refreshed = core("gate.refresh").growing_gaps(FORECAST_GATE, config.refresh_gap, LAST_REFRESH)
+    schedule = core("gate.schedule").build_schedule(config, STEPS, FORECAST_GATE, refreshed=refreshed)
+    forecast = core("forecast.schedule")
+    needed = {FORECAST_GATE - 1, *refreshed}
+    predicted = forecast.forecast_steps(forecast.ForecastConfig(FORECAST_STRENGTH), STEPS, needed)
+    title = f"25 steps, Forecast with strength {FORECAST_STRENGTH} and T-GATE refreshed from gate {FORECAST_GATE} on"
+    return _timeline(core, title, config, schedule, predicted=predicted)
+
+
+def _timeline(core: Any, title: str, config: Any, schedule: Any, *shallow: Any, **predicted: Any) -> Image.Image:
+    cells = core("report.timeline").planned_cells(config, schedule, True, *shallow, **predicted)
     picture: Image.Image = core("report.pictures.timeline_picture").draw_timeline(cells, title, ())
     return picture
 
@@ -83,4 +98,4 @@ def _as_picture(image: torch.Tensor) -> Image.Image:
     return Image.fromarray((image[0] * 255.0).round().to(torch.uint8).numpy())
 
 
-PICTURES = (_schedule, _deep_cache, _report, _convergence)
+PICTURES = (_schedule, _deep_cache, _forecast, _report, _convergence)

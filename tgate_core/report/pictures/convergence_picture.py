@@ -12,10 +12,11 @@ from ...engine.actions import CROSS_ATTENTION, SELF_ATTENTION
 from ...probe.profile import PERCENT, ConvergenceProfile
 from .canvas import BLUE, FAINT, GREEN, GRID, LIGHT, ORANGE, PANEL, Box, Canvas, Color, Point, label_every
 
-WIDTH, HEIGHT = 1024, 900
-LEFT, RIGHT, TOP = 92, 24, 84
+WIDTH, HEIGHT = 1024, 940
+LEFT, RIGHT, TOP = 92, 24, 124
 PANEL_HEIGHT, COSINE_HEIGHT, BETWEEN = 264, 110, 62
-TITLE_SIZE, TEXT_SIZE = 26, 21
+TITLE_SIZE, TEXT_SIZE = 32, 24
+LEGEND = "thin: one block   thick: their mean   dashed: tolerance"
 MOST_LABELS = 26
 # Tops of the scale. Above the last nothing is settled, and what lies below would be squeezed.
 ROUND_PERCENT = (4.0, 8.0, 20.0, 40.0, 60.0, 80.0, 100.0, 200.0)
@@ -48,8 +49,9 @@ def draw_convergence(profile: ConvergenceProfile, tolerance: float, gate_step: i
     canvas = Canvas(WIDTH, HEIGHT)
     is_settled = gate_step < profile.steps
     gate = f"gate at step {gate_step} of {profile.steps}" if is_settled else "cross-attention does not settle"
-    canvas.text((LEFT, 14), f"{gate}, tolerance {tolerance:g} %", size=TITLE_SIZE)
-    canvas.text((WIDTH - RIGHT, 14 + TITLE_SIZE / 2), "thin: single blocks, thick: mean", FAINT, TEXT_SIZE - 3, "rm")
+    canvas.text((LEFT, 12), f"{gate}, tolerance {tolerance:g} %", size=TITLE_SIZE)
+    legend = f"{LEGEND}   upright: gate" if is_settled else LEGEND
+    canvas.text((LEFT, 30 + TITLE_SIZE), legend, FAINT, TEXT_SIZE - 3)
     top = float(TOP)
     for kind, name, color in (
         (CROSS_ATTENTION, "cross-attention", ORANGE),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from PIL import Image
 
@@ -12,14 +12,16 @@ from .canvas import BLUE, FAINT, GREEN, LIGHT, ORANGE, PANEL, TEXT, VIOLET, Canv
 
 WIDTH = 1024
 MARGIN = 20
-LABEL_WIDTH = 150
-ROW_HEIGHT = 34
+LABEL_WIDTH = 180
+ROW_HEIGHT = 40
 GAP = 6
-TITLE_SIZE = 20
-TEXT_SIZE = 15
-LEGEND = "light: computed, dark: left out"
+# Large: editors show the picture at a third of its size.
+TITLE_SIZE = 32
+TEXT_SIZE = 23
+SWATCH = 20
+COMPUTED, LEFT_OUT = "computed", "left out"
 # Below this a number under a column would touch the next.
-LEAST_COLUMN_FOR_NUMBER = 22
+LEAST_COLUMN_FOR_NUMBER = 30
 
 _PHASE_COLORS: dict[Phase, Color] = {
     Phase.PLANNING: BLUE,
@@ -39,7 +41,13 @@ _ROWS: tuple[tuple[str, Callable[[StepCell], float]], ...] = (
     ("cross-attention", lambda cell: 1 - cell.cross_reused),
     ("second pass", lambda cell: float(cell.is_guided)),
     ("deep blocks", lambda cell: 1 - float(cell.is_shallow)),
+    ("network", lambda cell: 1.0),
 )
+# Rows that are left away where nothing of them is left out.
+_RARE: Mapping[str, Callable[[StepCell], bool]] = {
+    "deep blocks": lambda cell: cell.is_shallow,
+    "network": lambda cell: cell.is_predicted,
+}
 
 
 def draw_timeline(cells: Sequence[StepCell], title: str, lines: Sequence[str]) -> Image.Image:
@@ -50,14 +58,16 @@ def draw_timeline(cells: Sequence[StepCell], title: str, lines: Sequence[str]) -
         title: headline.
         lines: what is said below the picture.
     """
-    rows = [row for row in _ROWS if row[0] != "deep blocks" or any(cell.is_shallow for cell in cells)]
+    rows = [row for row in _ROWS if row[0] not in _RARE or any(_RARE[row[0]](cell) for cell in cells)]
     wrapped = [part for line in lines for part in Canvas(1, 1).wrapped(line, WIDTH - 2 * MARGIN, TEXT_SIZE)]
-    top = MARGIN + TITLE_SIZE + 14
-    below = top + (len(rows) + 1) * (ROW_HEIGHT + GAP) + 26
-    canvas = Canvas(WIDTH, round(below + len(wrapped) * (TEXT_SIZE + 7) + MARGIN))
-    canvas.text((MARGIN, MARGIN), title, size=TITLE_SIZE)
+    titles = Canvas(1, 1).wrapped(title, WIDTH - 2 * MARGIN, TITLE_SIZE)
+    top = MARGIN + len(titles) * (TITLE_SIZE + 8) + SWATCH + 18
+    below = top + (len(rows) + 1) * (ROW_HEIGHT + GAP) + 36
+    canvas = Canvas(WIDTH, round(below + len(wrapped) * (TEXT_SIZE + 9) + MARGIN))
+    for index, line in enumerate(titles):
+        canvas.text((MARGIN, MARGIN + index * (TITLE_SIZE + 8)), line, size=TITLE_SIZE)
     if cells:
-        canvas.text((WIDTH - MARGIN, MARGIN + TITLE_SIZE / 2), LEGEND, FAINT, TEXT_SIZE - 1, "rm")
+        _draw_legend(canvas, cells, top - SWATCH - 12)
     column = (WIDTH - 2 * MARGIN - LABEL_WIDTH) / max(1, len(cells))
     left = MARGIN + LABEL_WIDTH
     _draw_phases(canvas, cells, left, top, column)
@@ -65,11 +75,23 @@ def draw_timeline(cells: Sequence[StepCell], title: str, lines: Sequence[str]) -
         y = top + index * (ROW_HEIGHT + GAP)
         canvas.text((MARGIN, y + ROW_HEIGHT / 2), name, FAINT, TEXT_SIZE, "lm")
         for step, cell in enumerate(cells):
-            _draw_cell(canvas, left + step * column, y, column, computed(cell), cell.has_run)
-    _draw_numbers(canvas, len(cells), left, below - 24, column)
+            share = computed(cell) if not cell.is_predicted else 0.0
+            _draw_cell(canvas, left + step * column, y, column, share, cell.has_run)
+    _draw_numbers(canvas, len(cells), left, below - 34, column)
     for index, line in enumerate(wrapped):
-        canvas.text((MARGIN, below + index * (TEXT_SIZE + 7)), line, TEXT, TEXT_SIZE)
+        canvas.text((MARGIN, below + index * (TEXT_SIZE + 9)), line, TEXT, TEXT_SIZE)
     return canvas.finished()
+
+
+def _draw_legend(canvas: Canvas, cells: Sequence[StepCell], y: float) -> None:
+    """All colours that occur, with what they mean."""
+    phases = {cell.phase for cell in cells}
+    entries = [(_PHASE_COLORS[phase], word) for phase, word in _PHASE_WORDS.items() if phase in phases]
+    x = float(MARGIN)
+    for color, word in [*entries, (LIGHT, COMPUTED), (PANEL, LEFT_OUT)]:
+        canvas.rectangle((x, y, x + SWATCH, y + SWATCH), color, outline=FAINT)
+        canvas.text((x + SWATCH + 8, y + SWATCH / 2), word, FAINT, TEXT_SIZE - 3, "lm")
+        x += SWATCH + 32 + canvas.text_width(word, TEXT_SIZE - 3)
 
 
 def _draw_phases(canvas: Canvas, cells: Sequence[StepCell], left: float, top: float, column: float) -> None:
@@ -87,14 +109,14 @@ def _draw_phases(canvas: Canvas, cells: Sequence[StepCell], left: float, top: fl
         start = step
 
 
-def _draw_cell(canvas: Canvas, x: float, y: float, column: float, computed: float, has_run: bool) -> None:
-    """A column as high as the share that was computed; a step that did not run stays empty."""
+def _draw_cell(canvas: Canvas, x: float, y: float, column: float, computed: float) -> None:
+    """A column as high as the share that was computed."""
     canvas.rectangle((x, y, x + column - 2, y + ROW_HEIGHT), PANEL)
-    if has_run and computed > 0:
+    if computed > 0:
         canvas.rectangle((x, y + ROW_HEIGHT * (1 - computed), x + column - 2, y + ROW_HEIGHT), LIGHT)
 
 
 def _draw_numbers(canvas: Canvas, steps: int, left: float, y: float, column: float) -> None:
-    canvas.text((MARGIN, y), "step", FAINT, TEXT_SIZE - 2)
+    canvas.text((MARGIN, y), "step", FAINT, TEXT_SIZE - 3)
     for step in range(0, steps, label_every(LEAST_COLUMN_FOR_NUMBER / column)):
-        canvas.text((left + (step + 0.5) * column - 1, y), str(step), FAINT, TEXT_SIZE - 2, "ma")
+        canvas.text((left + (step + 0.5) * column - 1, y), str(step), FAINT, TEXT_SIZE - 3, "ma")

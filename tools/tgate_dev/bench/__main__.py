@@ -11,9 +11,16 @@ import torch
 
 from ..cli import parse
 from ..errors import UserError, exit_code
+from .gpu import stand_ins
 
 # The module of each, whose `measure` takes the options and the pack's nodes and returns the process's exit code.
-MEASUREMENTS = {"macs": ".published", "quality": "..quality.command", "support": ".support", "time": ".timing.rounds"}
+MEASUREMENTS = {
+    "gpu": ".gpu.command",
+    "macs": ".published",
+    "quality": "..quality.command",
+    "support": ".support",
+    "time": ".timing.rounds",
+}
 
 
 def main() -> int:
@@ -25,6 +32,8 @@ def main() -> int:
     options = parse(sys.argv[1:])
     name = getattr(options, "measurement", options.command)
     sys.path.insert(0, os.environ["TGATE_COMFYUI"])
+    if name == "gpu":
+        stand_ins.allow()
     _prepare_host(name, options)
     from .pack import load_pack_nodes
 
@@ -34,7 +43,7 @@ def main() -> int:
 
 
 def _prepare_host(name: str, options: argparse.Namespace) -> None:
-    """Sets the host's arguments, at which it looks when its modules are first imported, and the device of `time`."""
+    """Sets the host's arguments, at which it looks when its modules are first imported, and the device of runs."""
     from comfy.cli_args import args as host_arguments
 
     if name == "time":
@@ -43,6 +52,15 @@ def _prepare_host(name: str, options: argparse.Namespace) -> None:
             raise UserError("torch finds no graphics card here: use --device cpu.")
         options.device = options.device or ("cuda" if has_gpu else "cpu")
         host_arguments.cpu = options.device == "cpu"
+    elif name == "gpu":
+        if not (options.rehearse or torch.cuda.is_available()):
+            raise UserError(
+                "torch finds no graphics card here: use --rehearse to try it, or --bundle for another machine."
+            )
+        options.device = "cpu" if options.rehearse else "cuda"
+        host_arguments.cpu = options.rehearse
+        # Parts choose others themselves.
+        host_arguments.use_pytorch_cross_attention = True
     elif name == "quality":
         host_arguments.cpu = options.checkpoint is None or not torch.cuda.is_available()
         # What the host takes on most graphics cards.

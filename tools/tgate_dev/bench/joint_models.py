@@ -113,22 +113,6 @@ _Z_IMAGE = {
     "pad_tokens_multiple": 32,
 }
 Z_IMAGE = FullSizeModel("ZImage", _PICTURE, (128, 2560), _Z_IMAGE)
-_LUMINA_2 = {
-    "patch_size": 2,
-    "in_channels": 16,
-    "dim": 2304,
-    "cap_feat_dim": 2304,
-    "n_layers": 26,
-    "qk_norm": True,
-    "n_heads": 24,
-    "n_kv_heads": 8,
-    "axes_dims": [32, 32, 32],
-    "axes_lens": [300, 512, 512],
-    "rope_theta": 10000.0,
-    "ffn_dim_multiplier": 4.0,
-}
-LUMINA_2 = FullSizeModel("Lumina2", _PICTURE, (256, 2304), _LUMINA_2)
-
 _QWEN_IMAGE = {"in_channels": 64, "num_layers": 60}
 # 1328 x 1328 pixels; and 1024 x 1024 beside a picture of that size.
 QWEN_IMAGE = FullSizeModel("QwenImage", (1, 16, 1, 166, 166), (256, 3584), _QWEN_IMAGE)

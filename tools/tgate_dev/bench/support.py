@@ -76,7 +76,7 @@ USUAL_RUNS = (
     UsualRun("Qwen-Image-Edit 2511", "1024 × 1024", joint_models.QWEN_IMAGE_EDIT, 40, 4.0, "Qwen-Image-Edit"),
     UsualRun("Z-Image", "1024 × 1024", joint_models.Z_IMAGE, 25, 4.0, "Z-Image"),
     UsualRun("Z-Image Turbo", "1024 × 1024", joint_models.Z_IMAGE, 8, 1.0, "Z-Image"),
-    UsualRun("Lumina 2", "1024 × 1024", joint_models.LUMINA_2, 30, 4.0, "Lumina 2"),
+    UsualRun("Lumina 2", "1024 × 1024", models.LUMINA_2, 30, 4.0, "Lumina 2"),
     UsualRun("Ernie-Image", "1024 × 1024", joint_models.ERNIE_IMAGE, 20, 4.0, "Ernie-Image"),
     UsualRun("LongCat-Image", "1024 × 1024", joint_models.LONGCAT, 50, 4.5, "LongCat-Image"),
     UsualRun("Chroma", "1024 × 1024", joint_models.CHROMA, 30, 4.0, "Chroma"),

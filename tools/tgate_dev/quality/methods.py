@@ -21,6 +21,8 @@ PAPER_GATES, PAPER_STEPS = (5, 10), 25
 NO_SELF_ATTENTION = {"self_attention": False, "sp_interval": 1, "warm_up": 0}
 # With refreshed steps the gate can be early; of as many steps.
 EARLY_GATE, FIRST_GAP = 3, 2
+# With refreshed guidance more steps can be predicted, and later ones.
+FORECAST_STRENGTH, FORECAST_END = 3, 0.95
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,14 @@ def _host_methods(gate: Gate) -> Iterator[Method]:
             yield Method(f"{series} {threshold:g}", node_patch(node, reuse_threshold=threshold), series)
 
 
+def _forecasts(nodes: Nodes, refreshed: dict[str, Any]) -> Iterator[tuple[str, Callable[[Any], Any]]]:
+    """Forecast alone, and beside refreshed guidance, whose settings are given."""
+    yield "TGATE Forecast", node_patch(nodes["TGATEForecast"])
+    apply = node_patch(nodes["TGATEApplyAdvanced"], **refreshed)
+    forecast = node_patch(nodes["TGATEForecast"], strength=FORECAST_STRENGTH, end=FORECAST_END)
+    yield "TGATE Forecast + Apply", lambda model: apply(forecast(model))
+
+
 def _own_patches(model: Any, steps: int, nodes: Nodes) -> Iterator[tuple[str, Callable[[Any], Any]]]:
     apply = {name: node_patch(nodes["TGATEApply"], preset=name) for name in presets(nodes)}
     for name, patch in apply.items():
@@ -92,6 +102,7 @@ def _own_patches(model: Any, steps: int, nodes: Nodes) -> Iterator[tuple[str, Ca
         name = f"Advanced, gate {EARLY_GATE} of {PAPER_STEPS}, refreshed: {refresh}"
         settings = {"guidance": "cached_delta", "refresh": refresh, "refresh_gap": gap}
         yield name, node_patch(nodes["TGATEApplyAdvanced"], **early, **settings)
+    yield from _forecasts(nodes, {**early, "guidance": "cached_delta", "refresh": "growing gaps", "refresh_gap": gap})
     if (
         isinstance(model.model.diffusion_model, UNetModel)
         and pack_core(nodes)("host.unet_blocks").can_leave_out_layers()

@@ -1,7 +1,8 @@
-"""`dev.py workflows`: makes the workflows and writes them into the pack, in ComfyUI's Python."""
+"""`dev.py workflows`: makes workflows, their cards and the subgraph, and writes them into the pack, in ComfyUI's Python."""
 
 from __future__ import annotations
 
+import json
 import sys
 import tempfile
 from pathlib import Path
@@ -9,7 +10,8 @@ from pathlib import Path
 from ..environment import PACK, current
 from ..errors import exit_code
 from ..server import Server
-from . import made
+from . import blueprint, made
+from .thumbnail import draw_card
 
 
 def main() -> int:
@@ -20,13 +22,23 @@ def main() -> int:
         DescriptionError: a workflow does not fit its nodes.
     """
     ready = current()
-    with tempfile.TemporaryDirectory() as folder, Server(ready.python, ready.comfyui, Path(folder)) as server:
-        texts = dict(made(server.get_json("/object_info")))
-    for name, text in texts.items():
-        file = PACK / "workflows" / f"{name}.json"
-        file.write_text(text, encoding="utf-8")
-        print(file)
+    folder = PACK / "workflows"
+    with tempfile.TemporaryDirectory() as own, Server(ready.python, ready.comfyui, Path(own)) as server:
+        object_info = server.get_json("/object_info")
+        for name, text in made(object_info):
+            _write(folder / f"{name}.json", text)
+        _write(PACK / "subgraphs" / f"{blueprint.NAME}.json", blueprint.made(object_info))
+        # Those made by hand have one, too.
+        for file in folder.glob("*.json"):
+            graph = json.loads(file.read_text(encoding="utf-8"))
+            draw_card(graph, object_info, server.get_json, file.with_suffix(".jpg"))
     return 0
+
+
+def _write(file: Path, text: str) -> None:
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(text, encoding="utf-8")
+    print(file)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from .note import RUN, Note, Run
@@ -11,11 +12,13 @@ EVEN_RUN: Run = (20, 7.0, "dpmpp_2m", "normal")
 BY_SCHEDULE: dict[str, Any] = {"gate_unit": "percent of schedule", "warm_up": 0}
 SD15 = File("Comfy-Org/stable-diffusion-v1-5-archive:v1-5-pruned-emaonly-fp16", "Any other SD 1.5 model will do.")
 SDXL = File("stabilityai/stable-diffusion-xl-base-1.0:sd_xl_base_1.0", "Any other SDXL model will do.")
+# Of nodes that draw on themselves.
+REPORT_HEIGHT, PLOT_HEIGHT = 300, 460
 CANNY = File("comfyanonymous/ControlNet-v1-1_fp16_safetensors:control_v11p_sd15_canny_fp16")
 
 
 def compare(w: Workflow) -> None:
-    """The same seed without and with TGATE, side by side."""
+    """The same seed without and with TGATE, side by side; the node has the seconds of both."""
     w.checkpoint(SD15)
     model = w.last["MODEL"]
     seed = w.group("Seed", 1, INPUT).node("PrimitiveInt", "Seed", value=SEED)
@@ -24,9 +27,11 @@ def compare(w: Workflow) -> None:
     latent = w.picture_size(512, 512)
     plain = w.group("Without", 4).sampler(RUN, "Sampler without TGATE", model=model, seed=seed)
     gated = w.group("With", 4).sampler(RUN, "Sampler with TGATE", latent_image=latent, seed=seed)
-    plain_picture = w.picture("compare_plain", 5, "Picture without TGATE", samples=plain)
-    gated_picture = w.picture("compare_gated", 6, "Picture with TGATE", samples=gated)
-    w.group("Compare", 7).node("ImageCompare", image_a=plain_picture, image_b=gated_picture)
+    w.group("Left without, right with TGATE", 5)
+    pictures = [w.node("VAEDecode", samples=samples) for samples in (plain, gated)]
+    w.node("ImageStitch", image1=pictures[0], image2=pictures[1], spacing_width=8)
+    w.node("SaveImage", "Left without, right with TGATE", filename_prefix="TGATE/compare")
+    w.group("What was saved", 6).node("TGATEReport", "", REPORT_HEIGHT, latent=gated)
 
 
 def deepcache_sdxl(w: Workflow) -> None:
@@ -37,6 +42,16 @@ def deepcache_sdxl(w: Workflow) -> None:
     w.group("T-GATE", 3, GATE).node("TGATEDeepCache")
     _advanced(w, gate=13.0, warm_up=0)
     _sample(w, "deepcache_sdxl")
+
+
+def forecast_sdxl(w: Workflow) -> None:
+    """SDXL with predicted steps and refreshed guidance."""
+    w.checkpoint(SDXL)
+    w.prompts()
+    w.picture_size(1024, 1024, column=2)
+    w.group("T-GATE", 3, GATE).node("TGATEForecast", strength=3, end=0.95)
+    _advanced(w, gate=3.0, warm_up=0, self_attention=False, refresh="growing gaps")
+    _sample(w, "forecast_sdxl")
 
 
 def img2img(w: Workflow) -> None:
@@ -108,17 +123,14 @@ def probe(w: Workflow) -> None:
     w.group("T-GATE", 3, GATE).node("TGATEProbe")
     measured = w.group("Measured run", 4).sampler(RUN, "Sampler without TGATE")
     w.group("Measurement", 5)
-    plot = w.node("TGATEConvergencePlot", tolerance=10.0, latent=measured)
-    w.node("PreviewImage", "Plot", 420, images=plot["plot"])
+    plot = w.node("TGATEConvergencePlot", "", PLOT_HEIGHT, tolerance=10.0, latent=measured)
     w.node("PreviewAny", "Recommendation", source=plot["text"])
     w.node("TGATESaveProbe")
     w.group("T-GATE", 6, GATE)
     _advanced(w, gate=10.0, gate_unit="measured", model=model, probe=plot["probe"])
     gated = w.group("Gated run", 7).sampler(latent_image=latent)
-    report = w.group("Report", 8).node("TGATEReport", latent=gated)
-    w.node("PreviewAny", "Report in words", source=report["report"])
-    w.node("PreviewImage", "Timeline", images=report["timeline"])
-    w.picture("probe", 9)
+    w.group("Report", 8).node("TGATEReport", "", REPORT_HEIGHT, latent=gated)
+    w.picture("probe", 9, samples=gated)
 
 
 def _advanced(w: Workflow, **settings: Any) -> None:
@@ -130,12 +142,16 @@ def _sample(w: Workflow, name: str, run: Run = RUN, column: int = 4, **inputs: A
     w.picture(name, column + 1)
 
 
-GRAPHS = {graph.__name__: graph for graph in (compare, deepcache_sdxl, img2img, hires, controlnet, regional, probe)}
+_ALL = (compare, deepcache_sdxl, forecast_sdxl, img2img, hires, controlnet, regional, probe)
+GRAPHS = {graph.__name__: graph for graph in _ALL}
 
 
+@dataclass(frozen=True, kw_only=True)
 class Recipe(Note):
     """A use of T-GATE."""
 
+    graph: str = ""  # the function that makes it, where that has not the file's name
+
     def build(self, w: Workflow) -> None:
         """Add the nodes."""
-        GRAPHS[self.name](w)
+        GRAPHS[self.graph or self.name](w)

@@ -28,7 +28,7 @@ FOLDERS = {
 # Fixed, so that each workflow keeps its id.
 NAMESPACE = uuid.UUID("6f0f0b5e-3c0c-5d7e-9a68-1f8a6f3f6f1e")
 # Pixels, as the editor draws nodes.
-SLOT, WIDGET, BELOW_WIDGETS, BELOW_SLOTS, TITLE, STRIP = 20, 24, 14, 6, 30, 146
+SLOT, WIDGET, BELOW_WIDGETS, BELOW_SLOTS, TITLE, STRIP = 20, 24, 14, 6, 30, 168
 CHARACTER, BESIDE_FILE_NAME = 7.2, 80
 GAP, NOTE_GAP, SIDE, ABOVE = 20, 60, 25, 80
 WIDTH = 330
@@ -45,14 +45,15 @@ SIZES = {
     "PreviewImage": (WIDTH, 300),
     "PreviewAny": (WIDTH, 190),
     "PreviewAudio": (WIDTH, 100),
-    "ImageCompare": (480, 530),
+    "TGATEReport": (480, 0),
+    "TGATEConvergencePlot": (480, 0),
 }
 
 SEED = 156680208700286
 LIGHTHOUSE = "a lighthouse on a rocky coast at dusk, warm light in the windows, detailed oil painting"
 BLURRY = "blurry, low quality, watermark, text"
 NEGATIVE_LESS = 40  # pixels that a negative prompt is lower than a prompt
-EXPERIMENTAL_HEIGHT = 270  # with room for what TGATE Apply says about a model without published settings
+EXPERIMENTAL_HEIGHT = 292  # with room for what TGATE Apply says about a model without published settings
 
 
 class DescriptionError(UserError):
@@ -224,23 +225,29 @@ class Workflow:
         self.node("SaveImage", filename_prefix=f"TGATE/{name}")
         return decoded
 
+    def laid_out(self) -> tuple[list[dict[str, Any]], list[list[Any]], list[dict[str, Any]]]:
+        """Nodes, links and groups, as a file has them."""
+        self._lay_out()
+        groups = [
+            {"id": number, "title": group.title, "bounding": group.box, "color": group.color, "flags": {}}
+            for number, group in enumerate(self._groups, start=1)
+        ]
+        return self._entries(), self._links, groups
+
     def saved(self, note: Note) -> dict[str, Any]:
         """The workflow as its file has it."""
-        self._lay_out()
+        nodes, links, groups = self.laid_out()
         text = note.markdown(self._loads)
         note_entry = _entry(1, "MarkdownNote", [NOTE_WIDTH, note_height(text)])
         note_entry |= {"title": "Read me", "properties": {}, "widgets_values": [text], **NOTE_COLORS}
         return {
             "id": str(uuid.uuid5(NAMESPACE, note.name)),
             "revision": 0,
-            "last_node_id": len(self._entries()) + 1,
-            "last_link_id": len(self._links),
-            "nodes": [note_entry, *self._entries()],
-            "links": self._links,
-            "groups": [
-                {"id": number, "title": group.title, "bounding": group.box, "color": group.color, "flags": {}}
-                for number, group in enumerate(self._groups, start=1)
-            ],
+            "last_node_id": len(nodes) + 1,
+            "last_link_id": len(links),
+            "nodes": [note_entry, *nodes],
+            "links": links,
+            "groups": groups,
             "config": {},
             "extra": {"ds": {"scale": 1, "offset": [100, 180]}},
             "version": 0.4,

@@ -41,8 +41,8 @@ def build_random(model: FullSizeModel, device: torch.device, dtype: torch.dtype)
     config = model.host_config()
     config.set_inference_dtype(dtype, None)
     base = config.get_model({}, device=device)
-    _randomise(base.diffusion_model, device)
     base.to(device)
+    _randomise(base.diffusion_model, device)
     return ModelPatcher(base, load_device=device, offload_device=device)
 
 

@@ -14,13 +14,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", choices=MODELS, default="sd15", help="architecture; weights are random")
     parser.add_argument("--device", choices=("cpu", "cuda"), help="default: the GPU if there is one")
     # One step on each side of the gate.
-    parser.add_argument("--steps", type=_at_least(2), default=25, metavar="N", help="sampling steps")
-    parser.add_argument("--runs", type=_at_least(1), default=3, metavar="N", help="runs of each row")
+    parser.add_argument("--steps", type=at_least(2), default=25, metavar="N", help="sampling steps")
+    parser.add_argument("--runs", type=at_least(1), default=3, metavar="N", help="runs of each row")
     parser.add_argument("--out", type=Path, default=Path("bench-output"), metavar="DIR", help="folder for the results")
     parser.add_argument("--peers", type=Path, nargs="+", default=[], metavar="DIR", help="folders of other packs")
 
 
-def _at_least(least: int) -> Callable[[str], int]:
+def at_least(least: int) -> Callable[[str], int]:
+    """A parser of whole numbers that are no less."""
+
     def number(text: str) -> int:
         if not text.isdecimal() or int(text) < least:
             raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of {least} or more")

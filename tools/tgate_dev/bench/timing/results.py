@@ -94,6 +94,7 @@ class Row:
     oracle: Oracle | None = None  # lower bound of its gated steps
     is_foreign: bool = False  # whether it belongs to another pack
     peak_bytes: int | None = None  # peak memory of a run, without the weights
+    syncs: float | None = None  # times that the processor waits for the card in a step; None on the CPU
     rounds: list[Round] = field(default_factory=list)
 
     def figures(self) -> dict[str, Spread | None]:
@@ -117,17 +118,19 @@ COLUMNS = {
     "full_to_plain": Column("full steps, × plain", "{:.3f}", 1, lambda row, one: row.oracle and one.full_to_plain()),
     "cache_bytes": Column("captures, MiB", "{:.1f}", MIB, lambda _, one: one.run.cache_bytes),
     "peak_bytes": Column("peak, MiB", "{:.1f}", MIB, lambda row, _: row.peak_bytes),
+    "syncs": Column("waits a step", "{:.1f}", 1, lambda row, _: row.syncs),
 }
 
 
 def as_markdown(settings: Mapping[str, Any], rows: Sequence[Row]) -> str:
-    """Medians over the rounds, followed by the notes of the runs."""
-    title = "{model}, {pixels} × {pixels} pixels, {steps} steps, {dtype}, {device_name}".format(**settings)
-    lines = [[title, *(column.heading for column in COLUMNS.values())], ["---", *["---:"] * len(COLUMNS)]]
-    for row in rows:
-        told = zip(row.figures().values(), COLUMNS.values(), strict=True)
-        cells = ["-" if figure is None else column.form.format(figure.median / column.unit) for figure, column in told]
-        lines.append([row.name, *cells])
+    """Medians over the rounds, without columns that are empty, followed by the notes of the runs."""
+    told = {row.name: row.figures() for row in rows}
+    columns = {name: column for name, column in COLUMNS.items() if any(figures[name] for figures in told.values())}
+    lines = [[settings["title"], *(column.heading for column in columns.values())], ["---", *["---:"] * len(columns)]]
+    for name, figures in told.items():
+        shown = ((figures[key], column) for key, column in columns.items())
+        cells = ["-" if figure is None else column.form.format(figure.median / column.unit) for figure, column in shown]
+        lines.append([name, *cells])
     notes = {f"\n{row.name}: {note}\n": None for row in rows for one in row.rounds for note in one.run.notes}
     return "".join([*(f"| {' | '.join(cells)} |\n" for cells in lines), *notes])
 

@@ -13,12 +13,12 @@ from functools import partial
 import torch
 from comfy.model_patcher import ModelPatcher
 
-from ..models import PIXELS_PER_LATENT
+from ..models import PIXELS_PER_LATENT, FullSizeModel
 from ..pack import Nodes
 from .networks import SEED, build_random, random_conditioning, random_noise, timed_model, twin, without_attentions
 from .results import Oracle, Round, Row, RunRecord, as_json, as_markdown
-from .rows import make_rows, peer_rows, usual_gate
-from .sampling import CFG, SAMPLER, SCHEDULER, Task, sigmas, timed_run, with_peak
+from .rows import Patch, make_rows, peer_rows, usual_gate
+from .sampling import CFG, SAMPLER, SCHEDULER, Task, count_syncs, sigmas, timed_run, with_peak
 
 WARM_UP_STEPS = 2
 PLAIN = Oracle(frozenset(), branches=2)
@@ -42,15 +42,14 @@ def measure(options: argparse.Namespace, nodes: Nodes) -> int:
         "steps": options.steps,
         "gate": gate.step,
         "dtype": "fp16" if is_gpu else "fp32",
-        "device_name": torch.cuda.get_device_name(device) if is_gpu else f"CPU, {torch.get_num_threads()} threads",
-        "processor": platform.processor() or platform.machine(),
         "attention": importlib.import_module("comfy.ldm.modules.attention").optimized_attention.__name__,
-        "sampling": f"{SAMPLER}, {SCHEDULER}, cfg {CFG}",
-        "versions": f"torch {torch.__version__}, ComfyUI {importlib.import_module('comfyui_version').__version__}",
+        **machine(device),
     }
+    title = "{model}, {pixels} × {pixels} pixels, {steps} steps, {dtype}, {device_name}"
+    settings["title"] = title.format(**settings)
     options.out.mkdir(parents=True, exist_ok=True)
     results = options.out / "time-{model}-{pixels}-{dtype}.md".format(**settings)
-    task = Task(device, random_noise(model, 1), *(random_conditioning(model, SEED + number) for number in (1, 2)))
+    task = random_task(model, device)
     # As in the host's server; otherwise torch would keep activations for gradients.
     with torch.inference_mode():
         measurement = Measurement(patcher, task, options.steps, rows, nodes)
@@ -64,39 +63,80 @@ def measure(options: argparse.Namespace, nodes: Nodes) -> int:
     return 0
 
 
-class Measurement:
-    """The rows of one model, which collect their rounds, and their oracles; the model was not sampled yet."""
+def machine(device: torch.device) -> dict[str, str]:
+    """What the figures depend on besides the model."""
+    is_gpu = device.type == "cuda"
+    return {
+        "device_name": torch.cuda.get_device_name(device) if is_gpu else f"CPU, {torch.get_num_threads()} threads",
+        "processor": platform.processor() or platform.machine(),
+        "sampling": f"{SAMPLER}, {SCHEDULER}, cfg {CFG}",
+        "versions": f"torch {torch.__version__}, ComfyUI {importlib.import_module('comfyui_version').__version__}",
+    }
 
-    def __init__(self, model: ModelPatcher, task: Task, steps: int, rows: Sequence[Row], nodes: Nodes) -> None:
-        self._model, self._task, self._rows, self._nodes = model, task, rows, nodes
+
+def random_task(model: FullSizeModel, device: torch.device, batch: int = 1) -> Task:
+    """Seeded noise and text for a model."""
+    texts = (random_conditioning(model, SEED + number) for number in (1, 2))
+    return Task(device, random_noise(model, batch), *texts)
+
+
+class Measurement:
+    """The rows of one model, which collect their rounds, and their oracles; the model was not sampled yet.
+
+    All of them run on what `setting` makes of a model, such as a compiled one.
+    """
+
+    def __init__(
+        self,
+        model: ModelPatcher,
+        task: Task,
+        steps: int,
+        rows: Sequence[Row],
+        nodes: Nodes,
+        setting: Patch = lambda model: model,
+    ) -> None:
+        self._task, self._rows, self._nodes = task, rows, nodes
         self._schedule = sigmas(model, steps)
         # Steps of each row that are compared with its oracle.
         self._like_oracle: dict[str, list[int]] = {}
-        self._ideal, own = twin(model), twin(model)
+        ideal, own = twin(model), twin(model)
         # Other packs may modify their network for good.
-        self._patched = {row.name: row.patch(twin(model) if row.is_foreign else own) for row in rows}
+        patched = {row.name: row.patch(twin(model) if row.is_foreign else own) for row in rows}
+        self._patched = {name: setting(model) for name, model in patched.items()}
+        self._plain, self._ideal = setting(model), setting(ideal)
 
     def warm_up(self) -> None:
-        """Untimed runs, which also measure peak memory: GPU libraries choose kernels by shape, the CPU maps memory."""
+        """`warm_up_row` for each."""
         for row in self._rows:
-            arguments = self._patched[row.name], self._task, self._schedule
-            record, row.peak_bytes = with_peak(self._task.device, timed_run, *arguments)
-            self._like_oracle[row.name] = record.steps_like(row.oracle)
-        for oracle in {row.oracle or PLAIN for row in self._rows}:
-            with self._oracle(oracle) as run:
-                run(self._schedule[: WARM_UP_STEPS + 1])
+            self.warm_up_row(row)
+
+    def warm_up_row(self, row: Row) -> None:
+        """Untimed runs, which also measure peak memory: GPU libraries choose kernels by shape, the CPU maps memory."""
+        arguments = timed_run, self._patched[row.name], self._task, self._schedule
+        if (waits := count_syncs(self._task.device, *arguments)) is not None:
+            row.syncs = waits / (len(self._schedule) - 1)
+        record, row.peak_bytes = with_peak(self._task.device, *arguments)
+        self._like_oracle[row.name] = record.steps_like(row.oracle)
+        start = self._schedule[: WARM_UP_STEPS + 1]
+        timed_run(self._plain, self._task, start)
+        with self._oracle(row.oracle or PLAIN) as run:
+            run(start)
 
     def run_round(self, title: str) -> None:
-        """Run every row once. The plain row too: how far its ratio is from 1 is the noise of the others."""
+        """`run_row` for each."""
         for row in self._rows:
-            row.rounds.append(self._run_beside(row))
-            sys.stderr.write(f"{title}: {row.name}, {sum(row.rounds[-1].run.step_seconds):.2f} s\n")
+            self.run_row(row, title)
+
+    def run_row(self, row: Row, title: str) -> None:
+        """Run a row once. The plain row too: how far its ratio is from 1 is the noise of the others."""
+        row.rounds.append(self._run_beside(row))
+        sys.stderr.write(f"{title}: {row.name}, {sum(row.rounds[-1].run.step_seconds):.2f} s\n")
 
     def _run_beside(self, row: Row) -> Round:
         """All in one thread: allocators and worker pools differ between threads."""
         plain: dict[int, float] = {}
         at_best: dict[int, float] = {}
-        run_plain: Callable[..., RunRecord] = partial(timed_run, self._model, self._task)
+        run_plain: Callable[..., RunRecord] = partial(timed_run, self._plain, self._task)
         with self._oracle(row.oracle or PLAIN) as run_oracle:
 
             def after_step(step: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 import weakref
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -26,7 +27,7 @@ SAMPLER, SCHEDULER, CFG = "euler", "normal", 7.0
 
 
 class Task(NamedTuple):
-    """What every run samples: noise (1, C, H, W) on a device, with the host's conditionings."""
+    """What every run samples: noise (B, C, …) on a device, with the host's conditionings."""
 
     device: torch.device
     noise: Tensor
@@ -37,30 +38,44 @@ class Task(NamedTuple):
 class _Watcher:
     """Follows one run: the times of its steps, the branches evaluated, and T-GATE's state."""
 
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
+    def __init__(self, task: Task) -> None:
+        self._device, self._batch = task.device, len(task.noise)
+        self._marks: list[tuple[Any, Any]] = []
         self.record = RunRecord()
         self.tgate: Any = None
 
     def time_step(self, executor: Any, *args: Any, **kwargs: Any) -> Any:
         """PREDICT_NOISE wrapper: the model time of one step, guidance included."""
         self.record.branches.append(0.0)
-        start = self._now()
+        if self._device.type == "cuda":
+            # What another network still has to do there is not of this step.
+            torch.cuda.synchronize(self._device)
+        start = self._mark()
         result = executor(*args, **kwargs)
-        self.record.step_seconds.append(self._now() - start)
+        self._marks.append((start, self._mark()))
         return result
 
     def note_call(self, executor: Any, *args: Any, **kwargs: Any) -> Any:
         """APPLY_MODEL wrapper. Positional: x, t, c_concat, c_crossattn, control, transformer_options."""
-        self.record.branches[-1] += args[0].shape[0]
+        self.record.branches[-1] += len(args[0]) / self._batch
         self.tgate = args[5].get(_RUN_KEY, self.tgate)
         return executor(*args, **kwargs)
 
-    def _now(self) -> float:
-        """Seconds, once the device has done what it was given: it waits at each step anyway, where rows take turns."""
+    def finished(self) -> RunRecord:
+        """The record, with the time of each step by the device's own clock."""
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
-        return time.perf_counter()
+            self.record.step_seconds = [start.elapsed_time(end) / 1000 for start, end in self._marks]
+        else:
+            self.record.step_seconds = [end - start for start, end in self._marks]
+        return self.record
+
+    def _mark(self) -> Any:
+        if self._device.type != "cuda":
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]  # torch gives it no types
+        event.record()
+        return event
 
 
 def sigmas(patcher: ModelPatcher, steps: int) -> Tensor:
@@ -81,7 +96,7 @@ def timed_run(
     `after_step` is called with the number of each finished step; its time is not counted, and it may sample other
     networks.
     """
-    watcher = _Watcher(task.device)
+    watcher = _Watcher(task)
     patcher = patcher.clone()
     options = patcher.model_options
     # In model_options, outside T-GATE's own wrappers, which hide its state from the calls that it leaves alone.
@@ -91,7 +106,7 @@ def timed_run(
     given = (patcher, task.noise, cfg, sampler, schedule, task.positive, task.negative, empty)
     callback = after_step and (lambda step, *_: after_step(step))
     result = comfy.sample.sample_custom(*given, callback=callback, disable_pbar=True, seed=0)
-    record = watcher.record
+    record = watcher.finished()
     if watcher.tgate is not None:
         counts = watcher.tgate.counts
         reused = [counts.by_step[step].reused_share for step in range(counts.steps)]
@@ -111,6 +126,20 @@ def with_peak(device: torch.device, run: Callable[..., Any], *args: Any) -> tupl
         return run(*args), torch.cuda.max_memory_allocated(device) - before
     with PeakBytes() as counted:
         return run(*args), counted.peak
+
+
+def count_syncs(device: torch.device, run: Callable[..., Any], *args: Any) -> int | None:
+    """How often a run makes the processor wait for the card, as torch warns of it; on the CPU None, and no run."""
+    if device.type != "cuda":
+        return None
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            run(*args)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    return sum("synchronizing CUDA operation" in str(warning.message) for warning in caught)
 
 
 class PeakBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch gives it no types

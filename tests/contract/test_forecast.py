@@ -1,0 +1,270 @@
+"""Steps that are predicted, on real networks: against an oracle, beside the other nodes, and where none may be."""
+
+from __future__ import annotations
+
+import comfy.samplers
+import pytest
+import tiny
+import torch
+from block_record import block_recording
+from comfy.patcher_extension import WrappersMP
+from comfy_extras.nodes_easycache import EasyCacheNode, LazyCacheNode
+from families import FAMILIES
+from host_nodes import ONE_LEVEL, host_node
+from record import recording
+from tiny import distance
+
+STEPS = 12
+PREDICTED = (3, 5, 7, 9)
+GATE = {"gate": 4.0, "guidance": "cached_delta", "self_attention": False, "cross_attention": False}
+EXACT = 1e-5  # of the latent's spread
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny.sd15(**ONE_LEVEL)
+
+
+@pytest.fixture
+def counts(pack):
+    return lambda model: pack.core("host.install").records_of(model).last.counts
+
+
+@pytest.fixture
+def report(pack):
+    return lambda model, latent: pack.nodes["TGATEReport"].execute(model=model, latent={"samples": latent}).args[1]
+
+
+class Oracle:
+    """The same in a wrapper of its own: slopes of order 1, their difference of order 1/2, from a gate on held."""
+
+    def __init__(self, predicted: tuple[int, ...], guided: tuple[int, ...] = tuple(range(STEPS))) -> None:
+        self.predicted, self.guided, self.step, self.rows = predicted, guided, -1, []
+        self.seen: list[tuple[int, list[torch.Tensor]]] = []
+        self.held: torch.Tensor | None = None
+
+    def __call__(self, executor, network, conds, x, timestep, options):
+        self.step += 1
+        sigma, is_guided = timestep[0], self.step in self.guided
+        if self.step in self.predicted:
+            slopes = self._extrapolated()
+        else:
+            alive = conds if is_guided else [conds[0], None]
+            made = executor(network, alive, x, timestep, options)
+            slopes = [(x - made[0]) / sigma, (x - made[1]) / sigma if is_guided else None]
+            self.rows.append(2 if is_guided else 1)
+            self.seen = [*self.seen[-1:], (self.step, slopes)]
+            if is_guided:
+                self.held = slopes[1] - slopes[0]
+        second = slopes[1] if is_guided else slopes[0] + self.held
+        return [x - sigma * slopes[0], x - sigma * second]
+
+    def _extrapolated(self):
+        (before, (c0, u0)), (last, (c1, u1)) = self.seen
+        share = (self.step - last) / (last - before)
+        cond = c1 + share * (c1 - c0)
+        if u0 is None or u1 is None:
+            return [cond, None]
+        return [cond, cond + (u1 - c1) + 0.5 * share * ((u1 - c1) - (u0 - c0))]
+
+    def install(self, model):
+        patched = model.clone()
+        patched.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, "oracle", self)
+        return patched
+
+
+@pytest.mark.parametrize("sampler", ["euler", "dpmpp_2m"])
+@pytest.mark.parametrize(("strength", "predicted"), [(1, PREDICTED), (3, (3, 4, 5, 7, 8, 9))])
+def test_predicted_steps_follow_the_oracle(model, forecast, sampler, strength, predicted):
+    oracle = Oracle(predicted)
+    expected = tiny.sample(oracle.install(model), steps=STEPS, sampler=sampler)
+    with recording(model, patched := forecast(model, strength=strength)) as record:
+        result = tiny.sample(patched, steps=STEPS, sampler=sampler)
+    assert distance(result, expected) < EXACT
+    assert record.batches == oracle.rows == [2] * (STEPS - len(predicted))
+
+
+@pytest.mark.parametrize("is_before", [True, False], ids=["before", "behind"])
+@pytest.mark.parametrize("refresh", ["never", "growing gaps"])
+def test_the_gate_makes_the_other_branch_of_a_predicted_step(model, forecast, gated, is_before, refresh):
+    # Step 3, the last before the gate, and the refreshed ones run.
+    predicted, guided = ((4, 6, 8, 10), ()) if refresh == "never" else ((4, 6, 9), (5, 8))
+    settings = {**GATE, "refresh": refresh, "refresh_gap": 2}
+    oracle = Oracle(predicted, (0, 1, 2, 3, *guided))
+    expected = tiny.sample(oracle.install(model), steps=STEPS)
+    both = gated(forecast(model, end=1.0), **settings) if is_before else forecast(gated(model, **settings), end=1.0)
+    with recording(model, both) as record:
+        result = tiny.sample(both, steps=STEPS)
+    assert record.batches == oracle.rows
+    assert distance(result, expected) < EXACT
+
+
+@pytest.mark.parametrize("guidance", ["uncond", "cond", "cond_mean", "cached_delta", "keep"])
+def test_captures_last_through_predicted_steps(model, forecast, gated, guidance):
+    patched = forecast(gated(model, gate=3.0, guidance=guidance), strength=4, end=1.0)
+    with recording(model, patched) as record:
+        tiny.sample(patched, steps=STEPS)
+    # What runs on captures of both branches, as nothing before the gate does, has first to run twice.
+    first = (3, 4) if guidance in ("uncond", "cond_mean") else ()
+    ran = [record.sigmas[step] for step in (0, 1, 2, *first, 7, STEPS - 1)]
+    assert [call.sigma for call in record.calls] == pytest.approx(ran)
+    # Four steps without a use of the captures are no reason to drop them.
+    assert not any(record.per_call("cross_attention")[3:])
+
+
+@pytest.mark.parametrize("rule", ["growing gaps", "by error"])
+def test_a_refreshed_step_is_never_predicted(model, forecast, gated, pack, rule):
+    settings = {**GATE, "refresh": rule, "refresh_gap": 2, "refresh_tolerance": 0.0}
+    patched = forecast(gated(model, **settings), strength=4, end=1.0)
+    tiny.sample(patched, steps=STEPS)
+    record, refresh = pack.core("host.install").records_of(patched).last, pack.core("gate.schedule").Phase.REFRESH
+    refreshed = [cell for cell in record.cells if cell.phase is refresh]
+    assert refreshed
+    assert not any(cell.is_predicted for cell in refreshed)
+    assert any(cell.is_predicted for cell in record.cells)
+
+
+def test_deep_cache_counts_steps_that_run(model, forecast, deep):
+    patched = deep(forecast(model), cache_interval=2)
+    with block_recording(model, patched) as record:
+        result = tiny.sample(patched, steps=STEPS)
+    assert record.depths == "FsFsFsFs"
+    assert torch.equal(result, tiny.sample(forecast(deep(model, cache_interval=2)), steps=STEPS))
+
+
+@pytest.mark.parametrize("family", [one for one in FAMILIES if one.is_available], ids=lambda family: family.name)
+def test_families(family, forecast, counts):
+    model = family.make()
+    patched = forecast(model)
+    result = family.sample(patched, steps=STEPS)
+    assert counts(patched).skipped_passes == len(PREDICTED)
+    assert not counts(patched).notes
+    assert torch.isfinite(result).all()
+    assert not torch.equal(result, family.sample(model, steps=STEPS))
+
+
+@pytest.mark.parametrize("sampler", sorted(comfy.samplers.SAMPLER_NAMES))
+def test_other_samplers_are_left_as_they_are(model, forecast, counts, pack, sampler):
+    allowed = pack.core("forecast.technique").SAMPLERS
+    names = {"ddim": "euler", "uni_pc": "unipc", "uni_pc_bh2": "unipc_bh2"}
+    patched = forecast(model)
+    with recording(model, patched) as record:
+        result = tiny.sample(patched, steps=STEPS, sampler=sampler)
+    if names.get(sampler, sampler) in allowed:
+        assert len(record.calls) == STEPS - len(PREDICTED)
+        return
+    assert torch.equal(result, tiny.sample(model, steps=STEPS, sampler=sampler))
+    assert pack.core("forecast.technique").OTHER_SAMPLER in counts(patched).notes
+
+
+def test_a_sampler_that_is_told_to_add_noise_is_left_as_it_is(model, forecast):
+    noisy = comfy.samplers.ksampler("euler", {"s_churn": 1.0})
+    torch.manual_seed(0)
+    plain = tiny.sample(model, steps=STEPS, sampler=noisy)
+    torch.manual_seed(0)
+    assert torch.equal(tiny.sample(forecast(model), steps=STEPS, sampler=noisy), plain)
+
+
+def function_wrapper(model):
+    """A pack that guesses steps in the host's wrapper of network calls, named as the known ones are."""
+
+    class SpectrumPatcher:
+        def __call__(self, apply_model, arguments):
+            return apply_model(arguments["input"], arguments["timestep"], **arguments["c"])
+
+    patched = model.clone()
+    patched.set_model_unet_function_wrapper(SpectrumPatcher())
+    return patched
+
+
+STEP_CACHES = {
+    "EasyCache": lambda model: EasyCacheNode.execute(model, 0.05, 0.1, 0.95, False)[0],
+    "LazyCache": lambda model: LazyCacheNode.execute(model, 0.05, 0.1, 0.95, False)[0],
+    "Spectrum": function_wrapper,
+}
+
+
+@pytest.mark.parametrize("is_before", [True, False], ids=["before", "behind"])
+@pytest.mark.parametrize("name", STEP_CACHES)
+def test_another_node_that_predicts_steps_is_let_alone(model, forecast, counts, name, is_before):
+    other = STEP_CACHES[name]
+    patched = other(forecast(model)) if is_before else forecast(other(model))
+    assert torch.equal(tiny.sample(patched, steps=STEPS), tiny.sample(other(model), steps=STEPS))
+    assert [note for note in counts(patched).notes if note.startswith(f"Forecast: {name} on the same model")]
+
+
+def test_a_guess_of_an_unknown_node_ends_predictions(model, forecast, counts, pack):
+    """It guesses the fifth step, which we would have gone on from."""
+    calls = []
+
+    def guess(executor, x, *args, **kwargs):
+        calls.append(executor(x, *args, **kwargs) if len(calls) != 4 else calls[-1])
+        return calls[-1]
+
+    patched = forecast(model)
+    patched.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "guess", guess)
+    tiny.sample(patched, steps=STEPS)
+    assert pack.core("forecast.technique").GUESSED in counts(patched).notes
+    assert counts(patched).skipped_passes == 2  # steps 3 and 5; the guess is at step 6
+
+
+def test_nodes_that_compare_passes_see_steps_that_ran(model, forecast, counts, pack):
+    pag = host_node("nodes_pag", "PerturbedAttentionGuidance", scale=2.0)
+    patched = pag(forecast(model))
+    assert torch.equal(tiny.sample(patched, steps=STEPS), tiny.sample(pag(model), steps=STEPS))
+    assert pack.core("forecast.technique").AUXILIARY in counts(patched).notes
+
+
+def test_a_prompt_that_comes_later_is_computed(model, forecast, counts):
+    later = [*tiny.text(1, 8, end_percent=0.5), *tiny.text(2, 8, start_percent=0.5)]
+    patched = forecast(model, strength=4, end=1.0)
+    with recording(model, patched) as record:
+        tiny.sample(patched, steps=STEPS, positive=later)
+    sigma = model.get_model_object("model_sampling").percent_to_sigma(0.5)
+    first_two = [step for step, value in enumerate(record.sigmas) if value <= sigma][:2]
+    ran = {round(call.sigma, 4) for call in record.calls}
+    assert {round(record.sigmas[step], 4) for step in first_two} <= ran
+    assert counts(patched).skipped_passes > 0
+
+
+def test_a_restart_is_computed(model, forecast):
+    sigmas = torch.tensor([10.0, 8.0, 6.0, 4.0, 9.0, 7.0, 5.0, 3.0, 2.0, 1.0, 0.0])
+    patched = forecast(model, start=0.0, end=1.0)
+    with recording(model, patched) as record:
+        tiny.sample(patched, sigmas=sigmas)
+    assert [call.sigma for call in record.calls] == [10.0, 8.0, 4.0, 9.0, 7.0, 3.0, 1.0]
+
+
+@pytest.mark.parametrize("settings", [{"start": 0.9, "end": 0.9}, {"start": 1.0, "end": 0.0}])
+def test_switched_off_it_leaves_the_model_as_it_is(model, forecast, settings):
+    assert torch.equal(tiny.sample(forecast(model, **settings), steps=STEPS), tiny.sample(model, steps=STEPS))
+
+
+def test_a_run_too_short_is_left_as_it_is(model, forecast, counts, pack):
+    patched = forecast(model)
+    assert torch.equal(tiny.sample(patched, steps=3), tiny.sample(model, steps=3))
+    assert counts(patched).notes == [pack.core("forecast.technique").NO_STEP]
+
+
+def test_the_report_names_predicted_steps_and_counts_the_plain_run(model, forecast, gated, pack, report):
+    patched = forecast(model)
+    text = report(patched, tiny.sample(patched, steps=STEPS))
+    assert "Predicted: steps 3, 5, 7, 9" in text
+    assert f"({len(PREDICTED) / STEPS:.0%} saved)" in text
+    both = forecast(gated(model, **GATE))
+    tiny.sample(both, steps=STEPS)
+    costs, records = pack.core("host.costs"), pack.core("host.install").records_of
+    made = [costs.count_run(one, records(one).last).plain for one in (patched, both)]
+    assert made[0] == made[1]
+
+
+def test_the_probe_does_not_measure_predictions(model, forecast, pack):
+    watched, probe = pack.nodes["TGATEProbe"].execute(model=model).args
+    tiny.sample(forecast(watched), steps=STEPS)
+    assert probe.profile is None
+
+
+def test_another_run_begins_anew(model, forecast):
+    patched = forecast(model)
+    first = tiny.sample(patched, steps=STEPS)
+    assert torch.equal(tiny.sample(patched, steps=STEPS), first)

@@ -1,0 +1,1 @@
+"""Whole steps predicted from those before them, without a run of the network."""

@@ -1,0 +1,89 @@
+"""Which steps are predicted from those before them, and on which samplers that holds.
+
+The prediction is that of TaylorSeer (arXiv 2503.06923) of order 1, made of whole predictions instead of features; the
+plan is fixed before the run.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from ..engine.inputs import number, whole_number
+from ..engine.steps import round_half_up
+
+MOST_STRENGTH = 4
+# A step is late where it is this much longer, in log sigma, than the one before it, and in the second half of a run.
+LATE_GROWTH = 1.2
+# A prediction of order 1 goes on from so many steps that ran.
+NEEDED_STEPS = 2
+_SHARE = " (0.4 = after 40 % of the steps)"
+
+
+@dataclass(frozen=True)
+class ForecastConfig:
+    """Settings of the forecast.
+
+    Attributes:
+        strength: most steps in a row that are predicted, 1 to 4; a step that runs lies between.
+        start: share of the run's steps (0 to 1) that run first.
+        end: share of the run's steps (0 to 1) after which all run.
+
+    Raises:
+        ValueError: a value is of another type or out of range; the message names the input and says what to change.
+    """
+
+    strength: int = 1
+    start: float = 0.12
+    end: float = 0.85
+
+    def __post_init__(self) -> None:
+        checked: dict[str, float] = {
+            "strength": whole_number("strength", self.strength, 1, MOST_STRENGTH, "use 1 for the closest"),
+            "start": number("start", self.start, 1, _SHARE),
+            "end": number("end", self.end, 1, _SHARE),
+        }
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def is_off(self) -> bool:
+        """Whether no step of any run would be predicted."""
+        return self.start >= self.end
+
+
+def forecast_steps(config: ForecastConfig, steps: int, needs_full: Collection[int] = ()) -> frozenset[int]:
+    """Steps of a run that are predicted: as many as `strength` after each that runs.
+
+    Args:
+        config: the settings.
+        steps: number of steps N.
+        needs_full: steps that have to run.
+    """
+    first = max(NEEDED_STEPS, round_half_up(config.start * steps))
+    last = min(round_half_up(config.end * steps), steps - 1)
+    predicted: list[int] = []
+    for step in range(first, last):
+        in_a_row = predicted[-config.strength :]
+        is_enough = len(in_a_row) == config.strength and in_a_row[0] == step - config.strength
+        if step not in needs_full and not is_enough:
+            predicted.append(step)
+    return frozenset(predicted)
+
+
+def first_late_step(sigmas: Sequence[float]) -> int:
+    """The first late step of a run, its last one at the latest.
+
+    A multistep sampler extrapolates from its last predictions by the ratio of the last steps in log sigma. Where that
+    grows, what guidance makes of the errors of two predicted branches spoils the picture.
+
+    Args:
+        sigmas: the run's schedule of N + 1 noise levels.
+    """
+    steps = len(sigmas) - 1
+    for step in range(max(1, steps // 2), steps - 1):
+        before, now, after = sigmas[step - 1 : step + 2]
+        if before > now > after > 0 and math.log(now / after) > LATE_GROWTH * math.log(before / now):
+            return step
+    return steps - 1

@@ -1,0 +1,206 @@
+"""The forecast in one sampling run: predictions are kept of steps that ran, and made of them for steps that did not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ..engine.identity import CondKey, Place
+from ..engine.storage import CacheSettings, detached, widened
+from ..engine.technique import BatchPlan, FinishedBatch, Layout, RunContext, TechniqueRun
+from .schedule import NEEDED_STEPS, ForecastConfig, first_late_step, forecast_steps
+
+# Names of the host's functions of samplers that evaluate each step once and add no noise. Measured one by one on the
+# trained UNet: predictions lead these hardly astray, alone and beside refreshed guidance.
+ONE_STEP_SAMPLERS = frozenset({"euler", "euler_cfg_pp"})
+MULTISTEP_SAMPLERS = frozenset(
+    {"deis", "dpmpp_2m", "gradient_estimation_cfg_pp", "ipndm_v", "lms", "res_multistep", "res_multistep_cfg_pp"}
+    | {"unipc_bh2"}
+)
+SAMPLERS = ONE_STEP_SAMPLERS | MULTISTEP_SAMPLERS
+# Guidance multiplies the error of the difference between branches: it is followed half of the way.
+DAMPING = 0.5
+OTHER_SAMPLER = "Forecast: all steps run, as this sampler adds noise or looks ahead; euler and dpmpp_2m do not"
+BESIDE_STEP_CACHE = "Forecast: {name} on the same model predicts steps of its own; all others run"
+NO_STEP = "Forecast: no step of this run can be predicted: it has too few, start is not below end, or all are needed"
+AUXILIARY = "Forecast: another node compares a pass of its own (as PAG, SAG or PerpNeg do), so all steps run"
+GUESSED = "Forecast: another node put a guess in the network's place, so all other steps run"
+NOT_AGAIN = "Forecast: what predictions are made of did not come up again at the same place of the run"
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """The forecast as a node has set it up."""
+
+    config: ForecastConfig
+
+    @property
+    def cache_settings(self) -> CacheSettings | None:
+        """Not for the forecast to say."""
+        return None
+
+    def begin(self, context: RunContext) -> ForecastRun:
+        """State for one run."""
+        return ForecastRun(self.config, context)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the network said of a branch in a step that ran.
+
+    Attributes:
+        step: the step.
+        sigma: its noise level.
+        way: its conds, and whether it ran on captures of both branches.
+        noise: (x - denoised) / sigma, (B, C, ...): the slope of the way that the sampler follows, which changes least.
+    """
+
+    step: int
+    sigma: float
+    way: tuple[tuple[CondKey, ...], bool]
+    noise: Tensor
+
+
+class ForecastRun(TechniqueRun):
+    """The forecast in one run."""
+
+    def __init__(self, config: ForecastConfig, context: RunContext) -> None:
+        """
+        Args:
+            config: the settings.
+            context: what the run is about.
+        """
+        self._config = config
+        self._context = context
+        # The last steps that ran, by place and branch.
+        self._seen: dict[tuple[Place, int], tuple[Seen, ...]] = {}
+        self._is_guessed = False
+        self._first_late = context.steps if context.sampler in ONE_STEP_SAMPLERS else first_late_step(context.sigmas)
+
+    @property
+    def saves(self) -> bool:
+        """Whether any step is predicted."""
+        return bool(self.skipped)
+
+    def lay_out(self, layout: Layout) -> None:
+        """Steps that others need whole run, and all do where predictions cannot be made."""
+        if self._obstacle is None:
+            self.skipped = forecast_steps(self._config, self._context.steps, layout.needs_full)
+
+    @property
+    def _obstacle(self) -> str | None:
+        """Why no step of the run is predicted, as far as that is known before it."""
+        if self._context.step_cache:
+            return BESIDE_STEP_CACHE.format(name=self._context.step_cache)
+        return None if self._context.sampler in SAMPLERS else OTHER_SAMPLER
+
+    def opening_reasons(self, saves_nothing: bool) -> Iterable[str]:
+        """A sampler, another node or settings that leave no step to predict."""
+        if not self.skipped:
+            yield self._obstacle or NO_STEP
+
+    def closing_reasons(self) -> Iterable[str]:
+        """Nothing may have come up again."""
+        if self.skipped and not self._context.counts.skipped_passes:
+            yield NOT_AGAIN
+
+    @property
+    def side_notes(self) -> frozenset[str]:
+        """That no step is predicted says nothing of the others."""
+        return frozenset() if self.skipped else frozenset({self._obstacle or NO_STEP})
+
+    def begin_step(self, step: int, now: int, forgotten: int) -> None:
+        """What is too old to go on from may go."""
+        last = step - self._config.strength - 1
+        self._seen = {key: seen for key, seen in self._seen.items() if seen[-1].step >= last}
+
+    def plan(self, plan: BatchPlan) -> BatchPlan:
+        """The network does not run in a step to predict, if no other technique builds on it."""
+        if plan.step not in self.skipped or plan.is_relied_on or plan.is_repeated or self._is_disturbed:
+            return plan
+        branches = _alive(plan)
+        if not branches or (len(branches) > 1 and plan.step >= self._first_late):
+            return plan
+        is_known = all(self._can_predict(plan, branch) for branch in branches)
+        return replace(plan, runs_network=False) if is_known else plan
+
+    @property
+    def _is_disturbed(self) -> bool:
+        """Whether another node does what no prediction goes with."""
+        reason = GUESSED if self._is_guessed else AUXILIARY if self._context.auxiliary_uuids else None
+        if reason is not None:
+            self._context.counts.note(reason)
+        return reason is not None
+
+    def _can_predict(self, plan: BatchPlan, branch: int) -> bool:
+        """Whether a branch ran in two steps that lie close, at this place, with these conds, each with less noise."""
+        seen = self._seen.get((plan.batch.place, branch), ())
+        if len(seen) < NEEDED_STEPS or any(one.way != _way(plan, branch) for one in seen):
+            return False
+        (older, newer), most = seen, self._config.strength
+        is_close = plan.step - newer.step <= most and newer.step - older.step <= most + 1
+        return is_close and older.sigma > newer.sigma > self._context.sigmas[plan.step]
+
+    def finish(self, done: FinishedBatch, predictions: list[Tensor]) -> list[Tensor]:
+        """After a step that ran its predictions are kept; in one that did not they are made."""
+        plan = done.plan
+        if not plan.runs_network:
+            return self._predicted(done)
+        if not done.has_run:
+            self._is_guessed = True
+            self._seen.clear()
+        elif done.sigma > 0:
+            for branch in _alive(plan):
+                self._keep(done, branch, predictions[branch])
+        return predictions
+
+    def _keep(self, done: FinishedBatch, branch: int, prediction: Tensor) -> None:
+        plan, key = done.plan, (done.plan.batch.place, branch)
+        noise = (widened(detached(done.x)) - detached(prediction)) / done.sigma
+        before = [one for one in self._seen.get(key, ()) if one.step < plan.step]
+        seen = Seen(plan.step, done.sigma, _way(plan, branch), noise)
+        self._seen[key] = (*before[1 - NEEDED_STEPS :], seen)
+
+    def _predicted(self, done: FinishedBatch) -> list[Tensor]:
+        """Denoised predictions of the branches that are alive; zeros for the others, as the host has them."""
+        predictions = [torch.zeros_like(done.x) for _ in done.plan.batch.branches]
+        first, *others = _alive(done.plan)
+        seen = {branch: self._seen[done.plan.batch.place, branch] for branch in (first, *others)}
+        older, newer = seen[first]
+        share = (done.plan.step - newer.step) / (newer.step - older.step)
+        noise = extrapolated(older.noise, newer.noise, share)
+        predictions[first] = (done.x - done.sigma * noise).to(done.x.dtype)
+        for branch in others:
+            before, now = (one.noise - main.noise for one, main in zip(seen[branch], seen[first], strict=True))
+            other_noise = noise + extrapolated(before, now, DAMPING * share)
+            predictions[branch] = (done.x - done.sigma * other_noise).to(done.x.dtype)
+        return predictions
+
+    def close(self) -> None:
+        """Let go of what was kept."""
+        self._seen.clear()
+
+
+def extrapolated(older: Tensor, newer: Tensor, share: float) -> Tensor:
+    """What follows `newer`, of order 1 in the number of the step, see arXiv 2503.06923.
+
+    Args:
+        older: in the last step but one that ran.
+        newer: in the last step that ran, same shape.
+        share: steps from there on, of those between the two.
+    """
+    return torch.lerp(older, newer, 1 + share)
+
+
+def _alive(plan: BatchPlan) -> list[int]:
+    """The branches that a plan asks the network for; none where one of them has no cond in this step."""
+    asked = [branch for branch, conds in enumerate(plan.batch.branches) if conds is not None]
+    alive = asked if plan.branch is None else [plan.branch]
+    return alive if all(plan.batch.conds(branch) for branch in alive) else []
+
+
+def _way(plan: BatchPlan, branch: int) -> tuple[tuple[CondKey, ...], bool]:
+    return plan.batch.conds(branch), plan.uses_merged_captures

@@ -1,0 +1,297 @@
+"""Network calls that capture or reuse attention in code that torch compiled.
+
+What such a call does is decided before it, and constant while it lasts: each attention gets a `forward` that keeps its
+output, or gives a capture in its place, and compiled code guards on which of the two that is. Captures go in and out as
+attributes of a `Slot`. Nothing else of ours is in the compiled region: no options, patches, counts or look-ups.
+
+For each combination of actions the compiled parts enter by a function with a code object of its own. Torch keeps what
+it compiled by code object: so plain calls find what they would find without T-GATE, and no phase uses up another's
+share of torch's limit on recompilations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import product
+from types import FunctionType, MethodType
+from typing import TYPE_CHECKING, Any
+
+from comfy.patcher_extension import WrappersMP
+from torch import Tensor, nn
+
+from ..engine.actions import CROSS_ATTENTION, SELF_ATTENTION, Action, AttentionKind
+from ..engine.batch_pass import CondBatchPass
+from ..engine.cache import Site
+from ..engine.forward import ForwardCall
+from .architectures import pack, unpack
+from .attention import Options, are_attentions_patched
+from .compiled import COMPILED_IN_PLACE, is_compiled_whole
+from .forwards import StandInForward
+
+if TYPE_CHECKING:
+    from ..engine.run import Run
+
+Forward = Callable[..., Any]
+Actions = tuple[Action, ...]
+
+OBSERVED = "torch.compile: calls that a probe measures run uncompiled"
+IN_DEPTH = "torch.compile: calls that keep or reuse the deep feature of DeepCache run uncompiled"
+SITE_BY_SITE = "torch.compile: calls in which single attentions have gates of their own run uncompiled"
+SEVERAL_DEVICES = "torch.compile: calls that capture or reuse attention on several devices run uncompiled"
+ELSEWHERE = "torch.compile: calls whose captures live in the computer's own memory run uncompiled"
+OTHER_HOOKS = "torch.compile: another node changes the attentions or wraps the network, so gated calls run uncompiled"
+NOT_AT_HAND = "torch.compile: calls that lack captures, or have them in the computer's own memory, run uncompiled"
+
+
+def _call(network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """What is compiled in place of a part of the network."""
+    return network(*args, **kwargs)
+
+
+def _with_own_code(name: str) -> Forward:
+    """`_call`, as a function that torch does not take for the same."""
+    return FunctionType(_call.__code__.replace(co_name=name), globals(), name)
+
+
+# By what happens to self- and to cross-attention.
+_ENTRIES: dict[Actions, Forward] = {
+    actions: _with_own_code("_".join(action.name.lower() for action in actions))
+    for actions in product(Action, repeat=2)
+}
+
+
+class Slot:
+    """One attention of a network, as compiled code sees it."""
+
+    def __init__(self, module: nn.Module, stand_in: StandInForward, site: Site) -> None:
+        """
+        Args:
+            module: the attention.
+            stand_in: what T-GATE has put on it.
+            site: its place in the network.
+        """
+        self.module = module
+        self.stand_in = stand_in
+        self.site = site
+        self.kind: AttentionKind = SELF_ATTENTION if site.kind == SELF_ATTENTION else CROSS_ATTENTION
+        self.rule = stand_in.rule
+        self.input_name = stand_in.input_names[0]
+        self.clear()
+
+    def clear(self) -> None:
+        """As before any call."""
+        self.original: Forward | None = None
+        self.given: Tensor | None = None
+        self.kept: Any = None
+        self.is_met = self.is_met_again = self.has_misfit = False
+
+
+def _meet(slot: Any) -> None:
+    if slot.is_met:
+        slot.is_met_again = True
+    slot.is_met = True
+
+
+def _keep(slot: Any, *args: Any, **kwargs: Any) -> Any:
+    """In place of an attention: runs it, and keeps what it returns."""
+    _meet(slot)
+    slot.kept = slot.original(*args, **kwargs)
+    return slot.kept
+
+
+def _give(slot: Any, *args: Any, **kwargs: Any) -> Any:
+    """In place of an attention: gives the capture, where what comes in has its form."""
+    _meet(slot)
+    x, given = args[0] if args else kwargs.get(slot.input_name), slot.given
+    if isinstance(x, Tensor) and x.shape == given.shape and x.dtype == given.dtype and x.device == given.device:
+        return pack(given, slot.rule)
+    slot.has_misfit = True
+    return slot.original(*args, **kwargs)
+
+
+_IN_PLACE = {Action.CAPTURE: _keep, Action.REUSE: _give}
+
+
+class CompiledNetwork:
+    """A network while a compile node has its modules in place; made once a run."""
+
+    def __init__(self, network: nn.Module) -> None:
+        """
+        Args:
+            network: what the node has put in place of the network, or the network with compiled modules in it.
+        """
+        self._parts: list[Any] = [module for module in network.modules() if is_compiled_whole(module)]
+        found = [(module, vars(module).get("forward")) for module in network.modules()]
+        self._stand_ins = [(module, forward) for module, forward in found if isinstance(forward, StandInForward)]
+        # Those that take picture and text apart run uncompiled.
+        self._slots = [
+            Slot(module, one, one.site)
+            for module, one in self._stand_ins
+            if one.site is not None and len(one.input_names) == 1
+        ]
+        self._entries: dict[Actions, list[Forward]] = {}
+
+    @contextmanager
+    def plain_call(self, call: ForwardCall) -> Iterator[None]:
+        """Around a call that does nothing: with none of our stand-ins it is compiled as without T-GATE."""
+        with self._stand_ins_off():
+            yield
+        call.computed += len(self._stand_ins)
+
+    @contextmanager
+    def gated_call(self, call: ForwardCall) -> Iterator[bool]:
+        """Around a call that captures or reuses; gives whether compiled code does that.
+
+        If not, the call runs uncompiled, with all stand-ins in place, and finds its captures itself.
+        """
+        before = [part.forward for part in self._parts]
+        slots = self._prepared(call)
+        try:
+            if slots is None:
+                _set_forwards(self._parts, [part._orig_mod for part in self._parts])
+                yield False
+                return
+            _set_forwards(self._parts, self._entered(_actions(call)))
+            with self._stand_ins_off(), _in_place(slots):
+                yield True
+            self._settle(call, slots)
+        finally:
+            _set_forwards(self._parts, before)
+            for slot in self._slots:
+                slot.clear()
+
+    def _prepared(self, call: ForwardCall) -> list[tuple[Slot, Action]] | None:
+        """The attentions that the call has a say in, each with its capture; None where captures are not at hand."""
+        if call.plan is None or len(self._slots) < len(self._stand_ins):
+            return None
+        if any(vars(module).get("forward") is not forward for module, forward in self._stand_ins):
+            return None
+        slots = [(slot, call.plan.actions[slot.kind]) for slot in self._slots]
+        forms = [call.form_ahead(slot.site) if action is Action.REUSE else None for slot, action in slots]
+        for (_, action), form in zip(slots, forms, strict=True):
+            if action is Action.REUSE and form is None:
+                return None
+        for (slot, _), form in zip(slots, forms, strict=True):
+            if form is not None:
+                slot.given = _outward(slot, call.reuse(slot.kind, slot.site.block, slot.site.block_index, form))
+        return [(slot, action) for slot, action in slots if action is not Action.COMPUTE]
+
+    def _entered(self, actions: Actions) -> list[Forward]:
+        """Forwards of the compiled parts for calls of these actions."""
+        if actions not in self._entries:
+            self._entries[actions] = [_entry(part, _ENTRIES[actions]) for part in self._parts]
+        return self._entries[actions]
+
+    def _settle(self, call: ForwardCall, slots: Iterable[tuple[Slot, Action]]) -> None:
+        """The network has run: what it kept is captured, and what it did is counted."""
+        for slot, action in slots:
+            call.has_run = call.has_run or slot.is_met
+            if slot.is_met_again:
+                call.note_another_run()
+            if action is Action.CAPTURE:
+                _capture(call, slot)
+            elif slot.has_misfit or not slot.is_met:
+                call.take_back(slot.kind, slot.has_misfit)
+        call.computed += len(self._stand_ins) - call.reused.total()
+
+    @contextmanager
+    def _stand_ins_off(self) -> Iterator[None]:
+        """While it lasts, the attentions are as they are without T-GATE."""
+        taken = [(module, forward) for module, forward in self._stand_ins if vars(module).get("forward") is forward]
+        for module, forward in taken:
+            _set_forward(module, forward.replaced)
+        try:
+            yield
+        finally:
+            for module, forward in taken:
+                _set_forward(module, forward)
+
+
+@contextmanager
+def _in_place(slots: Iterable[tuple[Slot, Action]]) -> Iterator[None]:
+    """While it lasts, these attentions keep their outputs, or give their captures."""
+    before = [(slot.module, vars(slot.module).get("forward")) for slot, _ in slots]
+    for slot, action in slots:
+        slot.original = slot.module.forward
+        _set_forward(slot.module, MethodType(_IN_PLACE[action], slot))
+    try:
+        yield
+    finally:
+        for module, forward in before:
+            _set_forward(module, forward)
+
+
+def _set_forward(module: nn.Module, forward: Forward | None) -> None:
+    """Not by the module's own way, which takes long."""
+    if forward is None:
+        vars(module).pop("forward", None)
+    else:
+        vars(module)["forward"] = forward
+
+
+def _set_forwards(modules: Iterable[nn.Module], forwards: Iterable[Forward]) -> None:
+    for module, forward in zip(modules, forwards, strict=True):
+        _set_forward(module, forward)
+
+
+def _entry(part: Any, function: Forward) -> Forward:
+    """`forward` of a compiled module that enters the compiled code by `function`."""
+    network, compiled = part._orig_mod, part.dynamo_ctx(function)
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        return compiled(network, args, kwargs)
+
+    return forward
+
+
+def _actions(call: ForwardCall) -> Actions:
+    return () if call.plan is None else (call.plan.actions[SELF_ATTENTION], call.plan.actions[CROSS_ATTENTION])
+
+
+def _outward(slot: Slot, tokens: Tensor | None) -> Tensor | None:
+    """From (conds * B, tokens, channels) to the network's layout, and back."""
+    batch_dim = slot.stand_in.batch_dim
+    return tokens.transpose(0, batch_dim) if batch_dim and tokens is not None else tokens
+
+
+def _capture(call: ForwardCall, slot: Slot) -> None:
+    """Keep what an attention returned."""
+    if not slot.is_met:
+        return
+    tokens, slot.kept = _outward(slot, unpack(slot.kept, slot.rule)), None
+    if tokens is None:
+        call.has_misfit = True
+        return
+    if tokens.is_cuda:  # with CUDA graphs the next call would write into what this one returned
+        tokens = tokens.clone()
+    call.reuse(slot.kind, slot.site.block, slot.site.block_index, tokens)
+    call.capture(slot.kind, tokens)
+
+
+def why_uncompiled(
+    run: Run, batch_pass: CondBatchPass, is_compiled_in_place: bool, model_options: Options
+) -> str | None:
+    """Why network calls of a pass that captures or reuses are not to run compiled; None where they may.
+
+    Args:
+        run: the run.
+        batch_pass: the pass.
+        is_compiled_in_place: whether the network would run compiled code without the node that compiles it for a call.
+        model_options: the host's, of the pass.
+    """
+    plan, options = batch_pass.plan, model_options["transformer_options"]
+    if "multigpu_clones" in model_options:
+        return SEVERAL_DEVICES
+    if plan.is_observed:
+        return OBSERVED
+    if plan.depth is not None and plan.depth.action is not Action.COMPUTE:
+        return IN_DEPTH
+    if plan.site_actions:
+        return SITE_BY_SITE
+    if run.context.settings.device == "cpu" != batch_pass.device.type:
+        return ELSEWHERE
+    if is_compiled_in_place:
+        return COMPILED_IN_PLACE
+    is_wrapped = any(options.get("wrappers", {}).get(WrappersMP.DIFFUSION_MODEL, {}).values())
+    return OTHER_HOOKS if is_wrapped or are_attentions_patched(options) else None
