@@ -150,7 +150,7 @@ ANIMA = replace(COSMOS_PREDICT2_2B, host_class="Anima", network={**_PREDICT2_2B,
 # 1024 x 1024 pixels. Text and picture share one attention.
 _LUMINA_2 = {"cap_embedder.1.weight": (2304, 2304), "noise_refiner.0.attention.k_norm.weight": (96,)}
 _LUMINA_2_LAYERS = {f"layers.{number}.ffn_norm1.weight": (2304,) for number in range(26)}
-LUMINA_2 = FullSizeModel("Lumina2", (1, 16, 128, 128), (256, 2304), _read_by_host({**_LUMINA_2, **_LUMINA_2_LAYERS}))
+LUMINA_2 = FullSizeModel("Lumina2", (1, 16, 128, 128), (256, 2304), read_by_host({**_LUMINA_2, **_LUMINA_2_LAYERS}))
 
 # 768 x 512 pixels, 121 frames.
 KANDINSKY_5_LITE = FullSizeModel(
