@@ -1,4 +1,4 @@
-"""Networks whose attentions are left alone: guidance is dropped and held as on any other, and nothing else changes."""
+"""Networks with joint attention, and others of which no attention is frozen; LTX-2, which has two latents, as well."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tiny import distance, split_all_conds
 
 ROUNDING = 1e-5
 STEPS = 12
-HELD = {"gate": 3.0, "guidance": "cached_delta", "sp_interval": 1}
+HELD = {"gate": 3.0, "guidance": "cached_delta", "sp_interval": 1, "cross_attention": False}
 # sp_interval, fi_interval, warm_up: after the gate alone, before it alone, both.
 SCHEDULES = {(1, 2, 0): "after the gate", (2, 1, 0): "before it", (2, 2, 1): "both"}
 
@@ -88,9 +88,34 @@ def test_how_the_host_batches_does_not_show(family, model, gated):
     assert distance(apart, together) < ROUNDING
 
 
+def test_an_attention_override_sees_what_is_computed(family, model, gated):
+    """Another node's, as of BlockSparseAttention and of attention backends."""
+    calls = []
+
+    def override(attention, *args, **kwargs):
+        calls.append(1)
+        return attention(*args, **kwargs)
+
+    def count(patched):
+        calls.clear()
+        watched = patched.clone()
+        watched.model_options["transformer_options"]["optimized_attention_override"] = override
+        return family.sample(watched), len(calls)
+
+    _, plain_calls = count(model)
+    alone, alone_calls = count(gated(model, **HELD))
+    assert torch.equal(alone, family.sample(gated(model, **HELD)))
+    assert alone_calls == plain_calls
+    settings = {**HELD, "fi_interval": 6}
+    reused, reused_calls = count(gated(model, **settings))
+    assert torch.equal(reused, family.sample(gated(model, **settings)))
+    passes_options = plain_calls > 0 and bool(family.joint)
+    assert (reused_calls < alone_calls) == passes_options
+
+
 def test_off_and_cfg_1_are_bit_equal(family, model, plain, gated):
     assert torch.equal(family.sample(gated(model, gate=100.0, guidance="cached_delta")), plain)
-    at_one = family.sample(gated(model, gate=2.0, guidance="cached_delta"), cfg=1.0)
+    at_one = family.sample(gated(model, **{**HELD, "gate": 2.0}), cfg=1.0)
     assert torch.equal(at_one, family.sample(model, cfg=1.0))
     assert torch.equal(family.sample(model), plain)
 
@@ -102,5 +127,5 @@ def test_pictures_of_a_batch_are_what_the_reference_says(family, model, gated):
         assert torch.equal(family.sample(gated(model, **HELD), latent=latent), family.sample(model, latent=latent))
         return
     expected = family.sample(family.reference(model, gate=3, guidance="cached_delta"), latent=latent)
-    result = family.sample(gated(model, **HELD), latent=latent)
+    result = family.sample(gated(model, **{**HELD, "cross_attention": True}), latent=latent)
     assert distance(result, expected) < ROUNDING

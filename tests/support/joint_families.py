@@ -1,4 +1,4 @@
-"""One tiny random-weight model of each network whose attentions are left alone: guidance is all that can be dropped.
+"""One tiny random-weight model of each network with joint attention, or of which guidance alone can be dropped.
 
 All are the host's real classes at a few channels, as those of `families`.
 """
@@ -45,9 +45,14 @@ class JointFamily(Family):
 
 @dataclass(frozen=True)
 class VideoWithSound(JointFamily):
-    """A tiny model of two latents, which the host packs into one."""
+    """A tiny model of two latents, which the host packs into one; its attentions are gated like any other's."""
 
     sound: tuple[int, ...] = ()
+
+    def pairs(self, model: comfy.model_patcher.ModelPatcher) -> list[tuple[nn.Module, nn.Module]]:
+        """See `Family`; each block has those of the video and those of the sound."""
+        blocks = model.model.diffusion_model.transformer_blocks
+        return [pair for one in blocks for pair in ((one.attn1, one.attn2), (one.audio_attn1, one.audio_attn2))]
 
     def sample(self, model: comfy.model_patcher.ModelPatcher, **options: Any) -> torch.Tensor:
         """See `Family`; both latents as one row of values."""
@@ -408,6 +413,7 @@ JOINT_FAMILIES: tuple[JointFamily, ...] = (
         },
         (128, 2, 4, 4),
         32,
+        joint="of their own",
         sound=(8, 6, 16),
     ),
 )

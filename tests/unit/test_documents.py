@@ -124,4 +124,4 @@ def test_the_table_of_models_is_the_same_in_chinese() -> None:
     assert chinese == chinese_table(english).strip()
     for row in chinese.splitlines():
         _, *words = row.strip("|").split("|")
-        assert not re.search("[a-z]{3,}", "".join(words)), f"not translated: {row}"
+        assert not re.search("(?!cfg)[a-z]{3,}", "".join(words)), f"not translated: {row}"

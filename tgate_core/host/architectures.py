@@ -124,6 +124,15 @@ WAN = Architecture(
     rules=_both("(?:vace_)?blocks", "self_attn", "cross_attn"),
 )
 
+# Video and sound are packed into one row of values, of which a token of either has as many as there are channels. What
+# each of the two streams attends to in the other is left alone.
+LTX_2 = Architecture(
+    name="LTX-2",
+    classes=("comfy.ldm.lightricks.av_model.LTXAVModel",),
+    rules=_both("transformer_blocks", "(?:audio_)?attn1", "(?:audio_)?attn2"),
+    patch=("in_channels",),
+)
+
 LTXV = Architecture(
     name="LTX-Video",
     classes=("comfy.ldm.lightricks.model.LTXVModel",),
@@ -228,6 +237,7 @@ ARCHITECTURES = (
     UNET,
     PIXART,
     WAN,
+    LTX_2,  # before the class that it is derived from
     LTXV,
     COSMOS,
     COSMOS_PREDICT2,
@@ -264,7 +274,6 @@ OTHER_CODE = "another node runs this model by code of its own ({name})"
 # Derived from one of the above, and yet not to be gated.
 _EXCLUDED = {
     "comfy.ldm.wan.ar_model.CausalWanModel": "autoregressive Wan caches attention itself: nothing to freeze",
-    "comfy.ldm.lightricks.av_model.LTXAVModel": "LTX-2 with sound has two streams of attention: nothing is frozen",
 }
 # Takes the rows of a call for two branches, one a half, whatever they are.
 _HALVES_ARE_BRANCHES = "comfy.ldm.hunyuan3dv2_1.hunyuandit.HunYuanDiTPlain"

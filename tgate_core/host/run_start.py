@@ -38,6 +38,8 @@ STEP_CACHE = (
     "dropped; use one of the two"
 )
 
+SEVERAL_DEVICES = "several devices share the branches of guidance: a pass left out saves energy, hardly time"
+
 
 def start_run(guider: Any, sampler: Any, sigmas: torch.Tensor, latent_shape: torch.Size) -> Run | None:
     """State of a run that is about to begin; None for one without a single step.
@@ -67,9 +69,17 @@ def start_run(guider: Any, sampler: Any, sigmas: torch.Tensor, latent_shape: tor
     if unreached is not None and (len(techniques) < asked or is_gated):
         context.counts.note(unreached)
     run = Run(context, _settled(techniques, context), latent_shape, is_watched=not _is_of_host(sampler))
-    if STEP_CACHE_KEY in options and not run.is_plain:
-        run.counts.note(STEP_CACHE.format(name=context.step_cache))
+    if not run.is_plain:
+        _note_neighbours(guider, run)
     return run
+
+
+def _note_neighbours(guider: Any, run: Run) -> None:
+    """What else is on the model that makes the run save less than it seems."""
+    if STEP_CACHE_KEY in guider.model_options["transformer_options"]:
+        run.counts.note(STEP_CACHE.format(name=run.context.step_cache))
+    if guider.model_patcher.get_additional_models_with_key("multigpu"):
+        run.counts.note(SEVERAL_DEVICES)
 
 
 def techniques_of(transformer_options: dict[str, Any]) -> list[Technique | Preset]:
