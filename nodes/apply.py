@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from comfy_api.latest import io
 
-from ..tgate_core.gate.presets import PRESETS
 from ..tgate_core.host.install import apply_preset
+from ..tgate_core.presets import PRESETS
 from .inputs import check_model
 from .ui_events import announcer, output
 

@@ -103,10 +103,11 @@ def remembered() -> Remembered:
     `runs`: `plain` are the seconds that the same graph took with our nodes bypassed.
     """
     context, kept = get_executing_context(), _mapping(_mapping(queued_workflow().get("extra")).get(EXTRA_KEY))
-    run = _mapping(_mapping(kept.get("runs")).get(None if context is None else context.node_id))
+    run = _mapping(_mapping(kept.get("runs")).get("" if context is None else context.node_id))
     seconds = run.get("plain")
-    is_known = isinstance(seconds, (int, float)) and math.isfinite(seconds) and seconds > 0
-    return Remembered(kept.get("log") is not False, float(seconds) if is_known else None)
+    if not isinstance(seconds, (int, float)) or not math.isfinite(seconds) or seconds <= 0:
+        seconds = None
+    return Remembered(kept.get("log") is not False, seconds)
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

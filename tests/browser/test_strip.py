@@ -44,7 +44,13 @@ def run_detail(node_id: str, **changes: Any) -> dict[str, Any]:
     """A run as the server tells of it."""
     cell = {"phase": "planning", "self_reused": 0, "cross_reused": 0, "guided": True, "shallow": False, "ran": True}
     saved = {**cell, "phase": "fidelity", "self_reused": 0.5, "cross_reused": 1, "guided": False}
-    steps = [(2, cell), (1, {**cell, "shallow": True}), (3, saved), (1, {**cell, "ran": False})]
+    steps = [
+        (2, cell),
+        (1, {**cell, "shallow": True}),
+        (2, saved),
+        (1, {**saved, "predicted": True}),
+        (1, {**cell, "ran": False}),
+    ]
     groups = [{**step, "count": count} for count, step in steps]
     told = {"family": "sd15", "groups": groups, "gate_step": 3, "summary": "a third saved", "notes": ["one reason"]}
     told |= {"saved": 0.333, "plain_seconds": None}
@@ -310,6 +316,9 @@ class TestAfterARun:
             "Step 4 of 7: fidelity; self-attention reused in 50 %; cross-attention frozen; one pass"
         )
         assert strip.bars[2]["looks"] == ["planning", "shallow"]
+        assert strip.bars[5]["label"].startswith("Step 6 of 7: predicted from the steps before")
+        assert strip.bars[5]["looks"] == ["predicted"]
+        assert "predicted" in strip.legend
         assert strip.bars[6]["label"] == "Step 7 of 7: not run"
         # The family is known now: SD 1.5 has its gate at 5.
         editor.on_node("KSampler", "(node) => { node.widgets.find((w) => w.name === 'steps').value = 50; }")

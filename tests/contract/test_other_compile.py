@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from types import SimpleNamespace
 
+import foreign_nodes
 import pytest
 import tiny
 import torch
@@ -316,3 +319,90 @@ def test_one_graph_a_phase_and_none_later(gated, pack, name, is_whole):
     assert counts[0].notes == counts[1].notes == []
     for name in ("network_calls", "attentions_computed", "attentions_reused", "peak_cache_bytes"):
         assert getattr(counts[0], name) == getattr(counts[1], name)
+
+
+def network_wrapper(model):
+    """A wrapper of the network that does nothing."""
+    patched = model.clone()
+    patched.add_wrapper_with_key(
+        WrappersMP.DIFFUSION_MODEL, "another node", lambda executor, *a, **k: executor(*a, **k)
+    )
+    return patched
+
+
+def limited_cache(pack, monkeypatch):
+    """No room for the second of the captures of a network."""
+    monkeypatch.setattr(pack.core("engine.cache").CaptureCache, "_has_room_for", lambda self, *_: self.nbytes == 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("node", "reason"),
+    [
+        pytest.param(foreign_nodes.in_place_output_patch, "OTHER_HOOKS", id="patches at attentions"),
+        pytest.param(foreign_nodes.forward_injection, "NOT_AT_HAND", id="forwards wrapped"),
+        pytest.param(network_wrapper, "OTHER_HOOKS", id="network wrapped"),
+        pytest.param(limited_cache, "NOT_AT_HAND", id="captures missing"),
+    ],
+)
+def test_what_cannot_be_compiled_runs_uncompiled_and_says_why(gated, pack, monkeypatch, node, reason):
+    model, counter, keys = variants.one_level(), CompileCounter(), [BLOCK]
+    settings = {"gate": 2.0, "guidance": "uncond", "sp_interval": 2}
+    if node is limited_cache:
+        node(pack, monkeypatch)
+    other = model if node is limited_cache else node(model)
+    with recording(model, uncompiled := gated(other, **settings)) as expected:
+        wanted = tiny.sample(uncompiled, steps=STEPS)
+    patched = gated(compiled_in(other, counter, keys), **settings)
+    with recording(model, patched) as record:
+        result = tiny.sample(patched, steps=STEPS)
+    assert record.calls == expected.calls
+    assert tiny.distance(result, wanted) < 1e-4
+    notes = pack.core("host.install").records_of(patched).last.counts.notes
+    assert getattr(pack.core("host.compiled_calls"), reason) in notes
+
+
+@pytest.mark.slow
+def test_a_network_that_runs_again_in_compiled_code_is_noticed(gated, pack):
+    """Then captures have no place: the call's are forgotten, and what was reused is computed anew."""
+    model = foreign_nodes.rows_one_by_one(tiny.sd15(**ONE_BLOCK))
+    settings = {"gate": 2.0, "guidance": "keep", "sp_interval": 2}
+    wanted = tiny.sample(model, steps=STEPS)
+    patched = gated(compiled_in(model, CompileCounter()), **settings)
+    assert tiny.distance(tiny.sample(patched, steps=STEPS), wanted) < 1e-4
+    record = pack.core("host.install").records_of(patched).last
+    assert record.counts.attentions_reused == 0
+    assert pack.core("engine.reasons").RUN_TWICE in record.counts.notes
+
+
+def test_a_capture_of_another_form_is_not_given_in_compiled_code(pack):
+    """As where another node shrinks what is in the network: the attention is computed, and that is noticed."""
+    calls, rule = pack.core("host.compiled_calls"), pack.core("host.architectures").SiteRule("attn2", "")
+    slot = SimpleNamespace(
+        is_met=False, is_met_again=False, has_misfit=False, rule=rule, input_name="x", original=torch.nn.Linear(4, 4)
+    )
+    give = torch.compile(lambda slot, x: calls._give(slot, x), backend="eager", dynamic=False)
+    for tokens, is_given in ((2, True), (3, False)):
+        slot.given, slot.is_met, slot.has_misfit = torch.ones(1, 2, 4), False, False
+        x = torch.full((1, tokens, 4), 0.5)
+        assert torch.equal(give(slot, x), slot.given if is_given else slot.original(x))
+        assert (slot.is_met, slot.is_met_again, slot.has_misfit) == (True, False, not is_given)
+    give(slot, x)
+    assert slot.is_met_again
+
+
+@pytest.mark.slow
+def test_inductor_captures_and_reuses(gated, pack):
+    """The compiler that people use, on the smallest of networks: what it keeps is not written to later."""
+    if shutil.which("g++") is None:
+        pytest.skip("no C++ compiler")
+    family = next(family for family in FAMILIES if family.name == "PixArt-Sigma")
+    model, settings = family.make(), {"gate": 2.0, "guidance": "cond", "self_attention": False}
+    with torch.inference_mode():
+        wanted = family.sample(gated(model, **settings), steps=STEPS)
+        blocks = ["diffusion_model.blocks.0", "diffusion_model.blocks.1"]
+        result = family.sample(patched := gated(compiled_in(model, "inductor", blocks), **settings), steps=STEPS)
+    assert tiny.distance(result, wanted) < 1e-4
+    counts = pack.core("host.install").records_of(patched).last.counts
+    assert counts.attentions_reused > 0
+    assert counts.notes == []

@@ -3,7 +3,7 @@ import weakref
 import pytest
 import torch
 
-from tgate_core.engine.cache import Capture, CaptureCache, Site, average, gather
+from tgate_core.engine.cache import Capture, CaptureCache, Form, Site, average, form_together, gather
 from tgate_core.engine.identity import BankKey, CondKey, Place
 
 CPU = torch.device("cpu")
@@ -122,6 +122,35 @@ class TestGather:
 
     def test_a_batch_that_conds_cannot_share_evenly_is_not_served(self):
         assert gather([whole(tokens(1)), whole(tokens(2))], tokens(0, 0, 0)) is None
+
+
+class TestFormTogether:
+    @pytest.mark.parametrize(
+        "captures",
+        [
+            [whole(tokens(1)), whole(tokens(2))],
+            [Capture(tokens(1, 2), 0, 2, CPU), Capture(tokens(3, 4), 1, 2, CPU)],
+        ],
+    )
+    def test_it_is_the_form_of_what_is_put_together(self, captures):
+        form = form_together(captures)
+        assert form == Form((2, 2, 3), torch.float32, CPU)
+        assert gather(captures, form).shape == form.shape
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            None,
+            whole(torch.zeros(1, 5, 3)),
+            whole(tokens(1).half()),
+            Capture(tokens(1), 0, 1, torch.device("meta")),
+        ],
+        ids=["missing", "tokens", "dtype", "kept elsewhere"],
+    )
+    def test_there_is_none_where_any_capture_is_not_at_hand(self, other):
+        assert form_together([whole(tokens(1)), other]) is None
+        assert form_together([other, whole(tokens(1))]) is None
+        assert form_together([]) is None
 
 
 @pytest.mark.parametrize("captured_together", [True, False])

@@ -205,6 +205,47 @@ class TestProtocol:
         assert cache.holds(HERE, A.owner, "attn2")
 
 
+class TestAhead:
+    """What a call will be given is asked before the network runs, and taken back where it was not used."""
+
+    def given_ahead(self, on_anchor_miss=None):
+        cache = new_cache()
+        attend(call_on(cache, A, cross=CAPTURE), "attn2", tokens(1))
+        call = call_on(cache, A, cross=REUSE, on_anchor_miss=on_anchor_miss)
+        form = call.form_ahead(Site("attn2", BLOCK, 0, 0))
+        assert torch.equal(call.reuse("attn2", BLOCK, 0, form), tokens(1))
+        return call
+
+    def test_a_site_without_capture_has_no_form(self):
+        call = self.given_ahead()
+        assert call.form_ahead(Site("attn2", BLOCK, 1, 0)) is None
+        assert call.form_ahead(Site("attn1", BLOCK, 0, 0)) is None
+
+    def test_an_attention_that_was_not_reached_counts_as_never_met(self):
+        call = self.given_ahead()
+        call.take_back("attn2", is_misfit=False)
+        assert not call.has_reused
+        assert call.met["attn2"] == 0
+        assert not call.has_misfit
+        assert list(call.reasons)
+
+    def test_an_attention_that_came_in_another_form_is_a_misfit_and_loses_the_text(self):
+        missed = []
+        call = self.given_ahead(on_anchor_miss=lambda: missed.append(True))
+        call.take_back("attn2", is_misfit=True)
+        assert not call.has_reused
+        assert call.has_misfit
+        assert missed == [True]
+
+    def test_after_another_run_nothing_is_captured(self):
+        cache = new_cache()
+        call = call_on(cache, A, cross=CAPTURE)
+        call.note_another_run()
+        attend(call, "attn2", tokens(1))
+        assert call.has_run_again
+        assert cache.nbytes == 0
+
+
 class TestAnchorMiss:
     def test_cross_attention_without_capture_is_reported_and_not_kept(self):
         cache, lost = new_cache(), []

@@ -21,6 +21,8 @@ MULTISTEP_SAMPLERS = frozenset(
     | {"unipc_bh2"}
 )
 SAMPLERS = ONE_STEP_SAMPLERS | MULTISTEP_SAMPLERS
+# Beside guided steps that lie close, predictions pay with noise between steps too: see docs/quality.md.
+NOISY_SAMPLERS = frozenset({"dpmpp_2m_sde", "dpmpp_2m_sde_gpu", "er_sde", "euler_ancestral"})
 # Guidance multiplies the error of the difference between branches: it is followed half of the way.
 DAMPING = 0.5
 OTHER_SAMPLER = "Forecast: all steps run, as this sampler adds noise or looks ahead; euler and dpmpp_2m do not"
@@ -93,9 +95,9 @@ class ForecastRun(TechniqueRun):
     @property
     def _obstacle(self) -> str | None:
         """Why no step of the run is predicted, as far as that is known before it."""
-        if self._context.step_cache:
-            return BESIDE_STEP_CACHE.format(name=self._context.step_cache)
-        return None if self._context.sampler in SAMPLERS else OTHER_SAMPLER
+        if can_predict(self._context, self._config.allow_noise):
+            return None
+        return BESIDE_STEP_CACHE.format(name=self._context.step_cache) if self._context.step_cache else OTHER_SAMPLER
 
     def opening_reasons(self, saves_nothing: bool) -> Iterable[str]:
         """A sampler, another node or settings that leave no step to predict."""
@@ -182,6 +184,16 @@ class ForecastRun(TechniqueRun):
     def close(self) -> None:
         """Let go of what was kept."""
         self._seen.clear()
+
+
+def can_predict(context: RunContext, allow_noise: bool = False) -> bool:
+    """Whether steps of a run can be predicted, as far as that is known before it.
+
+    Args:
+        context: what the run is about.
+        allow_noise: also with samplers that add noise.
+    """
+    return not context.step_cache and context.sampler in (SAMPLERS | NOISY_SAMPLERS if allow_noise else SAMPLERS)
 
 
 def extrapolated(older: Tensor, newer: Tensor, share: float) -> Tensor:

@@ -28,6 +28,7 @@ _COUNTS: dict[str, tuple[int, int, str]] = {
     "fi_interval": (1, MAX_STEPS, "use 1 to compute self-attention on every later step"),
     "warm_up": (0, MAX_STEPS, "use 0 for no warm-up"),
     "refresh_gap": (1, MAX_STEPS, "use 1 for the closest"),
+    "guided_steps": (0, MAX_STEPS, "use 0 to go by refresh_gap"),
     "protect_last": (0, MAX_STEPS, "use 0 to protect no step"),
     "cache_limit_mb": (0, MAX_MIB, "use 0 for no limit"),
 }
@@ -49,6 +50,8 @@ class GateConfig:
         guidance: what remains of classifier-free guidance from the gate step on.
         refresh: whether the fidelity phase takes guided steps again, which renew captures and guidance difference.
         refresh_gap: steps from the last guided step before the gate to the first refreshed one; later gaps grow.
+        guided_steps: for "growing gaps": how many steps are guided in all, those before the gate included; they spread
+            over the run. 0: refresh_gap decides. Presets alone set it.
         refresh_tolerance: for "by error": how far a held difference may be off when it is renewed, as a share.
         protect_last: run the last N steps in full.
         cache_device: where captures live.
@@ -68,6 +71,7 @@ class GateConfig:
     guidance: str = "uncond"
     refresh: RefreshRule = "never"
     refresh_gap: int = 2
+    guided_steps: int = 0
     refresh_tolerance: float = 0.7
     protect_last: int = 0
     cache_device: CacheDevice = "auto"

@@ -15,7 +15,7 @@ from ..engine.actions import (
 )
 from ..engine.steps import round_half_up, step_tolerance
 from .config import GateConfig
-from .refresh import growing_gaps, last_refresh_step
+from .refresh import growing_gaps, last_refresh_step, spread_steps
 
 
 class Phase(Enum):
@@ -116,7 +116,12 @@ def refreshed_steps(config: GateConfig, sigmas: Sequence[float], gate_step: int,
     """
     if config.refresh == "never" or (config.refresh == "by error" and has_guidance):
         return frozenset()
-    return growing_gaps(gate_step, config.refresh_gap, last_refresh_step(sigmas))
+    last = last_refresh_step(sigmas)
+    if config.guided_steps:
+        return frozenset(
+            step for step in spread_steps(len(sigmas) - 1, config.guided_steps) if gate_step <= step <= last
+        )
+    return growing_gaps(gate_step, config.refresh_gap, last)
 
 
 def build_schedule(

@@ -16,10 +16,8 @@ from ..engine.storage import CacheSettings
 from ..engine.technique import BatchPlan, FinishedBatch, Layout, NetworkSizes, RunContext, TechniqueRun
 from .config import GateConfig, Scope
 from .guidance import MODES, NO_GUIDANCE, GuidanceMode, effective_mode, noise_space_difference
-from .presets import PUBLISHED, PresetConfig
 from .refresh import Gap, last_refresh_step, relative_change
 from .schedule import Phase, Schedule, StepPlan, build_schedule, refreshed_steps, resolve_gate_step
-from .scope import preset_within
 
 # A pass whose captures did not fit is repeated with guidance; twice in a row, and guidance stays.
 MAX_ANCHOR_MISSES = 2
@@ -70,20 +68,16 @@ class Gate:
     """T-GATE as a node has set it up.
 
     Attributes:
-        settings: explicit ones, or a preset that becomes explicit when a run starts.
+        settings: the settings.
         probe: holds the measurement that the gate follows; None where none is connected.
-        scope: what of the network can be gated.
     """
 
-    settings: GateConfig | PresetConfig
+    settings: GateConfig
     probe: MeasuredBy | None = None
-    scope: Scope = "all"
 
     @property
     def cache_settings(self) -> CacheSettings:
         """Where captures are to live."""
-        if isinstance(self.settings, PresetConfig):
-            return CacheSettings()
         return CacheSettings(self.settings.cache_device, self.settings.cache_limit_mb)
 
     def begin(self, context: RunContext) -> GateRun:
@@ -93,20 +87,14 @@ class Gate:
             ValueError: gate_unit is "measured" and there is no measurement, or one of another model.
         """
         config = self.settings
-        if isinstance(config, PresetConfig):
-            resolved = config.resolve(context.steps, has_guidance=context.has_guidance)
-            config = preset_within(self.scope, resolved, config.preset)
         if config.gate_unit == "measured":
             return self._begin_measured(config, context)
         return GateRun(config, context, resolve_gate_step(config, context.sigmas, context.percent_to_sigma))
 
     def within(self, scope: Scope) -> Gate | None:
         """What is left for a network of which only so much can be gated; None where nothing is."""
-        if isinstance(self.settings, PresetConfig):
-            is_impossible = self.settings.preset == PUBLISHED and scope != "all"
-            return None if is_impossible else replace(self, scope=scope)
         config = self.settings.within(scope)
-        return None if config is None else replace(self, settings=config, scope=scope)
+        return None if config is None else replace(self, settings=config)
 
     def _begin_measured(self, config: GateConfig, context: RunContext) -> GateRun:
         profile = None if self.probe is None else self.probe.profile
@@ -172,7 +160,8 @@ class GateRun(TechniqueRun):
         if self.schedule.has_gate:
             # What is captured before the gate is needed of every block; and what is protected runs as in the plain run.
             protected = range(max(0, context.steps - config.protect_last), context.steps)
-            self.needs_full = frozenset({self.schedule.gate_step - 1, *self._to_refresh, *protected})
+            first = 0 if config.guided_steps else self.schedule.gate_step - 1
+            self.needs_full = frozenset({*range(first, self.schedule.gate_step), *self._to_refresh, *protected})
 
     def _build_schedule(self, shallow: frozenset[int]) -> Schedule:
         first_frozen = min(self.site_gates.values(), default=None)
@@ -300,7 +289,7 @@ class GateRun(TechniqueRun):
         if baseline is None or baseline.step >= plan.step or plan.step > self._last_refresh:
             return False
         if self._is_by_error:
-            return plan.step >= baseline.step + baseline.gap.steps
+            return plan.step >= baseline.step + int(baseline.gap.steps)
         return any(baseline.step < step <= plan.step for step in self._to_refresh)
 
     def _relied_on(self, plan: BatchPlan) -> BatchPlan:

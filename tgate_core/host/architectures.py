@@ -319,9 +319,11 @@ def _names(network: type) -> list[str]:
 
 def attention_sites(network: nn.Module, architecture: Architecture) -> list[AttentionSite]:
     """All attention modules that the rules of its architecture name, in the order of its modules."""
+    # By the names that they have without what torch.compile makes of the modules around them.
+    named = [(name.replace("_orig_mod.", ""), module) for name, module in network.named_modules()]
     return [
         AttentionSite(name, module, rule)
-        for name, module in network.named_modules()
+        for name, module in named
         for rule in architecture.rules
         if rule.matches(name, module)
     ]

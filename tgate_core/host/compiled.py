@@ -1,7 +1,8 @@
 """Networks that torch compiled: compiled code replays what its first call did, whatever later ones are to reuse.
 
-The host's compile node even tells torch to disregard the options that say so. Calls that capture or reuse therefore run
-on the network as it was before; nothing that torch knows of all threads is touched for that.
+The host's compile node even tells torch to disregard the options that say so. Calls that capture or reuse therefore say
+it otherwise, see `compiled_calls`, or run on the network as it was before; nothing that torch knows of all threads is
+touched for that.
 """
 
 from __future__ import annotations

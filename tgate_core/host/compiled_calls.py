@@ -28,6 +28,7 @@ from .architectures import pack, unpack
 from .attention import Options, are_attentions_patched
 from .compiled import COMPILED_IN_PLACE, is_compiled_whole
 from .forwards import StandInForward
+from .networks import attention_modules
 
 if TYPE_CHECKING:
     from ..engine.run import Run
@@ -41,7 +42,10 @@ SITE_BY_SITE = "torch.compile: calls in which single attentions have gates of th
 SEVERAL_DEVICES = "torch.compile: calls that capture or reuse attention on several devices run uncompiled"
 ELSEWHERE = "torch.compile: calls whose captures live in the computer's own memory run uncompiled"
 OTHER_HOOKS = "torch.compile: another node changes the attentions or wraps the network, so gated calls run uncompiled"
-NOT_AT_HAND = "torch.compile: calls that lack captures, or have them in the computer's own memory, run uncompiled"
+NOT_AT_HAND = (
+    "torch.compile: calls that lack captures, have them in the computer's own memory, or whose attentions another node "
+    "wraps, run uncompiled"
+)
 
 
 def _call(network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -116,7 +120,7 @@ _IN_PLACE = {Action.CAPTURE: _keep, Action.REUSE: _give}
 class CompiledNetwork:
     """A network while a compile node has its modules in place; made once a run."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: Any) -> None:
         """
         Args:
             network: what the node has put in place of the network, or the network with compiled modules in it.
@@ -124,12 +128,19 @@ class CompiledNetwork:
         self._parts: list[Any] = [module for module in network.modules() if is_compiled_whole(module)]
         found = [(module, vars(module).get("forward")) for module in network.modules()]
         self._stand_ins = [(module, forward) for module, forward in found if isinstance(forward, StandInForward)]
+<<<<<<< HEAD
         # Those that take picture and text apart run uncompiled.
         self._slots = [
             Slot(module, one, one.site)
             for module, one in self._stand_ins
             if one.site is not None and len(one.input_names) == 1
         ]
+=======
+        self._slots = [Slot(module, one, one.site) for module, one in self._stand_ins if one.site is not None]
+        # Another node's wrapper around a stand-in, or a block whose place is not known, hides an attention.
+        attentions = attention_modules(network._orig_mod if is_compiled_whole(network) else network)
+        self._has_all = {id(module) for module in attentions} == {id(slot.module) for slot in self._slots}
+>>>>>>> compiled
         self._entries: dict[Actions, list[Forward]] = {}
 
     @contextmanager
@@ -163,7 +174,7 @@ class CompiledNetwork:
 
     def _prepared(self, call: ForwardCall) -> list[tuple[Slot, Action]] | None:
         """The attentions that the call has a say in, each with its capture; None where captures are not at hand."""
-        if call.plan is None or len(self._slots) < len(self._stand_ins):
+        if call.plan is None or not self._has_all:
             return None
         if any(vars(module).get("forward") is not forward for module, forward in self._stand_ins):
             return None

@@ -50,7 +50,7 @@ def call_of_thread() -> ForwardCall | None:
 
 
 def call_of(model: weakref.ref[Any]) -> ForwardCall | None:
-    """The call that is being made of `model` in this thread, if any; none while torch compiles: active calls never are.
+    """The call that is being made of `model` in this thread, if any; none while torch compiles: see `compiled_calls`.
 
     Args:
         model: a weak reference to the host's model.

@@ -14,8 +14,8 @@ from ..engine.technique import Technique
 from ..forecast.schedule import ForecastConfig
 from ..forecast.technique import Forecast
 from ..gate.config import GateConfig
-from ..gate.presets import PUBLISHED, PresetConfig
 from ..gate.technique import Gate
+from ..presets import PUBLISHED, Preset, PresetConfig
 from ..probe.profile import Probe
 from ..probe.technique import Probing
 from ..report.record import Listener, RunRecords
@@ -197,12 +197,16 @@ def _install(
 ) -> Applied:
     if GATE in _techniques(model):
         remark = NEAREST_WINS if remark is None else f"{NEAREST_WINS}; {remark}"
-    patched = add_technique(model, GATE, Gate(settings, probe))
+    patched = add_technique(
+        model, GATE, Preset(settings) if isinstance(settings, PresetConfig) else Gate(settings, probe)
+    )
     patched.set_attachments(RECORDS_KEY, RunRecords(_told_family(model), listener))
     return _remarked(Applied(patched, remark))
 
 
-def add_technique(model: ModelPatcher, name: str, technique: Technique, gates_attention: bool = True) -> ModelPatcher:
+def add_technique(
+    model: ModelPatcher, name: str, technique: Technique | Preset, gates_attention: bool = True
+) -> ModelPatcher:
     """A clone of `model` with a technique on it, in place of one of the same name.
 
     Args:
@@ -233,8 +237,8 @@ def _told_family(model: ModelPatcher) -> str:
     return family_of(model) if scope == "all" else scope
 
 
-def _techniques(model: ModelPatcher) -> dict[str, Technique]:
-    present: dict[str, Technique] = model.model_options["transformer_options"].get(TECHNIQUES_KEY, {})
+def _techniques(model: ModelPatcher) -> dict[str, Technique | Preset]:
+    present: dict[str, Technique | Preset] = model.model_options["transformer_options"].get(TECHNIQUES_KEY, {})
     return present
 
 

@@ -12,7 +12,7 @@ from torch import nn
 from ..engine.actions import CROSS_ATTENTION, SELF_ATTENTION
 from ..engine.cache import Site
 from ..gate.config import Scope
-from ..gate.presets import GENERIC
+from ..presets import GENERIC
 from .architectures import (
     FAMILY_OF_CONFIG,
     UNET,

@@ -17,6 +17,7 @@ from ..engine.technique import RunContext, Technique
 from ..forecast.technique import Forecast
 from ..gate.config import Scope
 from ..gate.technique import Gate
+from ..presets import Preset
 from .architectures import ONE_AT_A_TIME, mixes_up_rows
 from .keys import STEP_CACHE_KEY, TECHNIQUES_KEY
 from .memory import is_memory_short
@@ -61,30 +62,47 @@ def start_run(guider: Any, sampler: Any, sigmas: torch.Tensor, latent_shape: tor
     if unreached is not None:
         techniques = _within(scope_of(guider.model_patcher), techniques)
     if latent_shape[0] > 1 and mixes_up_rows(network_class(guider.model_patcher)):
-        techniques, unreached = [one for one in techniques if not isinstance(one, Gate)], ONE_AT_A_TIME
+        techniques = [one for one in techniques if not isinstance(one, (Gate, Preset))]
+        unreached = ONE_AT_A_TIME
+    is_gated = any(isinstance(one, (Gate, Preset)) for one in techniques)
     settings = next((one.cache_settings for one in techniques if one.cache_settings is not None), CacheSettings())
     context = _context(guider, sampler, schedule, settings)
-    if unreached is not None and (len(techniques) < asked or any(isinstance(one, Gate) for one in techniques)):
+    if unreached is not None and (len(techniques) < asked or is_gated):
         context.counts.note(unreached)
-    run = Run(context, techniques, latent_shape, is_watched=not _is_of_host(sampler))
-    if STEP_CACHE_KEY in options and not run.is_plain:
-        run.counts.note(STEP_CACHE.format(name=context.step_cache))
-    if not run.is_plain and guider.model_patcher.get_additional_models_with_key("multigpu"):
-        run.counts.note(SEVERAL_DEVICES)
+    run = Run(context, _settled(techniques, context), latent_shape, is_watched=not _is_of_host(sampler))
+    if not run.is_plain:
+        _note_neighbours(guider, run)
     return run
 
 
-def techniques_of(transformer_options: dict[str, Any]) -> list[Technique]:
+def _note_neighbours(guider: Any, run: Run) -> None:
+    """What else is on the model that makes the run save less than it seems."""
+    if STEP_CACHE_KEY in guider.model_options["transformer_options"]:
+        run.counts.note(STEP_CACHE.format(name=run.context.step_cache))
+    if guider.model_patcher.get_additional_models_with_key("multigpu"):
+        run.counts.note(SEVERAL_DEVICES)
+
+
+def techniques_of(transformer_options: dict[str, Any]) -> list[Technique | Preset]:
     """What is on a model, in order of precedence."""
-    present: Mapping[str, Technique] = transformer_options.get(TECHNIQUES_KEY, {})
+    present: Mapping[str, Technique | Preset] = transformer_options.get(TECHNIQUES_KEY, {})
     known = [present[name] for name in PRECEDENCE if name in present]
     return known + [technique for name, technique in present.items() if name not in PRECEDENCE]
 
 
-def _within(scope: Scope, techniques: Iterable[Technique]) -> list[Technique]:
+def _settled(techniques: Iterable[Technique | Preset], context: RunContext) -> list[Technique]:
+    """Presets become what they are in this run; a forecast that a node has set up stands instead of a preset's."""
+    settled: list[Technique] = []
+    for one in techniques:
+        settled += one.techniques(context) if isinstance(one, Preset) else [one]
+    forecasts = [one for one in settled if isinstance(one, Forecast)]
+    return [one for one in settled if one not in forecasts[:-1]]
+
+
+def _within(scope: Scope, techniques: Iterable[Technique | Preset]) -> list[Technique | Preset]:
     """What is left of them where no attention can be frozen; another node may have put that network behind ours."""
-    left = [one.within(scope) if isinstance(one, Gate) else one for one in techniques]
-    return [one for one in left if isinstance(one, (Gate, Forecast))]
+    left = [one.within(scope) if isinstance(one, (Gate, Preset)) else one for one in techniques]
+    return [one for one in left if isinstance(one, (Gate, Preset, Forecast))]
 
 
 def _context(guider: Any, sampler: Any, sigmas: tuple[float, ...], settings: CacheSettings) -> RunContext:

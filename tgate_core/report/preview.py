@@ -9,10 +9,10 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from ..engine.inputs import shown
+from ..forecast.schedule import forecast_steps
 from ..gate.config import SCOPES, GateConfig, Scope
-from ..gate.presets import GENERIC, PRESETS, ROWS, PresetConfig
 from ..gate.schedule import Schedule, build_schedule, refreshed_steps, resolve_gate_step
-from ..gate.scope import preset_within
+from ..presets import GENERIC, PRESETS, PUBLISHED, PUBLISHED_ROWS, PresetConfig, PresetPlan, guidance_of
 from .timeline import StepCell, as_groups, planned_cells
 from .work import planned_saving
 
@@ -90,8 +90,8 @@ def preview(query: Mapping[str, str]) -> dict[str, Any]:
         begin=1.0 - _number(query, "denoise", 1.0),
         end=_number(query, "ends_at", 1.0),
     )
-    config, is_assumed = _settings(query, sampling)
-    plan = _planned(config, sampling)
+    settings, is_assumed = _settings(query, sampling)
+    config, plan = settings.gate, _planned(settings, sampling)
     family = _family(query)
     return {
         "groups": as_groups(plan.cells),
@@ -113,25 +113,29 @@ class _Plan:
     has_refresh: bool
 
 
-def _planned(config: GateConfig, sampling: Sampling) -> _Plan:
+def _planned(settings: PresetPlan, sampling: Sampling) -> _Plan:
+    config, forecast = settings
     gate_step = _gate_step(config, sampling)
     refreshed = refreshed_steps(config, sampling.sigmas, gate_step, sampling.is_guided)
     schedule = build_schedule(config, sampling.steps, gate_step, refreshed=refreshed)
-    return _Plan(schedule, planned_cells(config, schedule, sampling.is_guided), bool(refreshed))
+    guided = {*range(gate_step), *refreshed}
+    predicted = forecast_steps(forecast, sampling.steps, guided) if forecast else frozenset()
+    cells = planned_cells(config, schedule, sampling.is_guided, predicted=predicted)
+    return _Plan(schedule, cells, bool(refreshed))
 
 
 def _family(query: Mapping[str, str]) -> str | None:
     family = query.get("family", "")
-    return family if family in ROWS or family in SCOPES else None
+    return family if family in PUBLISHED_ROWS or family in SCOPES else None
 
 
 def _presets(query: Mapping[str, str], sampling: Sampling) -> list[dict[str, Any]]:
     """What each preset saves in this run, and which of them do the same."""
     family, rows, first = _family(query) or ASSUMED_FAMILY, [], dict[Any, str]()
     for name in PRESETS:
-        config, _ = _settings({**query, "preset": name}, sampling)
-        cells = _planned(config, sampling).cells
-        does = (cells, sampling.is_guided and (config.guidance, config.refresh))
+        settings, _ = _settings({**query, "preset": name}, sampling)
+        cells = _planned(settings, sampling).cells
+        does = (cells, sampling.is_guided and settings.gate.guidance)
         saved = round(planned_saving(cells, family, sampling.is_guided), 3)
         rows.append({"name": name, "saved": saved, "same_as": first.get(does)})
         first.setdefault(does, name)
@@ -145,19 +149,21 @@ def _gate_step(config: GateConfig, sampling: Sampling) -> int:
     return resolve_gate_step(config, sampling.sigmas, lambda percent: 1.0 - percent)
 
 
-def _settings(query: Mapping[str, str], sampling: Sampling) -> tuple[GateConfig, bool]:
+def _settings(query: Mapping[str, str], sampling: Sampling) -> tuple[PresetPlan, bool]:
     """The node's settings for this run, and whether they are those of a family that is only assumed."""
     node, family = query.get("node", ""), query.get("family", "")
     if node not in (PRESET_NODE, ADVANCED_NODE):
         raise ValueError(f"TGATE: node is {shown(node)}; there is a preview of: {PRESET_NODE}, {ADVANCED_NODE}.")
     scope: Scope = next((one for one in SCOPES if one == family), "all")
     if node == ADVANCED_NODE:
-        return _advanced(query).within(scope) or NOTHING, False
-    is_assumed = scope == "all" and family not in ROWS
+        return PresetPlan(_advanced(query).within(scope) or NOTHING), False
+    is_assumed = scope == "all" and family not in PUBLISHED_ROWS
     rows = GENERIC if scope != "all" else ASSUMED_FAMILY if is_assumed else family
     preset: Any = query.get("preset", "balanced")  # checked when made
-    config = PresetConfig(rows, preset).resolve(sampling.steps, sampling.is_guided)
-    return preset_within(scope, config, preset).within(scope) or NOTHING, is_assumed
+    plan = PresetConfig(rows, preset).resolve(sampling.steps, sampling.is_guided)
+    if scope == "all":
+        return plan, is_assumed
+    return PresetPlan(NOTHING) if preset == PUBLISHED else plan._replace(gate=guidance_of(plan.gate)), is_assumed
 
 
 def _advanced(query: Mapping[str, str]) -> GateConfig:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from ..engine.actions import CROSS_ATTENTION, SELF_ATTENTION, AttentionKind
 from ..engine.counts import CallShape
-from ..gate.presets import GENERIC
+from ..presets import GENERIC
 from .cost import RowCost, run_cost
 from .record import RunRecord
 from .timeline import StepCell
@@ -58,11 +58,13 @@ def planned_saving(cells: Iterable[StepCell], family: str, is_guided: bool) -> f
     """
     shares, made, steps = shares_of(family), 0.0, 0
     for cell in cells:
+        steps += 1
+        if cell.is_predicted:
+            continue
         attention = shares.shallow_attention if cell.is_shallow else shares.attention
         row = 1.0 - shares.deep * cell.is_shallow
         row -= cell.self_reused * attention[SELF_ATTENTION] + cell.cross_reused * attention[CROSS_ATTENTION]
         made += row * (2 if cell.is_guided else 1)
-        steps += 1
     return 1.0 - made / (steps * (2 if is_guided else 1)) if steps else 0.0
 
 

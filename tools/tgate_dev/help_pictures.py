@@ -34,7 +34,7 @@ def draw_all(nodes: Mapping[str, Any], folder: Path) -> list[Path]:
 def _schedule(nodes: Mapping[str, Any]) -> Image.Image:
     """The balanced preset on SDXL, as planned."""
     core = pack_core(nodes)
-    config = core("gate.presets").PresetConfig("sdxl", "balanced").resolve(STEPS, has_guidance=True)
+    config = core("presets").PresetConfig("sdxl", "balanced").resolve(STEPS, has_guidance=True).gate
     schedule = core("gate.schedule").build_schedule(config, STEPS, int(config.gate))
     return _timeline(core, "SDXL, 25 steps, preset balanced", config, schedule)
 

@@ -109,8 +109,10 @@ def _draw_phases(canvas: Canvas, cells: Sequence[StepCell], left: float, top: fl
         start = step
 
 
-def _draw_cell(canvas: Canvas, x: float, y: float, column: float, computed: float) -> None:
-    """A column as high as the share that was computed."""
+def _draw_cell(canvas: Canvas, x: float, y: float, column: float, computed: float, has_run: bool) -> None:
+    """A column as high as the share that was computed; nothing in a step that the sampler never came to."""
+    if not has_run:
+        return
     canvas.rectangle((x, y, x + column - 2, y + ROW_HEIGHT), PANEL)
     if computed > 0:
         canvas.rectangle((x, y + ROW_HEIGHT * (1 - computed), x + column - 2, y + ROW_HEIGHT), LIGHT)

@@ -49,7 +49,7 @@ def load_nodes(folder: Path) -> dict[str, Any]:
 
 
 def pack_core(nodes: Nodes) -> Callable[[str], ModuleType]:
-    """Gets a module of the pack's core, as in `pack_core(nodes)("gate.presets")`."""
+    """Gets a module of the pack's core, as in `pack_core(nodes)("presets")`."""
     package = nodes["TGATEApply"].__module__.rsplit(".nodes.", 1)[0]
     return lambda name: sys.modules[f"{package}.tgate_core.{name}"]
 
@@ -76,10 +76,10 @@ def scope_of(model: Any, nodes: Nodes) -> str:
 
 def presets(nodes: Nodes) -> tuple[str, ...]:
     """Names of the presets, the default first."""
-    return tuple(pack_core(nodes)("gate.presets").PRESETS)
+    return tuple(pack_core(nodes)("presets").PRESETS)
 
 
 def preset(model: Any, nodes: Nodes) -> Any:
     """The core's PresetConfig of the default preset for a model (the host's ModelPatcher)."""
     core = pack_core(nodes)
-    return core("gate.presets").PresetConfig(core("host.networks").family_of(model))
+    return core("presets").PresetConfig(core("host.networks").family_of(model))

@@ -89,7 +89,7 @@ def _own_patches(model: Any, steps: int, nodes: Nodes) -> Iterator[tuple[str, Ca
     apply = {name: node_patch(nodes["TGATEApply"], preset=name) for name in presets(nodes)}
     for name, patch in apply.items():
         yield f"TGATE Apply, {name}", patch
-    of_presets = [replace(preset(model, nodes), preset=name).resolve(steps, True) for name in apply]
+    of_presets = [replace(preset(model, nodes), preset=name).resolve(steps, True).gate for name in apply]
     known = {config.gate for config in of_presets if config.guidance == "uncond" and not config.self_attention}
     for gate in PAPER_GATES:
         at = {"gate": gate / PAPER_STEPS, "gate_unit": "fraction of steps"}

@@ -71,8 +71,10 @@ def _plan(graph: Mapping[str, Any], object_info: ObjectInfo, ask: Ask) -> tuple[
 
 def _size(nodes: list[dict[str, Any]], steps: int) -> str:
     """Size of what is made, as far as an empty latent says it, and steps."""
-    latent = next((node["inputs"] for node in nodes if {"width", "height", "batch_size"} <= node["inputs"].keys()), {})
-    sound = next((node["inputs"] for node in nodes if "seconds" in node["inputs"]), {})
+    latent: dict[str, Any] = next(
+        (node["inputs"] for node in nodes if {"width", "height", "batch_size"} <= node["inputs"].keys()), {}
+    )
+    sound: dict[str, Any] = next((node["inputs"] for node in nodes if "seconds" in node["inputs"]), {})
     parts = [
         f"{latent['width']} x {latent['height']}" if latent else "",
         f"{latent['length']} frames" if "length" in latent else "",

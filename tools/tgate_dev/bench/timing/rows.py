@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,8 +40,8 @@ class Gate(NamedTuple):
 
 
 def usual_gate(model: ModelPatcher, steps: int, nodes: Nodes) -> Gate:
-    """The default preset's gate for a model, in a run with guidance."""
-    step = int(preset(model, nodes).resolve(steps, True).gate)
+    """The published gate for a model, in a run with guidance."""
+    step = int(replace(preset(model, nodes), preset="as published").resolve(steps, True).gate.gate)
     schedule = sigmas(model, steps)
     between = float(schedule[step - 1] + schedule[step]) / 2
     to_sigma = model.get_model_object("model_sampling").percent_to_sigma

@@ -1,0 +1,207 @@
+"""What the presets of TGATE Apply mean in a run, as data.
+
+`as published` is the paper's: arXiv 2404.02747 v2 (tables 1 to 3), the published package's own examples, and its
+appendix L for families without a published row (m = 3/5 n, k = n/5). The others spend a budget: as many guided steps as
+fit into it, spread over the run, with steps in between predicted (`forecast`). Budgets and how they are spent were
+chosen on half of the prompts of `bench quality`; `docs/quality.md` has what the other half says.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple, get_args
+
+from .engine.inputs import choice
+from .engine.steps import round_half_up
+from .engine.storage import CacheSettings
+from .engine.technique import RunContext, Technique
+from .forecast.schedule import ForecastConfig, forecast_steps
+from .forecast.technique import Forecast, can_predict
+from .gate.config import GateConfig, Scope
+from .gate.refresh import spread_steps
+from .gate.technique import Gate
+
+PresetName = Literal["balanced", "gentle", "fast", "as published"]
+PRESETS: tuple[PresetName, ...] = get_args(PresetName)
+PUBLISHED: PresetName = "as published"
+
+# Runs of so few steps, and those at cfg 1, take the published few-step row.
+FEW_STEPS = 8
+GENERIC = "generic"
+
+
+@dataclass(frozen=True)
+class PublishedRow:
+    """A published setting at a given number of steps; values scale with the number of steps of the run.
+
+    `guidance` is what the published code does after the gate. For Stable Video Diffusion it goes on with the picture:
+    what it takes for the negative image latents is encoded without guidance, and so holds the picture, not zeros.
+    """
+
+    steps: int
+    gate: int
+    sp_interval: int = 1
+    warm_up: int = 0
+    guidance: str = "uncond"
+
+    def config(self, steps: int) -> GateConfig:
+        """The same setting for a run of `steps` steps; a gate never rounds down to step 0."""
+        scale = steps / self.steps
+        is_gated = self.sp_interval > 1
+        return GateConfig(
+            gate=max(1, round_half_up(self.gate * scale)),
+            sp_interval=max(2, round_half_up(self.sp_interval * scale)) if is_gated else 1,
+            warm_up=round_half_up(self.warm_up * scale),
+            self_attention=is_gated,
+            guidance=self.guidance,
+        )
+
+
+_SD = PublishedRow(steps=25, gate=5)
+_SDXL = PublishedRow(steps=25, gate=10, sp_interval=5, warm_up=2)
+
+# By family of models.
+PUBLISHED_ROWS: dict[str, PublishedRow] = {
+    "sd15": _SD,
+    "sd21": _SD,
+    "sdxl": _SDXL,
+    "playground-2.5": _SDXL,
+    "svd": replace(_SDXL, guidance="cond_mean"),
+    "pixart": PublishedRow(steps=25, gate=15, sp_interval=3, warm_up=2),
+    GENERIC: PublishedRow(steps=25, gate=15, sp_interval=5, warm_up=2),
+}
+# Of four steps; the published preset takes its guidance from the family.
+FEW_STEP_GATES: dict[PresetName, int] = {"balanced": 1, "gentle": 2, "fast": 1, PUBLISHED: 1}
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a preset may run, as a share of the plain run's rows: a step counts once, a guided one twice.
+
+    Attributes:
+        share: where steps can be predicted.
+        without_forecast: where none can.
+    """
+
+    share: float
+    without_forecast: float
+
+
+BUDGETS: dict[PresetName, Budget] = {
+    "balanced": Budget(share=0.62, without_forecast=0.62),
+    "gentle": Budget(share=0.72, without_forecast=0.72),
+    "fast": Budget(share=0.4, without_forecast=0.55),
+}
+LEAST_GUIDED = 1
+FORECAST = ForecastConfig(strength=2, start=0.0, end=0.88, allow_noise=True)
+# Against 0.62 * 50 being less than 31.
+ROUNDING = 1e-9
+
+
+class PresetPlan(NamedTuple):
+    """A preset in one run; `forecast` is None where no step is to be predicted."""
+
+    gate: GateConfig
+    forecast: ForecastConfig | None = None
+
+
+@dataclass(frozen=True)
+class PresetConfig:
+    """A preset for a model family; what it means is settled when a run starts.
+
+    Raises:
+        ValueError: the preset does not exist.
+    """
+
+    family: str
+    preset: PresetName = "balanced"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "preset", choice("preset", self.preset, PRESETS))
+
+    @property
+    def is_experimental(self) -> bool:
+        """Whether there are no published settings for the family."""
+        return self.family == GENERIC
+
+    def resolve(self, steps: int, has_guidance: bool, is_predictable: bool = True) -> PresetPlan:
+        """Settings for one run.
+
+        Args:
+            steps: steps of the run.
+            has_guidance: whether the run uses classifier-free guidance (cfg other than 1).
+            is_predictable: whether steps can be predicted with its sampler.
+        """
+        published = PUBLISHED_ROWS[self.family]
+        if steps <= FEW_STEPS or not has_guidance:
+            guidance = published.guidance if self.preset == PUBLISHED else "cached_delta"
+            return PresetPlan(PublishedRow(4, FEW_STEP_GATES[self.preset], guidance=guidance).config(steps))
+        if self.preset == PUBLISHED:
+            return PresetPlan(published.config(steps))
+        budget = BUDGETS[self.preset]
+        if is_predictable:
+            return within_budget(steps, budget.share, FORECAST)
+        return within_budget(steps, budget.without_forecast, None)
+
+
+def within_budget(steps: int, share: float, forecast: ForecastConfig | None) -> PresetPlan:
+    """As many guided steps as fit, the guidance difference held in between.
+
+    Args:
+        steps: of the run.
+        share: what may run, of the plain run's rows.
+        forecast: which of the other steps are predicted; None: none is.
+    """
+
+    def rows(guided: int) -> int:
+        placed = spread_steps(steps, guided)
+        predicted = forecast_steps(forecast, steps, placed) if forecast else ()
+        return len(placed) + steps - len(predicted)
+
+    fitting = (guided for guided in range(steps, LEAST_GUIDED, -1) if rows(guided) <= 2 * steps * share + ROUNDING)
+    guided = next(fitting, LEAST_GUIDED)
+    placed = spread_steps(steps, guided)
+    gate = GateConfig(
+        gate=next((step for step in range(steps) if step not in placed), steps),
+        sp_interval=1,
+        warm_up=0,
+        self_attention=False,
+        guidance="cached_delta",
+        refresh="growing gaps",
+        guided_steps=guided,
+    )
+    return PresetPlan(gate, forecast)
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A preset as a node has put it on a model: techniques once a run starts.
+
+    Attributes:
+        config: which one, and for which family.
+        scope: what of the network can be gated.
+    """
+
+    config: PresetConfig
+    scope: Scope = "all"
+
+    @property
+    def cache_settings(self) -> CacheSettings:
+        """Where captures are to live."""
+        return CacheSettings()
+
+    def within(self, scope: Scope) -> Preset | None:
+        """What is left for a network of which only so much can be gated; None where nothing is."""
+        is_impossible = self.config.preset == PUBLISHED and scope != "all"
+        return None if is_impossible else replace(self, scope=scope)
+
+    def techniques(self, context: RunContext) -> list[Technique]:
+        """What it is in one run."""
+        plan = self.config.resolve(context.steps, context.has_guidance, can_predict(context, FORECAST.allow_noise))
+        gate: Technique = Gate(guidance_of(plan.gate) if self.scope != "all" else plan.gate)
+        return [gate, Forecast(plan.forecast)] if plan.forecast else [gate]
+
+
+def guidance_of(config: GateConfig) -> GateConfig:
+    """What a preset does to a network of which no attention can be frozen: to guidance alone."""
+    return replace(config, cross_attention=False, self_attention=False)
