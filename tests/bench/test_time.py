@@ -89,6 +89,21 @@ def test_most_memory_is_what_is_held_at_once() -> None:
     assert with_peak(CPU, hold, 1000) == (1000, 2 * 4 * 1000)
 
 
+def test_what_was_watched_is_compiled_later() -> None:
+    """Torch would never compile what it met first while operations are watched."""
+    graphs = []
+
+    def backend(graph: Any, _inputs: Any) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    compiled = torch.compile(lambda number: number + 1, backend=backend)
+    with_peak(CPU, compiled, torch.ones(1))
+    assert not graphs
+    compiled(torch.ones(1))
+    assert len(graphs) == 1
+
+
 def test_others_run_between_the_steps_and_change_nothing(task: Task, gated: Any) -> None:
     """Steps of the plain model in those of a gated run, on networks that share weights; no time holds the other's."""
     model = build()

@@ -128,19 +128,15 @@ class CompiledNetwork:
         self._parts: list[Any] = [module for module in network.modules() if is_compiled_whole(module)]
         found = [(module, vars(module).get("forward")) for module in network.modules()]
         self._stand_ins = [(module, forward) for module, forward in found if isinstance(forward, StandInForward)]
-<<<<<<< HEAD
         # Those that take picture and text apart run uncompiled.
         self._slots = [
             Slot(module, one, one.site)
             for module, one in self._stand_ins
             if one.site is not None and len(one.input_names) == 1
         ]
-=======
-        self._slots = [Slot(module, one, one.site) for module, one in self._stand_ins if one.site is not None]
         # Another node's wrapper around a stand-in, or a block whose place is not known, hides an attention.
         attentions = attention_modules(network._orig_mod if is_compiled_whole(network) else network)
         self._has_all = {id(module) for module in attentions} == {id(slot.module) for slot in self._slots}
->>>>>>> compiled
         self._entries: dict[Actions, list[Forward]] = {}
 
     @contextmanager

@@ -124,7 +124,8 @@ def with_peak(device: torch.device, run: Callable[..., Any], *args: Any) -> tupl
         before = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
         return run(*args), torch.cuda.max_memory_allocated(device) - before
-    with PeakBytes() as counted:
+    # Of what torch first meets while operations are watched, it would compile nothing later.
+    with torch.compiler.set_stance("force_eager"), PeakBytes() as counted:
         return run(*args), counted.peak
 
 
