@@ -11,7 +11,7 @@ from torch import Tensor
 from ..engine.identity import CondKey, Place
 from ..engine.storage import CacheSettings, detached, widened
 from ..engine.technique import BatchPlan, FinishedBatch, Layout, RunContext, TechniqueRun
-from .schedule import NEEDED_STEPS, ForecastConfig, first_late_step, forecast_steps
+from .schedule import NEEDED_STEPS, ForecastConfig, first_late_step, forecast_steps, has_long_steps
 
 # Names of the host's functions of samplers that evaluate each step once and add no noise. Measured one by one on the
 # trained UNet: predictions lead these hardly astray, alone and beside refreshed guidance.
@@ -23,7 +23,8 @@ MULTISTEP_SAMPLERS = frozenset(
 SAMPLERS = ONE_STEP_SAMPLERS | MULTISTEP_SAMPLERS
 # Guidance multiplies the error of the difference between branches: it is followed half of the way.
 DAMPING = 0.5
-OTHER_SAMPLER = "Forecast: all steps run, as this sampler adds noise or looks ahead; euler and dpmpp_2m do not"
+OTHER_SAMPLER = "Forecast: all steps run, as this sampler adds noise or looks ahead, which euler does not"
+LONG_STEPS = "Forecast: all steps run, as this sampler goes on from several predictions and its steps are long: use more, or euler"
 BESIDE_STEP_CACHE = "Forecast: {name} on the same model predicts steps of its own; all others run"
 NO_STEP = "Forecast: no step of this run can be predicted: it has too few, start is not below end, or all are needed"
 AUXILIARY = "Forecast: another node compares a pass of its own (as PAG, SAG or PerpNeg do), so all steps run"
@@ -95,7 +96,10 @@ class ForecastRun(TechniqueRun):
         """Why no step of the run is predicted, as far as that is known before it."""
         if self._context.step_cache:
             return BESIDE_STEP_CACHE.format(name=self._context.step_cache)
-        return None if self._context.sampler in SAMPLERS else OTHER_SAMPLER
+        if self._context.sampler not in SAMPLERS:
+            return OTHER_SAMPLER
+        is_one_step = self._context.sampler in ONE_STEP_SAMPLERS
+        return None if is_one_step or not has_long_steps(self._context.sigmas) else LONG_STEPS
 
     def opening_reasons(self, saves_nothing: bool) -> Iterable[str]:
         """A sampler, another node or settings that leave no step to predict."""
