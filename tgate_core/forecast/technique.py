@@ -24,7 +24,7 @@ SAMPLERS = ONE_STEP_SAMPLERS | MULTISTEP_SAMPLERS
 # Guidance multiplies the error of the difference between branches: it is followed half of the way.
 DAMPING = 0.5
 OTHER_SAMPLER = "Forecast: all steps run, as this sampler adds noise or looks ahead, which euler does not"
-LONG_STEPS = "Forecast: all steps run, as this sampler goes on from several predictions and its steps are long: use more, or euler"
+LONG_STEPS = "Forecast: all steps run, as they are too long for predictions with this sampler: take more, or euler"
 BESIDE_STEP_CACHE = "Forecast: {name} on the same model predicts steps of its own; all others run"
 NO_STEP = "Forecast: no step of this run can be predicted: it has too few, start is not below end, or all are needed"
 AUXILIARY = "Forecast: another node compares a pass of its own (as PAG, SAG or PerpNeg do), so all steps run"
