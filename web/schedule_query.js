@@ -23,6 +23,7 @@ const LEAST_DENOISE = 0.001;
  * @property {boolean} isGuided
  * @property {number} denoise
  * @property {number} endsAt share of the noise schedule at which it ends
+ * @property {string | undefined} solver the sampler's name, where it is known
  * @property {boolean} isKnown whether there is a sampler to read it from
  */
 
@@ -41,6 +42,7 @@ export function queryOf(node, sampling) {
   query.set("guided", sampling.isGuided ? "1" : "0");
   query.set("denoise", String(sampling.denoise));
   query.set("ends_at", String(sampling.endsAt));
+  if (sampling.solver) query.set("sampler", sampling.solver);
   const family = familyOf(node);
   const file = modelFile(node);
   if (family) query.set("family", String(family));
@@ -132,7 +134,7 @@ export function samplingOf(node) {
   const scheduled = sampler && stepsSource(sampler);
   const steps = scheduled ? number(scheduled, "steps") : undefined;
   if (!sampler || steps === undefined || steps < 1) {
-    return { steps: USUAL_STEPS, isGuided: true, denoise: 1, endsAt: 1, isKnown: false };
+    return { steps: USUAL_STEPS, isGuided: true, denoise: 1, endsAt: 1, solver: undefined, isKnown: false };
   }
   const begin = Math.min(number(sampler, "start_at_step") ?? 0, steps - 1);
   const end = Math.min(Math.max(number(sampler, "end_at_step") ?? steps, begin + 1), steps);
@@ -142,6 +144,7 @@ export function samplingOf(node) {
     isGuided: isGuided(sampler),
     denoise: Math.min(Math.max(denoise, LEAST_DENOISE), 1),
     endsAt: end / steps,
+    solver: solverOf(sampler),
     isKnown: true,
   };
 }
@@ -158,6 +161,16 @@ function stepsSource(sampler) {
     node = sourceOf(node, "sigmas")?.node;
   }
   return seen.has(node) ? undefined : node;
+}
+
+/**
+ * The host's name of what a sampler solves with: its own, or that of the node that its solver comes from.
+ * @param {any} sampler
+ * @returns {string | undefined}
+ */
+function solverOf(sampler) {
+  const name = valueOf(sampler, "sampler_name") ?? valueOf(sourceOf(sampler, "sampler")?.node, "sampler_name");
+  return typeof name === "string" ? name : undefined;
 }
 
 /**

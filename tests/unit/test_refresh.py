@@ -146,7 +146,8 @@ class TestRun:
 
     # The difference is off by 1 - 0.8 ** gap.
     @pytest.mark.parametrize(
-        ("tolerance", "guided"), [(0.0, [0, 1, 3, 4, 5, 6, 7, 8, 9, 10]), (0.37, [0, 1, 3, 5, 7, 9]), (2.0, [0, 1, 3, 7])]
+        ("tolerance", "guided"),
+        [(0.0, [0, 1, 3, 4, 5, 6, 7, 8, 9, 10]), (0.37, [0, 1, 3, 5, 7, 9]), (2.0, [0, 1, 3, 7])],
     )
     def test_the_error_decides(self, tolerance, guided):
         config = cross_only("cached_delta", refresh="by error", refresh_gap=2, refresh_tolerance=tolerance)

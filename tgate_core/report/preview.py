@@ -22,6 +22,8 @@ ADVANCED_NODE = "TGATEApplyAdvanced"
 ASSUMED_FAMILY = "sdxl"
 # Of settings that a model passed on unchanged cannot follow.
 NOTHING = GateConfig(cross_attention=False, self_attention=False, guidance="keep")
+# The host samples these by a function of another name.
+SAME_SAMPLERS = {"ddim": "euler", "uni_pc_bh2": "unipc_bh2"}
 # More than anyone samples with, and more than a strip has room for; ten times as many would take 0.1 s.
 MAX_STEPS = 1000
 
@@ -67,7 +69,7 @@ def preview(query: Mapping[str, str]) -> dict[str, Any]:
 
     Args:
         query: `node` (its id), its widgets by name, and of the run `steps`, `guided` (1 or 0), `family` (of the model,
-            or its scope, if known), `denoise` and `ends_at` (share of the noise schedule at which it ends). All
+            or its scope, if known), `sampler` (by the host's name), `denoise` and `ends_at` (share of the noise schedule at which it ends). All
             but `node` have defaults; what else there is counts for nothing.
 
     Returns:
@@ -91,7 +93,7 @@ def preview(query: Mapping[str, str]) -> dict[str, Any]:
         end=_number(query, "ends_at", 1.0),
     )
     settings, is_assumed = _settings(query, sampling)
-    config, plan = settings.gate, _planned(settings, sampling)
+    config, plan = settings.gate or NOTHING, _planned(settings, sampling)
     family = _family(query)
     return {
         "groups": as_groups(plan.cells),
@@ -114,11 +116,11 @@ class _Plan:
 
 
 def _planned(settings: PresetPlan, sampling: Sampling) -> _Plan:
-    config, forecast = settings
+    config, forecast = settings.gate or NOTHING, settings.forecast
     gate_step = _gate_step(config, sampling)
     refreshed = refreshed_steps(config, sampling.sigmas, gate_step, sampling.is_guided)
     schedule = build_schedule(config, sampling.steps, gate_step, refreshed=refreshed)
-    guided = {*range(gate_step), *refreshed}
+    guided = {*range(gate_step), *refreshed} if schedule.has_gate else set[int]()
     predicted = forecast_steps(forecast, sampling.steps, guided) if forecast else frozenset()
     cells = planned_cells(config, schedule, sampling.is_guided, predicted=predicted)
     return _Plan(schedule, cells, bool(refreshed))
@@ -135,7 +137,7 @@ def _presets(query: Mapping[str, str], sampling: Sampling) -> list[dict[str, Any
     for name in PRESETS:
         settings, _ = _settings({**query, "preset": name}, sampling)
         cells = _planned(settings, sampling).cells
-        does = (cells, sampling.is_guided and settings.gate.guidance)
+        does = (cells, sampling.is_guided and (settings.gate or NOTHING).guidance)
         saved = round(planned_saving(cells, family, sampling.is_guided), 3)
         rows.append({"name": name, "saved": saved, "same_as": first.get(does)})
         first.setdefault(does, name)
@@ -160,8 +162,9 @@ def _settings(query: Mapping[str, str], sampling: Sampling) -> tuple[PresetPlan,
     is_assumed = scope == "all" and family not in PUBLISHED_ROWS
     rows = GENERIC if scope != "all" else ASSUMED_FAMILY if is_assumed else family
     preset: Any = query.get("preset", "balanced")  # checked when made
-    plan = PresetConfig(rows, preset).resolve(sampling.steps, sampling.is_guided)
-    if scope == "all":
+    solver = query.get("sampler", "euler")
+    plan = PresetConfig(rows, preset).resolve(sampling.steps, sampling.is_guided, SAME_SAMPLERS.get(solver, solver))
+    if scope == "all" or plan.gate is None:
         return plan, is_assumed
     return PresetPlan(NOTHING) if preset == PUBLISHED else plan._replace(gate=guidance_of(plan.gate)), is_assumed
 
