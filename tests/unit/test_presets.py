@@ -137,7 +137,7 @@ def test_the_published_preset_drops_guidance(steps):
 
 
 def context(sampler="euler", step_cache=""):
-    sigmas = tuple(0.8**step for step in range(25)) + (0.0,)
+    sigmas = (*(0.8**step for step in range(25)), 0.0)
     return RunContext(sigmas, True, None, None, None, sampler=sampler, step_cache=step_cache)
 
 
@@ -154,7 +154,7 @@ def test_steps_are_predicted_with_samplers_that_allow_it(sampler, step_cache, pr
 def test_of_a_network_that_is_not_gated_whole_guidance_is_left():
     assert Preset(PresetConfig(GENERIC, "as published")).within("joint attention") is None
     gate, _ = Preset(PresetConfig(GENERIC)).within("guidance alone").techniques(context())
-    assert not (gate.settings.cross_attention or gate.settings.self_attention)
+    assert (gate.settings.cross_attention, gate.settings.self_attention) == (False, False)
 
 
 def test_the_default_preset_is_balanced():

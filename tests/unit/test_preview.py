@@ -8,8 +8,8 @@ import pytest
 from multidict import MultiDict, MultiDictProxy
 
 from tgate_core.gate.config import GateConfig
-from tgate_core.gate.presets import PRESETS, ROWS, PresetConfig
 from tgate_core.gate.schedule import build_schedule
+from tgate_core.presets import PRESETS, PUBLISHED_ROWS, PresetConfig
 from tgate_core.report.preview import Sampling, preview
 from tgate_core.report.timeline import as_groups, planned_cells
 from tgate_core.report.work import planned_saving
@@ -106,10 +106,10 @@ class TestPercentOfSchedule:
 
 class TestPreset:
     @pytest.mark.parametrize("preset", PRESETS)
-    @pytest.mark.parametrize("family", ROWS)
+    @pytest.mark.parametrize("family", PUBLISHED_ROWS)
     def test_a_known_family_is_shown_as_it_will_run(self, family: str, preset: Any) -> None:
         answer = ask("TGATEApply", preset=preset, family=family, steps=25)
-        config = PresetConfig(family, preset).resolve(25, has_guidance=True)
+        config = PresetConfig(family, preset).resolve(25, has_guidance=True).gate
         assert answer["gate_step"] == config.gate
         assert not answer["is_assumed"]
 

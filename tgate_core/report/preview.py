@@ -69,8 +69,8 @@ def preview(query: Mapping[str, str]) -> dict[str, Any]:
 
     Args:
         query: `node` (its id), its widgets by name, and of the run `steps`, `guided` (1 or 0), `family` (of the model,
-            or its scope, if known), `sampler` (by the host's name), `denoise` and `ends_at` (share of the noise schedule at which it ends). All
-            but `node` have defaults; what else there is counts for nothing.
+            or its scope, if known), `sampler` (by the host's name), `denoise` and `ends_at` (share of the noise
+            schedule at which it ends). All but `node` have defaults; what else there is counts for nothing.
 
     Returns:
         `groups` (of steps, see `as_groups`), `gate_step`, `is_assumed` (another family of models would give another
