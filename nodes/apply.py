@@ -33,8 +33,8 @@ class TGATEApply(io.ComfyNode):
             display_name="TGATE Apply",
             category=CATEGORY,
             description=(
-                "Speeds up sampling: once the picture is planned, cross-attention is frozen and the second guidance "
-                "pass is dropped (T-GATE). Connect it between model loader and sampler. The picture will change."
+                "Speeds up sampling: between full steps, cross-attention and the second guidance pass are reused (T-GATE) "
+                "and some steps predicted. Connect it between model loader and sampler. The picture will change."
             ),
             search_aliases=[*ALIASES, "attention cache"],
             inputs=[
@@ -44,10 +44,9 @@ class TGATEApply(io.ComfyNode):
                     options=list(PRESETS),
                     default="balanced",
                     tooltip=(
-                        "How much to save. balanced: the published schedule, guidance kept as a stored difference. "
-                        "gentle: gates later and leaves self-attention alone. fast: gates earliest. "
-                        "as published: the paper's method to the letter, without guidance after the gate. "
-                        "Experimental for models without published settings (Wan, LTX-Video, Cosmos, …)."
+                        "How much of the plain run's work to do. balanced: 62 %. gentle: 72 %, closer to the plain picture. "
+                        "fast: 40 % (55 % with samplers whose steps cannot be predicted). "
+                        "as published: the paper's method to the letter, without guidance after the gate."
                     ),
                 ),
             ],

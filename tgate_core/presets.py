@@ -2,8 +2,9 @@
 
 `as published` is the paper's: arXiv 2404.02747 v2 (tables 1 to 3), the published package's own examples, and its
 appendix L for families without a published row (m = 3/5 n, k = n/5). The others spend a budget: as many guided steps as
-fit into it, spread over the run, with steps in between predicted (`forecast`). Budgets and how they are spent were
-chosen on half of the prompts of `bench quality`; `docs/quality.md` has what the other half says.
+fit into it, spread over the run, with steps in between predicted. Where a sampler adds noise, a held guidance
+difference leads farther astray than a prediction does: there steps are predicted, and all that run are guided. Budgets
+and how they are spent were chosen on half of the prompts of `bench quality`; `docs/quality.md` has the other half.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from .engine.steps import round_half_up
 from .engine.storage import CacheSettings
 from .engine.technique import RunContext, Technique
 from .forecast.schedule import ForecastConfig, forecast_steps
-from .forecast.technique import Forecast, can_predict
+from .forecast.technique import NOISY_SAMPLERS, SAMPLERS, Forecast, why_not_predicted
 from .gate.config import GateConfig, Scope
 from .gate.refresh import spread_steps
 from .gate.technique import Gate
@@ -80,28 +81,31 @@ class Budget:
 
     Attributes:
         share: where steps can be predicted.
-        without_forecast: where none can.
+        with_noise: the same with samplers that add noise.
+        without_forecast: where no step can be predicted.
     """
 
     share: float
+    with_noise: float
     without_forecast: float
 
 
 BUDGETS: dict[PresetName, Budget] = {
-    "balanced": Budget(share=0.62, without_forecast=0.62),
-    "gentle": Budget(share=0.72, without_forecast=0.72),
-    "fast": Budget(share=0.4, without_forecast=0.55),
+    "balanced": Budget(share=0.62, with_noise=0.62, without_forecast=0.62),
+    "gentle": Budget(share=0.72, with_noise=0.72, without_forecast=0.72),
+    "fast": Budget(share=0.4, with_noise=0.55, without_forecast=0.55),
 }
 LEAST_GUIDED = 1
-FORECAST = ForecastConfig(strength=2, start=0.0, end=0.88, allow_noise=True)
+FORECAST = ForecastConfig(strength=2, start=0.0, end=0.88)
+MOST_IN_A_ROW_WITH_NOISE, LAST_WITH_NOISE = 2, 0.88
 # Against 0.62 * 50 being less than 31.
 ROUNDING = 1e-9
 
 
 class PresetPlan(NamedTuple):
-    """A preset in one run; `forecast` is None where no step is to be predicted."""
+    """A preset in one run; None: no gate, no step to predict."""
 
-    gate: GateConfig
+    gate: GateConfig | None
     forecast: ForecastConfig | None = None
 
 
@@ -124,13 +128,13 @@ class PresetConfig:
         """Whether there are no published settings for the family."""
         return self.family == GENERIC
 
-    def resolve(self, steps: int, has_guidance: bool, is_predictable: bool = True) -> PresetPlan:
+    def resolve(self, steps: int, has_guidance: bool, sampler: str = "euler") -> PresetPlan:
         """Settings for one run.
 
         Args:
             steps: steps of the run.
             has_guidance: whether the run uses classifier-free guidance (cfg other than 1).
-            is_predictable: whether steps can be predicted with its sampler.
+            sampler: its name, "" where no step can be predicted.
         """
         published = PUBLISHED_ROWS[self.family]
         if steps <= FEW_STEPS or not has_guidance:
@@ -139,7 +143,9 @@ class PresetConfig:
         if self.preset == PUBLISHED:
             return PresetPlan(published.config(steps))
         budget = BUDGETS[self.preset]
-        if is_predictable:
+        if sampler in NOISY_SAMPLERS:
+            return predicted_within_budget(steps, budget.with_noise)
+        if sampler in SAMPLERS:
             return within_budget(steps, budget.share, FORECAST)
         return within_budget(steps, budget.without_forecast, None)
 
@@ -173,6 +179,23 @@ def within_budget(steps: int, share: float, forecast: ForecastConfig | None) -> 
     return PresetPlan(gate, forecast)
 
 
+def predicted_within_budget(steps: int, share: float) -> PresetPlan:
+    """As many steps as fit, all guided; the others are predicted, those at the end last.
+
+    Args:
+        steps: of the run.
+        share: what may run, of the plain run's rows.
+    """
+    plans = [
+        ForecastConfig(strength, end=end / steps, allow_noise=True)
+        for strength in range(1, MOST_IN_A_ROW_WITH_NOISE + 1)
+        for end in range(steps)
+        if ForecastConfig.start < end / steps <= LAST_WITH_NOISE
+    ]
+    fitting = (plan for plan in plans if steps - len(forecast_steps(plan, steps)) <= steps * share + ROUNDING)
+    return PresetPlan(None, next(fitting, plans[-1]))
+
+
 @dataclass(frozen=True)
 class Preset:
     """A preset as a node has put it on a model: techniques once a run starts.
@@ -197,9 +220,14 @@ class Preset:
 
     def techniques(self, context: RunContext) -> list[Technique]:
         """What it is in one run."""
-        plan = self.config.resolve(context.steps, context.has_guidance, can_predict(context, FORECAST.allow_noise))
-        gate: Technique = Gate(guidance_of(plan.gate) if self.scope != "all" else plan.gate)
-        return [gate, Forecast(plan.forecast)] if plan.forecast else [gate]
+        sampler = context.sampler if why_not_predicted(context, allow_noise=True) is None else ""
+        gate, forecast = self.config.resolve(context.steps, context.has_guidance, sampler)
+        made: list[Technique] = []
+        if gate is not None:
+            made.append(Gate(gate if self.scope == "all" else guidance_of(gate)))
+        if forecast is not None:
+            made.append(Forecast(forecast))
+        return made
 
 
 def guidance_of(config: GateConfig) -> GateConfig:

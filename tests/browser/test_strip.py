@@ -44,13 +44,8 @@ def run_detail(node_id: str, **changes: Any) -> dict[str, Any]:
     """A run as the server tells of it."""
     cell = {"phase": "planning", "self_reused": 0, "cross_reused": 0, "guided": True, "shallow": False, "ran": True}
     saved = {**cell, "phase": "fidelity", "self_reused": 0.5, "cross_reused": 1, "guided": False}
-    steps = [
-        (2, cell),
-        (1, {**cell, "shallow": True}),
-        (2, saved),
-        (1, {**saved, "predicted": True}),
-        (1, {**cell, "ran": False}),
-    ]
+    predicted, unmet = {**saved, "predicted": True}, {**cell, "ran": False}
+    steps = [(2, cell), (1, {**cell, "shallow": True}), (2, saved), (1, predicted), (1, unmet)]
     groups = [{**step, "count": count} for count, step in steps]
     told = {"family": "sd15", "groups": groups, "gate_step": 3, "summary": "a third saved", "notes": ["one reason"]}
     told |= {"saved": 0.333, "plain_seconds": None}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import astuple
 from typing import Any
 
 import pytest
 from documents import DOCS, REPO, cells_of, supported_models, table_lines, tables, text_of
 
-from tgate_core.gate.presets import PRESETS, PresetConfig, PresetName
+from tgate_core.gate.refresh import spread_steps
+from tgate_core.presets import BUDGETS, PresetConfig, PresetName
 from tgate_dev.bench.published import PUBLISHED_ROWS
 
 README = text_of(REPO / "README.md")
@@ -40,8 +42,8 @@ PRESET_COLUMNS = ("sd15", "sdxl", "pixart", "generic")
 OTHER_NAMES = {"sd21": "sd15", "playground-2.5": "sdxl", "svd": "sdxl"}
 
 
-def setting_of(family: str, steps: int, preset: PresetName = "balanced") -> str:
-    config = PresetConfig(family, preset).resolve(steps, has_guidance=True)
+def setting_of(family: str, steps: int) -> str:
+    config = PresetConfig(family, "as published").resolve(steps, has_guidance=True).gate
     return f"gate {config.gate:g}" + (f", sp {config.sp_interval}" if config.sp_interval > 1 else "")
 
 
@@ -57,10 +59,13 @@ class TestPresets:
             for other, same in OTHER_NAMES.items():
                 assert setting_of(other, int(steps)) == setting_of(same, int(steps))
 
-    @pytest.mark.parametrize("preset", PRESETS)
-    def test_at_25_steps(self, name: str, preset: PresetName) -> None:
-        (cells,) = re.findall(rf"^\|[^|]*`{preset}`[^|]*\|( gate .*)\|$", text_of(DOCS / name), re.MULTILINE)
-        assert cells_of(cells) == [setting_of(family, 25, preset) for family in PRESET_COLUMNS]
+    @pytest.mark.parametrize("preset", BUDGETS)
+    def test_budgets(self, name: str, preset: PresetName) -> None:
+        (cells,) = re.findall(rf"^\| `{preset}` \|(.* % .*)\|$", text_of(DOCS / name), re.MULTILINE)
+        share, without, guided = cells_of(cells)
+        assert [share, without] == [f"{100 * one:.0f} %" for one in astuple(BUDGETS[preset])]
+        placed = spread_steps(25, PresetConfig("sdxl", preset).resolve(25, True).gate.guided_steps)
+        assert re.findall(r"\d+", guided) == [str(len(placed)), str(placed[-1])]
 
 
 class TestReadme:

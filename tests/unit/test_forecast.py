@@ -8,7 +8,7 @@ import pytest
 
 from tgate_core.deepcache.schedule import DeepCacheConfig, build_deep_schedule
 from tgate_core.engine.actions import Action
-from tgate_core.forecast.schedule import ForecastConfig, first_late_step, forecast_steps
+from tgate_core.forecast.schedule import ForecastConfig, first_late_step, forecast_steps, has_long_steps
 
 
 def steps_of(steps: int, needs_full: tuple[int, ...] = (), **settings: float) -> list[int]:
@@ -63,3 +63,9 @@ def test_a_step_is_late_where_the_noise_falls_faster_than_before() -> None:
     assert first_late_step([*even[:9], even[8] / 2.5, even[8] / 7, 0.0]) == 8
     assert first_late_step([4.0, 2.0, 3.0, 1.0, 0.0]) == 3  # a step that rises says nothing
     assert first_late_step([1.0, 0.0]) == 0
+
+
+def test_steps_are_long_by_their_median_in_log_sigma() -> None:
+    assert has_long_steps([1.3**-step for step in range(13)])
+    assert not has_long_steps([1.1**-step for step in range(13)] + [0.0])
+    assert not has_long_steps([1.0, 0.0])

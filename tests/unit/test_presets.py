@@ -1,65 +1,65 @@
+"""What presets mean in a run: the paper's settings to the letter, or as many guided steps as a budget allows."""
+
 import itertools
 
 import pytest
 
-from tgate_core.gate.presets import FEW_STEP, GENERIC, PRESETS, ROWS, PresetConfig, PresetRow
+from tgate_core.engine.technique import RunContext
+from tgate_core.forecast.schedule import forecast_steps
+from tgate_core.forecast.technique import Forecast
+from tgate_core.gate.refresh import spread_steps
+from tgate_core.presets import BUDGETS, GENERIC, PRESETS, PUBLISHED_ROWS, Preset, PresetConfig
+
+EARNED = tuple(BUDGETS)
+RUNS = [*range(9, 61), 100]
 
 
-def resolved(family, preset, steps, has_guidance=True):
+def published(family, steps, has_guidance=True):
     """(gate, sp_interval, fi_interval, warm_up) of a run."""
-    config = PresetConfig(family, preset).resolve(steps, has_guidance)
+    config = PresetConfig(family, "as published").resolve(steps, has_guidance).gate
     return config.gate, config.sp_interval, config.fi_interval, config.warm_up
 
 
-@pytest.mark.parametrize(
-    ("family", "published", "gentle", "fast"),
-    [
-        ("sd15", (5, 1, 1, 0), (10, 1, 1, 0), (5, 3, 1, 1)),
-        ("sd21", (5, 1, 1, 0), (10, 1, 1, 0), (5, 3, 1, 1)),
-        ("sdxl", (10, 5, 1, 2), (10, 1, 1, 0), (5, 3, 1, 1)),
-        ("playground-2.5", (10, 5, 1, 2), (10, 1, 1, 0), (5, 3, 1, 1)),
-        ("svd", (10, 5, 1, 2), (10, 1, 1, 0), (5, 3, 1, 1)),
-        (GENERIC, (15, 5, 1, 2), (15, 1, 1, 0), (10, 3, 1, 2)),
-    ],
-)
-def test_at_25_steps_the_published_rows_hold_to_the_letter(family, published, gentle, fast):
-    assert resolved(family, "as published", 25) == published
-    assert resolved(family, "balanced", 25) == published
-    assert resolved(family, "gentle", 25) == gentle
-    assert resolved(family, "fast", 25) == fast
+def rows_of(plan, steps):
+    """Of the plain run's rows, the share that runs."""
+    guided = spread_steps(steps, plan.gate.guided_steps)
+    predicted = forecast_steps(plan.forecast, steps, guided) if plan.forecast else ()
+    assert not set(guided) & set(predicted)
+    return (len(guided) + steps - len(predicted)) / (2 * steps)
 
 
 @pytest.mark.parametrize(
-    ("preset", "steps", "expected"),
+    ("family", "row"),
     [
-        ("balanced", 10, (4, 2, 1, 1)),
-        ("balanced", 20, (8, 4, 1, 2)),
-        ("balanced", 50, (20, 10, 1, 4)),
-        ("balanced", 100, (40, 20, 1, 8)),
-        ("gentle", 10, (4, 1, 1, 0)),
-        ("gentle", 20, (8, 1, 1, 0)),
-        ("gentle", 50, (20, 1, 1, 0)),
-        ("gentle", 100, (40, 1, 1, 0)),
-        ("fast", 10, (2, 2, 1, 0)),  # 1.2 would be no reuse at all: an interval that reuses stays above 1
-        ("fast", 20, (4, 2, 1, 1)),
-        ("fast", 50, (10, 6, 1, 2)),
-        ("fast", 100, (20, 12, 1, 4)),
+        ("sd15", (5, 1, 1, 0)),
+        ("sd21", (5, 1, 1, 0)),
+        ("sdxl", (10, 5, 1, 2)),
+        ("playground-2.5", (10, 5, 1, 2)),
+        ("svd", (10, 5, 1, 2)),
+        ("pixart", (15, 3, 1, 2)),
+        (GENERIC, (15, 5, 1, 2)),
     ],
 )
-def test_sdxl_settings_follow_the_number_of_steps(preset, steps, expected):
-    assert resolved("sdxl", preset, steps) == expected
+def test_at_25_steps_the_published_rows_hold_to_the_letter(family, row):
+    assert published(family, 25) == row
+
+
+@pytest.mark.parametrize(
+    ("steps", "expected"), [(10, (4, 2, 1, 1)), (20, (8, 4, 1, 2)), (50, (20, 10, 1, 4)), (100, (40, 20, 1, 8))]
+)
+def test_published_settings_follow_the_number_of_steps(steps, expected):
+    assert published("sdxl", steps) == expected
 
 
 @pytest.mark.parametrize(("steps", "gate", "k"), [(10, 6, 2), (20, 12, 4), (50, 30, 10), (100, 60, 20)])
 def test_a_family_without_a_published_row_gets_the_appendix_rule(steps, gate, k):
-    assert resolved(GENERIC, "balanced", steps)[:2] == (gate, k)
+    assert published(GENERIC, steps)[:2] == (gate, k)
 
 
 @pytest.mark.parametrize(
     ("preset", "steps", "gate"),
     [
         ("balanced", 1, 1),
-        ("balanced", 2, 1),
         ("balanced", 4, 1),
         ("balanced", 6, 2),
         ("balanced", 8, 2),
@@ -71,74 +71,90 @@ def test_a_family_without_a_published_row_gets_the_appendix_rule(steps, gate, k)
 )
 @pytest.mark.parametrize("family", ["sdxl", "sd15", GENERIC])
 def test_up_to_eight_steps_every_family_uses_the_few_step_row(family, preset, steps, gate):
-    assert resolved(family, preset, steps) == (gate, 1, 1, 0)
-
-
-def test_nine_steps_with_guidance_are_no_longer_few():
-    # 9 / 25 of gate 10, interval 5 and warm-up 2: 3.6, 1.8 and 0.72.
-    assert resolved("sdxl", "balanced", 9) == (4, 2, 1, 1)
+    plan = PresetConfig(family, preset).resolve(steps, True)
+    assert (plan.gate.gate, plan.gate.sp_interval, plan.gate.refresh, plan.forecast) == (gate, 1, "never", None)
 
 
 @pytest.mark.parametrize(("steps", "gate"), [(9, 2), (20, 5), (25, 6)])
-def test_a_run_without_guidance_is_a_few_step_model_whatever_its_steps(steps, gate):
-    assert resolved("sdxl", "balanced", steps, has_guidance=False) == (gate, 1, 1, 0)
+@pytest.mark.parametrize("preset", ["balanced", "as published"])
+def test_a_run_without_guidance_is_a_few_step_model_whatever_its_steps(preset, steps, gate):
+    plan = PresetConfig("sdxl", preset).resolve(steps, has_guidance=False)
+    assert (plan.gate.gate, plan.gate.refresh, plan.forecast) == (gate, "never", None)
 
 
-@pytest.mark.parametrize("preset", PRESETS)
-@pytest.mark.parametrize("family", ROWS)
-def test_settings_only_grow_with_the_steps_and_never_gate_the_first_step(family, preset):
+@pytest.mark.parametrize("family", PUBLISHED_ROWS)
+def test_published_settings_only_grow_with_the_steps_and_never_gate_the_first_step(family):
     for start, stop in ((1, 9), (9, 200)):
-        settings = [resolved(family, preset, steps) for steps in range(start, stop)]
+        settings = [published(family, steps) for steps in range(start, stop)]
         for before, after in itertools.pairwise(settings):
             assert all(now <= later for now, later in zip(before, after, strict=True))
         assert all(gate >= 1 and sp >= 1 and fi >= 1 for gate, sp, fi, _ in settings)
 
 
-@pytest.mark.parametrize(
-    ("preset", "guidance"),
-    [("balanced", "cached_delta"), ("gentle", "cached_delta"), ("fast", "cached_delta"), ("as published", "uncond")],
-)
-@pytest.mark.parametrize("steps", [4, 25])
-def test_only_the_published_preset_drops_guidance_as_published(preset, guidance, steps):
-    assert PresetConfig("sdxl", preset).resolve(steps, True).guidance == guidance
+@pytest.mark.parametrize("preset", EARNED)
+@pytest.mark.parametrize("is_predictable", [True, False])
+@pytest.mark.parametrize("steps", RUNS)
+def test_a_preset_keeps_to_its_budget(preset, is_predictable, steps):
+    plan = PresetConfig("sdxl", preset).resolve(steps, True, is_predictable)
+    budget = BUDGETS[preset].share if is_predictable else BUDGETS[preset].without_forecast
+    one_guided_step = 1 / (2 * steps)
+    # What the first and the last steps cost at least may be above it in short runs.
+    least = 0.5 + one_guided_step if not is_predictable else 0.55 if steps < 15 else 0.0
+    assert rows_of(plan, steps) <= max(budget, least) + 1e-9
+    assert (plan.forecast is not None) is is_predictable
+    assert plan.gate.guidance == "cached_delta"
+
+
+def test_balanced_in_25_steps():
+    plan = PresetConfig("sdxl").resolve(25, True)
+    assert spread_steps(25, plan.gate.guided_steps) == (0, 1, 2, 3, 4, 5, 6, 8, 10, 11, 13, 15, 18, 20)
+    assert plan.gate.gate == 7
+    assert rows_of(plan, 25) == 0.62
+    without = PresetConfig("sdxl").resolve(25, True, is_predictable=False)
+    assert spread_steps(25, without.gate.guided_steps) == (0, 1, 4, 7, 11, 16)
+
+
+@pytest.mark.parametrize("is_predictable", [True, False])
+@pytest.mark.parametrize("family", ["sd15", "sdxl", GENERIC])
+@pytest.mark.parametrize("steps", [steps for steps in RUNS if steps >= 12])
+def test_no_two_presets_do_the_same(family, steps, is_predictable):
+    plans = [PresetConfig(family, preset).resolve(steps, True, is_predictable) for preset in PRESETS]
+    assert len(set(plans)) == len(PRESETS)
 
 
 @pytest.mark.parametrize(("preset", "guidance"), [("balanced", "cached_delta"), ("as published", "cond_mean")])
 @pytest.mark.parametrize("steps", [4, 25])
 def test_the_published_video_loader_goes_on_with_the_picture(preset, guidance, steps):
-    assert PresetConfig("svd", preset).resolve(steps, True).guidance == guidance
+    assert PresetConfig("svd", preset).resolve(steps, True).gate.guidance == guidance
+
+
+@pytest.mark.parametrize("steps", [4, 25])
+def test_the_published_preset_drops_guidance(steps):
+    assert PresetConfig("sdxl", "as published").resolve(steps, True).gate.guidance == "uncond"
+
+
+def context(sampler="euler", step_cache=""):
+    sigmas = tuple(1 - step / 25 for step in range(26))
+    return RunContext(sigmas, True, None, None, None, sampler=sampler, step_cache=step_cache)
 
 
 @pytest.mark.parametrize(
-    ("family", "preset", "steps", "gates"),
-    [
-        ("sd15", "balanced", 25, False),
-        ("sd15", "fast", 25, True),
-        ("sdxl", "balanced", 25, True),
-        ("sdxl", "gentle", 25, False),
-        ("sdxl", "balanced", 4, False),
-    ],
+    ("sampler", "step_cache", "predicts"),
+    [("euler", "", True), ("er_sde", "", True), ("heun", "", False), ("", "", False), ("euler", "EasyCache", False)],
 )
-def test_self_attention_is_left_alone_where_no_interval_reuses_it(family, preset, steps, gates):
-    config = PresetConfig(family, preset).resolve(steps, True)
-    assert config.self_attention is gates
-    assert config.cross_attention
+def test_steps_are_predicted_with_samplers_that_allow_it(sampler, step_cache, predicts):
+    made = Preset(PresetConfig("sdxl")).techniques(context(sampler, step_cache))
+    assert any(isinstance(one, Forecast) for one in made) is predicts
 
 
-def test_an_interval_of_either_phase_gates_self_attention():
-    assert not PresetRow(steps=25, gate=5).gates_self_attention
-    assert PresetRow(steps=25, gate=5, sp_interval=2).gates_self_attention
-    assert PresetRow(steps=25, gate=5, fi_interval=2).gates_self_attention
-
-
-def test_both_intervals_of_a_row_scale():
-    assert PresetRow(steps=10, gate=4, sp_interval=5, fi_interval=3, warm_up=2).scaled(20) == PresetRow(20, 8, 10, 6, 4)
-    assert PresetRow(steps=10, gate=4, sp_interval=5, fi_interval=3, warm_up=2).scaled(2) == PresetRow(2, 1, 2, 2, 0)
+def test_of_a_network_that_is_not_gated_whole_guidance_is_left():
+    assert Preset(PresetConfig(GENERIC, "as published")).within("joint attention") is None
+    gate, _ = Preset(PresetConfig(GENERIC)).within("guidance alone").techniques(context())
+    assert not (gate.settings.cross_attention or gate.settings.self_attention)
 
 
 def test_the_default_preset_is_balanced():
     assert PresetConfig("sdxl").preset == "balanced"
-    assert FEW_STEP in ROWS
 
 
 @pytest.mark.parametrize("preset", [None, 3, ["balanced"], {}])

@@ -6,7 +6,7 @@ from run_driver import COND_ALONE, PAIR, STEPS, C, Driver, cross_given, cross_on
 
 from tgate_core.engine.identity import COND
 from tgate_core.engine.technique import Layout
-from tgate_core.gate.refresh import Gap, growing_gaps, last_refresh_step, relative_change
+from tgate_core.gate.refresh import Gap, growing_gaps, last_refresh_step, relative_change, spread_steps
 from tgate_core.gate.schedule import Phase
 
 # Twelve steps of which none is late by its length: each sigma is 0.8 of the one before.
@@ -29,7 +29,7 @@ def test_gaps_grow_from_the_last_step_before_the_gate(gate, first_gap, last, exp
 
 
 def test_a_step_that_is_much_longer_than_the_one_before_it_is_late():
-    assert last_refresh_step(EVEN) == 9
+    assert last_refresh_step(EVEN) == 10
     assert last_refresh_step((*EVEN[:9], 0.05, 0.001, 0.00001, 0.0)) == 7
     assert last_refresh_step((1.0, 0.0)) == -1
     assert last_refresh_step((4.0, 2.0, 1.0, 0.0)) == 1
@@ -146,7 +146,7 @@ class TestRun:
 
     # The difference is off by 1 - 0.8 ** gap.
     @pytest.mark.parametrize(
-        ("tolerance", "guided"), [(0.0, [0, 1, 3, 4, 5, 6, 7, 8, 9]), (0.37, [0, 1, 3, 5, 7, 9]), (2.0, [0, 1, 3, 7])]
+        ("tolerance", "guided"), [(0.0, [0, 1, 3, 4, 5, 6, 7, 8, 9, 10]), (0.37, [0, 1, 3, 5, 7, 9]), (2.0, [0, 1, 3, 7])]
     )
     def test_the_error_decides(self, tolerance, guided):
         config = cross_only("cached_delta", refresh="by error", refresh_gap=2, refresh_tolerance=tolerance)
@@ -158,7 +158,7 @@ class TestRun:
         config = cross_only(guidance, refresh="by error", refresh_gap=2, refresh_tolerance=0.0)
         seen = over_even_steps(config)
         captured = [step for step, one in enumerate(seen) if not one.reused]
-        assert captured == [0, 1, 3, 4, 5, 6, 7, 8, 9]
+        assert captured == [0, 1, 3, 4, 5, 6, 7, 8, 9, 10]
         if guidance == "uncond":  # the prediction that ran stands for both, as without refresh
             assert torch.equal(*seen[2].predictions)
 
@@ -183,3 +183,17 @@ def test_captures_of_a_cond_alone_are_renewed_too():
     driver = Driver(start(cross_only("cached_delta", refresh="growing gaps", refresh_gap=2), gate_step=2))
     given = cross_given(driver, request=COND_ALONE)
     assert given == [{C.uuid: value} for value in (4.0, 14.0, 14.0, 34.0, 34.0, 34.0)]
+
+
+@pytest.mark.parametrize(
+    ("steps", "guided", "expected"),
+    [(25, 6, (0, 1, 4, 7, 11, 16)), (25, 1, (0,)), (4, 9, (0, 1, 2, 3)), (50, 3, (0, 9, 25)), (9, 2, (0, 3))],
+)
+def test_guided_steps_spread_over_the_run_in_gaps_that_grow(steps, guided, expected):
+    assert spread_steps(steps, guided) == expected
+
+
+def test_a_gap_grows_by_parts_of_a_step():
+    gap = Gap(1, torch.tensor(0.4), 0.5)
+    assert gap.steps == pytest.approx(1.25)
+    assert Gap(gap.steps, torch.tensor(0.4), 0.5).steps == pytest.approx(1.5625)

@@ -7,8 +7,10 @@ plan is fixed before the run.
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from ..engine.inputs import number, whole_number
 from ..engine.steps import round_half_up
@@ -16,6 +18,8 @@ from ..engine.steps import round_half_up
 MOST_STRENGTH = 4
 # A step is late where it is this much longer, in log sigma, than the one before it, and in the second half of a run.
 LATE_GROWTH = 1.2
+# Longest steps, in log sigma, with which a multistep sampler bears predictions: 25 of SD 1.5 do, 20 do not at cfg 7.
+LONGEST_STEP = 0.18
 # A prediction of order 1 goes on from so many steps that ran.
 NEEDED_STEPS = 2
 _SHARE = " (0.4 = after 40 % of the steps)"
@@ -72,6 +76,16 @@ def forecast_steps(config: ForecastConfig, steps: int, needs_full: Collection[in
         if step not in needs_full and not is_enough:
             predicted.append(step)
     return frozenset(predicted)
+
+
+def has_long_steps(sigmas: Sequence[float]) -> bool:
+    """Whether half of a run's steps are too long for predictions with a multistep sampler.
+
+    Args:
+        sigmas: the run's schedule of N + 1 noise levels.
+    """
+    lengths = [math.log(now / after) for now, after in pairwise(sigmas) if now > after > 0]
+    return bool(lengths) and statistics.median(lengths) > LONGEST_STEP
 
 
 def first_late_step(sigmas: Sequence[float]) -> int:

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..engine.identity import CondKey, Place
 from ..engine.storage import CacheSettings, detached, widened
 from ..engine.technique import BatchPlan, FinishedBatch, Layout, RunContext, TechniqueRun
-from .schedule import NEEDED_STEPS, ForecastConfig, first_late_step, forecast_steps
+from .schedule import NEEDED_STEPS, ForecastConfig, first_late_step, forecast_steps, has_long_steps
 
 # Names of the host's functions of samplers that evaluate each step once and add no noise. Measured one by one on the
 # trained UNet: predictions lead these hardly astray, alone and beside refreshed guidance.
@@ -21,11 +21,14 @@ MULTISTEP_SAMPLERS = frozenset(
     | {"unipc_bh2"}
 )
 SAMPLERS = ONE_STEP_SAMPLERS | MULTISTEP_SAMPLERS
-# Beside guided steps that lie close, predictions pay with noise between steps too: see docs/quality.md.
-NOISY_SAMPLERS = frozenset({"dpmpp_2m_sde", "dpmpp_2m_sde_gpu", "er_sde", "euler_ancestral"})
+# With noise between steps predictions lead astray, but less than a held guidance difference does: see docs/quality.md.
+NOISY_SAMPLERS = frozenset(
+    {"dpmpp_2m_sde", "dpmpp_2m_sde_gpu", "er_sde", "euler_ancestral", "euler_ancestral_cfg_pp"}
+)
 # Guidance multiplies the error of the difference between branches: it is followed half of the way.
 DAMPING = 0.5
-OTHER_SAMPLER = "Forecast: all steps run, as this sampler adds noise or looks ahead; euler and dpmpp_2m do not"
+OTHER_SAMPLER = "Forecast: all steps run, as this sampler adds noise or looks ahead, which euler does not"
+LONG_STEPS = "Forecast: all steps run, as they are too long for predictions with this sampler: take more, or euler"
 BESIDE_STEP_CACHE = "Forecast: {name} on the same model predicts steps of its own; all others run"
 NO_STEP = "Forecast: no step of this run can be predicted: it has too few, start is not below end, or all are needed"
 AUXILIARY = "Forecast: another node compares a pass of its own (as PAG, SAG or PerpNeg do), so all steps run"
@@ -95,9 +98,7 @@ class ForecastRun(TechniqueRun):
     @property
     def _obstacle(self) -> str | None:
         """Why no step of the run is predicted, as far as that is known before it."""
-        if can_predict(self._context, self._config.allow_noise):
-            return None
-        return BESIDE_STEP_CACHE.format(name=self._context.step_cache) if self._context.step_cache else OTHER_SAMPLER
+        return why_not_predicted(self._context, self._config.allow_noise)
 
     def opening_reasons(self, saves_nothing: bool) -> Iterable[str]:
         """A sampler, another node or settings that leave no step to predict."""
@@ -186,14 +187,20 @@ class ForecastRun(TechniqueRun):
         self._seen.clear()
 
 
-def can_predict(context: RunContext, allow_noise: bool = False) -> bool:
-    """Whether steps of a run can be predicted, as far as that is known before it.
+def why_not_predicted(context: RunContext, allow_noise: bool = False) -> str | None:
+    """Why no step of a run can be predicted, as far as that is known before it; None where steps can.
 
     Args:
         context: what the run is about.
         allow_noise: also with samplers that add noise.
     """
-    return not context.step_cache and context.sampler in (SAMPLERS | NOISY_SAMPLERS if allow_noise else SAMPLERS)
+    if context.step_cache:
+        return BESIDE_STEP_CACHE.format(name=context.step_cache)
+    if context.sampler in ONE_STEP_SAMPLERS or (allow_noise and context.sampler in NOISY_SAMPLERS):
+        return None
+    if context.sampler not in SAMPLERS:
+        return OTHER_SAMPLER
+    return LONG_STEPS if has_long_steps(context.sigmas) else None
 
 
 def extrapolated(older: Tensor, newer: Tensor, share: float) -> Tensor:

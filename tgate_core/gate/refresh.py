@@ -42,9 +42,8 @@ def last_refresh_step(sigmas: Sequence[float]) -> int:
     """
     steps = len(sigmas) - 1
     last = math.ceil(LATE_SHARE * steps) - 1
-    while last >= steps // 2 and _growth_in_log_sigma(sigmas, last) > LATE_RATIO:
-        last -= 1
-    return last
+    late = (step for step in range(steps // 2, last + 1) if _growth_in_log_sigma(sigmas, step) > LATE_RATIO)
+    return next(late, last + 1) - 1
 
 
 def _growth_in_log_sigma(sigmas: Sequence[float], step: int) -> float:

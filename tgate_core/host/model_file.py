@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ _PLAYGROUND_WEIGHTS = {"edm_mean", "edm_std"}
 
 
 def family_of_file(kind: str, name: str) -> str | None:
-    """Preset family of a model's file, or the scope of one that is not gated whole; None where its header does not tell.
+    """Preset family of a model's file, or the scope of one not gated whole; None where its header does not tell.
 
     Args:
         kind: of files, by the host's name, such as "checkpoints".
@@ -41,7 +40,7 @@ def _weights(file: Path) -> dict[str, torch.Tensor]:
     """The file's weights by name, as shapes alone."""
     with file.open("rb") as opened:
         length = int.from_bytes(opened.read(LENGTH_BYTES), "little")
-        if length > min(MOST_BYTES, os.path.getsize(file)):
+        if length > min(MOST_BYTES, file.stat().st_size):
             raise ValueError("not a safetensors file")
         header: dict[str, Any] = json.loads(opened.read(length))
     return {

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from comfy.ldm.modules.attention import BasicTransformerBlock, SpatialVideoTransformer
+from comfy.ldm.modules.attention import BasicTransformerBlock, SpatialTransformer, SpatialVideoTransformer
 from torch import nn
 
 from ..engine.actions import CROSS_ATTENTION, SELF_ATTENTION
@@ -109,11 +109,16 @@ def unet_sites(unet: Any) -> dict[nn.Module, Site]:
     found: dict[nn.Module, Site] = {}
     for name, stages in (("input", unet.input_blocks), ("middle", middle), ("output", unet.output_blocks)):
         for number, stage in enumerate(stages):
-            for layer in stage:
-                for nth, part in enumerate(("transformer_blocks", "time_stack")):
-                    for index, block in enumerate(getattr(layer, part, ())):
-                        found.update(_block_sites(block, (name, number), index, nth))
+            for layer in stage.children():
+                if type(layer) in (SpatialTransformer, SpatialVideoTransformer):
+                    found.update(_layer_sites(layer, (name, number)))
     return found
+
+
+def _layer_sites(layer: SpatialTransformer, where: tuple[str, int]) -> Iterator[tuple[nn.Module, Site]]:
+    for nth, blocks in enumerate((layer.transformer_blocks, getattr(layer, "time_stack", ()))):
+        for index, block in enumerate(blocks):
+            yield from _block_sites(block, where, index, nth)
 
 
 def _block_sites(block: Any, where: tuple[str, int], index: int, nth: int) -> Iterator[tuple[nn.Module, Site]]:

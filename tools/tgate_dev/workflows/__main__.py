@@ -1,4 +1,4 @@
-"""`dev.py workflows`: makes workflows, their cards and the subgraph, and writes them into the pack, in ComfyUI's Python."""
+"""`dev.py workflows`: makes workflows, their cards and the subgraph, in ComfyUI's Python."""
 
 from __future__ import annotations
 

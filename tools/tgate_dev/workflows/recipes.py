@@ -9,6 +9,7 @@ from .note import RUN, Note, Run
 from .workflow import GATE, INPUT, SEED, File, Workflow
 
 EVEN_RUN: Run = (20, 7.0, "dpmpp_2m", "normal")
+EULER_RUN: Run = (25, 7.0, "euler", "normal")
 BY_SCHEDULE: dict[str, Any] = {"gate_unit": "percent of schedule", "warm_up": 0}
 SD15 = File("Comfy-Org/stable-diffusion-v1-5-archive:v1-5-pruned-emaonly-fp16", "Any other SD 1.5 model will do.")
 SDXL = File("stabilityai/stable-diffusion-xl-base-1.0:sd_xl_base_1.0", "Any other SDXL model will do.")
@@ -51,7 +52,7 @@ def forecast_sdxl(w: Workflow) -> None:
     w.picture_size(1024, 1024, column=2)
     w.group("T-GATE", 3, GATE).node("TGATEForecast", strength=3, end=0.95)
     _advanced(w, gate=3.0, warm_up=0, self_attention=False, refresh="growing gaps")
-    _sample(w, "forecast_sdxl")
+    _sample(w, "forecast_sdxl", EULER_RUN)
 
 
 def img2img(w: Workflow) -> None:

@@ -1,4 +1,4 @@
-"""The card that the editor's list of templates shows of a workflow: its name, what it saves, its size, and its steps."""
+"""The card that the editor's list of templates shows of a workflow: name, saving, size and steps."""
 
 from __future__ import annotations
 

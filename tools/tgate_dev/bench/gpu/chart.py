@@ -22,7 +22,6 @@ def draw(path: Path, tables: Sequence[Table]) -> None:
     grid = figure.subplots(lines, min(COLUMNS, len(tables)), squeeze=False, sharex=True)
     for axes in grid.flat[len(tables) :]:
         axes.set_visible(False)
-    grid[0][0].margins(x=0.12)
     for axes, table in zip(grid.flat, tables, strict=False):
         times = {name: 1 / spread.median for name, row in table.rows.items() if (spread := row.figures()["to_plain"])}
         colours = [COLOURS.get(name.split()[0], OTHER_COLOUR) for name in times]
@@ -35,4 +34,6 @@ def draw(path: Path, tables: Sequence[Table]) -> None:
         axes.tick_params(labelbottom=True)
         axes.set_xlabel("× as fast as plain", fontsize=8)
         axes.spines[["top", "right"]].set_visible(False)
+    # Room for the numbers.
+    grid[0][0].set_xlim(0, 1.12 * grid[0][0].get_xlim()[1])
     figure.savefig(path, dpi=100, facecolor="white")

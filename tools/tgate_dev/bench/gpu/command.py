@@ -65,6 +65,7 @@ def _chosen(patterns: Sequence[str]) -> list[Part]:
 
 
 def _measure_part(part: Part, options: argparse.Namespace, nodes: Nodes, records: Records) -> None:
+    end, longest = time.monotonic() + SECONDS_IN_MINUTE * options.minutes, 0.0
     _forget_networks()
     device, steps = torch.device(options.device), REHEARSED_STEPS if options.rehearse else part.steps
     model = part.tiny if options.rehearse else part.model
@@ -81,7 +82,6 @@ def _measure_part(part: Part, options: argparse.Namespace, nodes: Nodes, records
     setting = partial(part.setting, is_rehearsed=options.rehearse)
     task = random_task(model, device, part.batch)
     measurement = Measurement(patcher, task, steps, rows, nodes, setting)
-    end, longest = time.monotonic() + SECONDS_IN_MINUTE * options.minutes, 0.0
     for row in rows:
         try:
             for number in range(runs_left.get(row.name, options.runs) + 1):

@@ -130,9 +130,11 @@ def with_peak(device: torch.device, run: Callable[..., Any], *args: Any) -> tupl
 
 
 def count_syncs(device: torch.device, run: Callable[..., Any], *args: Any) -> int | None:
-    """How often a run makes the processor wait for the card, as torch warns of it; on the CPU None, and no run."""
+    """How often a second run makes the processor wait for the card, as torch warns of it; None on the CPU."""
     if device.type != "cuda":
         return None
+    # The first one may compile and choose kernels, and waits for that.
+    run(*args)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         torch.cuda.set_sync_debug_mode("warn")
