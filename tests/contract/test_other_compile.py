@@ -86,7 +86,9 @@ def test_compiled_gives_what_uncompiled_gives(model, gated, settings, order):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "order"), [("PixArt-Sigma", "ours first"), ("Wan T2V", "ours last")])
+@pytest.mark.parametrize(
+    ("name", "order"), [("PixArt-Sigma", "ours first"), ("Wan T2V", "ours last"), ("Cosmos 1", "ours last")]
+)
 def test_compiled_networks_without_attention_patches(gated, name, order):
     family = next(family for family in FAMILIES if family.name == name)
     model = family.make()
