@@ -34,7 +34,8 @@ class TGATEApply(io.ComfyNode):
             category=CATEGORY,
             description=(
                 "Speeds up sampling: between full steps, cross-attention and the second guidance pass are reused "
-                "(T-GATE), and some steps are predicted. Connect it between model loader and sampler. The picture will change."
+                "(T-GATE), and some steps are predicted. Connect it between model loader and sampler. "
+                "The picture will change."
             ),
             search_aliases=[*ALIASES, "attention cache"],
             inputs=[

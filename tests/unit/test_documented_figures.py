@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import astuple
 from typing import Any
 
 import pytest
@@ -63,7 +62,9 @@ class TestPresets:
     def test_budgets(self, name: str, preset: PresetName) -> None:
         (cells,) = re.findall(rf"^\| `{preset}` \|(.* % .*)\|$", text_of(DOCS / name), re.MULTILINE)
         share, without, guided = cells_of(cells)
-        assert [share, without] == [f"{100 * one:.0f} %" for one in astuple(BUDGETS[preset])]
+        budget = BUDGETS[preset]
+        assert [share, without] == [f"{100 * one:.0f} %" for one in (budget.share, budget.without_forecast)]
+        assert without == f"{100 * budget.with_noise:.0f} %"
         placed = spread_steps(25, PresetConfig("sdxl", preset).resolve(25, True).gate.guided_steps)
         assert re.findall(r"\d+", guided) == [str(len(placed)), str(placed[-1])]
 

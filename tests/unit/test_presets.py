@@ -102,7 +102,9 @@ def test_a_preset_keeps_to_its_budget(preset, sampler, steps):
     budget = BUDGETS[preset]
     share = {"euler": budget.share, "er_sde": budget.with_noise, "": budget.without_forecast}[sampler]
     # In short runs the first and last steps, and one that is guided, may cost more.
-    least = {"euler": 0.56 if steps < 15 else 0.0, "er_sde": 0.56, "": 0.5 + 1 / (2 * steps)}[sampler]
+    least = {"euler": 0.56 if steps < 15 else 0.0, "er_sde": 0.61 if steps < 12 else 0.56, "": 0.5 + 1 / (2 * steps)}[
+        sampler
+    ]
     assert rows_of(plan, steps) <= max(share, least) + 1e-9
     assert (plan.forecast is None) is (sampler == "")
     assert (plan.gate is None) is (sampler == "er_sde")
