@@ -2,9 +2,9 @@
 
 `as published` is the paper's: arXiv 2404.02747 v2 (tables 1 to 3), the published package's own examples, and its
 appendix L for families without a published row (m = 3/5 n, k = n/5). The others spend a budget: as many guided steps as
-fit into it, spread over the run, with steps in between predicted. Where a sampler adds noise, a held guidance
-difference leads farther astray than a prediction does: there steps are predicted, and all that run are guided. Budgets
-and how they are spent were chosen on half of the prompts of `bench quality`; `docs/quality.md` has the other half.
+fit into it, spread over the run, with steps in between predicted. With most samplers that add noise a held guidance
+difference leads farther astray than a prediction does: there all steps that run are guided. Budgets and how they are
+spent were chosen on half of the prompts of `bench quality`; `docs/quality.md` has the other half.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from .engine.inputs import choice
 from .engine.steps import round_half_up
 from .engine.storage import CacheSettings
 from .engine.technique import RunContext, Technique
-from .forecast.schedule import ForecastConfig, forecast_steps
-from .forecast.technique import NOISY_SAMPLERS, SAMPLERS, Forecast, why_not_predicted
+from .forecast.schedule import ForecastConfig, forecast_steps, has_long_steps
+from .forecast.technique import NOISY_SAMPLERS, ONE_STEP_SAMPLERS, SAMPLERS, Forecast, why_not_predicted
 from .gate.config import GateConfig, Scope
 from .gate.refresh import spread_steps
 from .gate.technique import Gate
@@ -96,8 +96,13 @@ BUDGETS: dict[PresetName, Budget] = {
     "fast": Budget(share=0.4, with_noise=0.55, without_forecast=0.55),
 }
 LEAST_GUIDED = 1
-FORECAST = ForecastConfig(strength=2, start=0.0, end=0.88)
-MOST_IN_A_ROW_WITH_NOISE, LAST_WITH_NOISE = 2, 0.88
+# Of the samplers that add noise, the one with which a held difference is nearer to the plain picture.
+HOLDS_WITH_NOISE = "er_sde"
+FORECAST = ForecastConfig(strength=2, start=0.0, end=0.88, by_preset=True)
+# Where steps are long for a multistep sampler.
+FORECAST_OF_LONG_STEPS = replace(FORECAST, strength=1, end=0.7)
+# Where all that run are guided: most in a row, and the share of steps after which all run.
+MOST_IN_A_ROW, END = 2, 0.88
 # Against 0.62 * 50 being less than 31.
 ROUNDING = 1e-9
 
@@ -128,13 +133,16 @@ class PresetConfig:
         """Whether there are no published settings for the family."""
         return self.family == GENERIC
 
-    def resolve(self, steps: int, has_guidance: bool, sampler: str = "euler") -> PresetPlan:
+    def resolve(
+        self, steps: int, has_guidance: bool, sampler: str = "euler", has_long_steps: bool = False
+    ) -> PresetPlan:
         """Settings for one run.
 
         Args:
             steps: steps of the run.
             has_guidance: whether the run uses classifier-free guidance (cfg other than 1).
             sampler: its name, "" where no step can be predicted.
+            has_long_steps: whether its steps are long in log sigma.
         """
         published = PUBLISHED_ROWS[self.family]
         if steps <= FEW_STEPS or not has_guidance:
@@ -143,10 +151,11 @@ class PresetConfig:
         if self.preset == PUBLISHED:
             return PresetPlan(published.config(steps))
         budget = BUDGETS[self.preset]
-        if sampler in NOISY_SAMPLERS:
+        if sampler in NOISY_SAMPLERS - {HOLDS_WITH_NOISE}:
             return predicted_within_budget(steps, budget.with_noise)
-        if sampler in SAMPLERS:
-            return within_budget(steps, budget.share, FORECAST)
+        if sampler in SAMPLERS | {HOLDS_WITH_NOISE}:
+            is_careful = has_long_steps and sampler not in ONE_STEP_SAMPLERS
+            return within_budget(steps, budget.share, FORECAST_OF_LONG_STEPS if is_careful else FORECAST)
         return within_budget(steps, budget.without_forecast, None)
 
 
@@ -187,10 +196,10 @@ def predicted_within_budget(steps: int, share: float) -> PresetPlan:
         share: what may run, of the plain run's rows.
     """
     plans = [
-        ForecastConfig(strength, end=end / steps, allow_noise=True)
-        for strength in range(1, MOST_IN_A_ROW_WITH_NOISE + 1)
+        ForecastConfig(strength, end=end / steps, by_preset=True)
+        for strength in range(1, MOST_IN_A_ROW + 1)
         for end in range(steps)
-        if ForecastConfig.start < end / steps <= LAST_WITH_NOISE
+        if ForecastConfig.start < end / steps <= END
     ]
     fitting = (plan for plan in plans if steps - len(forecast_steps(plan, steps)) <= steps * share + ROUNDING)
     return PresetPlan(None, next(fitting, plans[-1]))
@@ -220,8 +229,10 @@ class Preset:
 
     def techniques(self, context: RunContext) -> list[Technique]:
         """What it is in one run."""
-        sampler = context.sampler if why_not_predicted(context, allow_noise=True) is None else ""
-        gate, forecast = self.config.resolve(context.steps, context.has_guidance, sampler)
+        sampler = context.sampler if why_not_predicted(context, by_preset=True) is None else ""
+        gate, forecast = self.config.resolve(
+            context.steps, context.has_guidance, sampler, has_long_steps(context.sigmas)
+        )
         made: list[Technique] = []
         if gate is not None:
             made.append(Gate(gate if self.scope == "all" else guidance_of(gate)))

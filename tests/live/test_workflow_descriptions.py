@@ -63,22 +63,20 @@ def test_files_are_what_the_descriptions_make(object_info: dict[str, Any]) -> No
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_note_says_where_the_presets_gate(name: str, object_info: dict[str, Any], pack: Any) -> None:
-    presets = pack.core("gate.presets")
+def test_note_says_what_the_presets_do(name: str, object_info: dict[str, Any], pack: Any) -> None:
+    presets = pack.core("presets")
     graph = stored(name)
     steps, is_guided = run_of(to_prompt(graph, object_info))
-    family = FAMILIES[name] if FAMILIES[name] != "few-step" else "pixart"
-
-    def gate(preset: str) -> int:
-        return int(presets.PresetConfig(family, preset).resolve(steps, is_guided).gate)
-
     note = note_of(graph)
-    assert f"step {gate('balanced')} of {steps} on" in note
-    for preset in ("gentle", "fast"):
-        promised = re.search(rf"\*\*{preset}\*\*: gates at step (\d+)", note)
-        assert promised is None or int(promised[1]) == gate(preset)
+    if FAMILIES[name] == "few-step":
+        gate = presets.PresetConfig("pixart").resolve(steps, is_guided).gate.gate
+        assert f"step {gate:g} of {steps} on" in note
+        return
+    budgets = presets.BUDGETS
+    shares = (budgets["balanced"].share, budgets["gentle"].share, budgets["fast"].share, budgets["fast"].with_noise)
+    assert re.findall(r"(\d+ %)", note)[:4] == [f"{100 * share:.0f} %" for share in shares]
     if FAMILIES[name] == "generic":
-        assert "Nobody has published settings" in note
+        assert "nobody has published settings" in note
 
 
 @pytest.mark.parametrize(

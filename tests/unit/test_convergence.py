@@ -53,7 +53,7 @@ def test_nothing_measured_never_settles():
 def test_a_run_of_any_length_can_be_drawn(steps):
     changes = {"attn1": {}, "attn2": {"a": (0.5,) * steps}}
     measured = ConvergenceProfile("UNet", "x", (1.0,) * steps, changes, (NAN,) * steps)
-    assert draw_convergence(measured, 10.0, steps).size == (1024, 900)
+    assert draw_convergence(measured, 10.0, steps).size == (1024, 940)
 
 
 @pytest.mark.parametrize(

@@ -95,19 +95,21 @@ def test_published_settings_only_grow_with_the_steps_and_never_gate_the_first_st
 
 
 @pytest.mark.parametrize("preset", EARNED)
-@pytest.mark.parametrize("sampler", ["euler", "er_sde", ""])
+@pytest.mark.parametrize("sampler", ["euler", "euler_ancestral", ""])
 @pytest.mark.parametrize("steps", RUNS)
 def test_a_preset_keeps_to_its_budget(preset, sampler, steps):
     plan = PresetConfig("sdxl", preset).resolve(steps, True, sampler)
     budget = BUDGETS[preset]
-    share = {"euler": budget.share, "er_sde": budget.with_noise, "": budget.without_forecast}[sampler]
+    share = {"euler": budget.share, "euler_ancestral": budget.with_noise, "": budget.without_forecast}[sampler]
     # In short runs the first and last steps, and one that is guided, may cost more.
-    least = {"euler": 0.56 if steps < 15 else 0.0, "er_sde": 0.61 if steps < 12 else 0.56, "": 0.5 + 1 / (2 * steps)}[
-        sampler
-    ]
+    least = {
+        "euler": 0.56 if steps < 15 else 0.0,
+        "euler_ancestral": 0.61 if steps < 15 else 0.0,
+        "": 0.5 + 1 / (2 * steps),
+    }[sampler]
     assert rows_of(plan, steps) <= max(share, least) + 1e-9
     assert (plan.forecast is None) is (sampler == "")
-    assert (plan.gate is None) is (sampler == "er_sde")
+    assert (plan.gate is None) is (sampler == "euler_ancestral")
 
 
 def test_balanced_in_25_steps():
@@ -119,7 +121,7 @@ def test_balanced_in_25_steps():
     assert spread_steps(25, without.gate.guided_steps) == (0, 1, 4, 7, 11, 16)
 
 
-@pytest.mark.parametrize("sampler", ["euler", "er_sde", "heun"])
+@pytest.mark.parametrize("sampler", ["euler", "euler_ancestral", "heun"])
 @pytest.mark.parametrize("family", ["sd15", "sdxl", GENERIC])
 @pytest.mark.parametrize("steps", [steps for steps in RUNS if steps >= 12])
 def test_no_two_presets_do_the_same(family, steps, sampler):
@@ -145,12 +147,26 @@ def context(sampler="euler", step_cache=""):
 
 @pytest.mark.parametrize(
     ("sampler", "step_cache", "predicts"),
-    [("euler", "", True), ("er_sde", "", True), ("heun", "", False), ("", "", False), ("euler", "EasyCache", False)],
+    [
+        ("euler", "", True),
+        ("er_sde", "", True),
+        ("euler_ancestral", "", True),
+        ("heun", "", False),
+        ("", "", False),
+        ("euler", "EasyCache", False),
+    ],
 )
 def test_steps_are_predicted_with_samplers_that_allow_it(sampler, step_cache, predicts):
     made = Preset(PresetConfig("sdxl")).techniques(context(sampler, step_cache))
     assert any(isinstance(one, Forecast) for one in made) is predicts
-    assert any(isinstance(one, Gate) for one in made) is (sampler != "er_sde")
+    assert any(isinstance(one, Gate) for one in made) is (sampler != "euler_ancestral")
+
+
+def test_where_steps_are_long_for_a_multistep_sampler_fewer_are_predicted_and_none_late():
+    def strength(sampler, has_long_steps):
+        return PresetConfig("sdxl").resolve(15, True, sampler, has_long_steps).forecast.strength
+
+    assert [strength("dpmpp_2m", False), strength("dpmpp_2m", True), strength("euler", True)] == [2, 1, 2]
 
 
 def test_of_a_network_that_is_not_gated_whole_guidance_is_left():

@@ -33,7 +33,7 @@ class ForecastConfig:
         strength: most steps in a row that are predicted, 1 to 4; a step that runs lies between.
         start: share of the run's steps (0 to 1) that run first.
         end: share of the run's steps (0 to 1) after which all run.
-        allow_noise: whether steps are predicted with samplers that add noise as well. Presets alone set it.
+        by_preset: whether a preset has placed it: then also with samplers that add noise, and where steps are long.
 
     Raises:
         ValueError: a value is of another type or out of range; the message names the input and says what to change.
@@ -42,7 +42,7 @@ class ForecastConfig:
     strength: int = 1
     start: float = 0.12
     end: float = 0.85
-    allow_noise: bool = False
+    by_preset: bool = False
 
     def __post_init__(self) -> None:
         checked: dict[str, float] = {

@@ -81,7 +81,7 @@ class ForecastRun(TechniqueRun):
         # The last steps that ran, by place and branch.
         self._seen: dict[tuple[Place, int], tuple[Seen, ...]] = {}
         self._is_guessed = False
-        self._first_late = context.steps if context.sampler in ONE_STEP_SAMPLERS else first_late_step(context.sigmas)
+        self._first_late = first_late_step(context.sigmas) if context.sampler in MULTISTEP_SAMPLERS else context.steps
 
     @property
     def saves(self) -> bool:
@@ -96,7 +96,7 @@ class ForecastRun(TechniqueRun):
     @property
     def _obstacle(self) -> str | None:
         """Why no step of the run is predicted, as far as that is known before it."""
-        return why_not_predicted(self._context, self._config.allow_noise)
+        return why_not_predicted(self._context, self._config.by_preset)
 
     def opening_reasons(self, saves_nothing: bool) -> Iterable[str]:
         """A sampler, another node or settings that leave no step to predict."""
@@ -185,20 +185,20 @@ class ForecastRun(TechniqueRun):
         self._seen.clear()
 
 
-def why_not_predicted(context: RunContext, allow_noise: bool = False) -> str | None:
+def why_not_predicted(context: RunContext, by_preset: bool = False) -> str | None:
     """Why no step of a run can be predicted, as far as that is known before it; None where steps can.
 
     Args:
         context: what the run is about.
-        allow_noise: also with samplers that add noise.
+        by_preset: also with samplers that add noise, and where steps are long.
     """
     if context.step_cache:
         return BESIDE_STEP_CACHE.format(name=context.step_cache)
-    if context.sampler in ONE_STEP_SAMPLERS or (allow_noise and context.sampler in NOISY_SAMPLERS):
+    if context.sampler in ONE_STEP_SAMPLERS or (by_preset and context.sampler in NOISY_SAMPLERS):
         return None
     if context.sampler not in SAMPLERS:
         return OTHER_SAMPLER
-    return LONG_STEPS if has_long_steps(context.sigmas) else None
+    return LONG_STEPS if not by_preset and has_long_steps(context.sigmas) else None
 
 
 def extrapolated(older: Tensor, newer: Tensor, share: float) -> Tensor:

@@ -15,7 +15,7 @@ from ..prompts import ObjectInfo, is_sampler, to_prompt
 # The font that Pillow brings has neither minus nor times.
 Ask = Callable[[str], Any]  # a server, by path
 
-SIDE, MARGIN, QUALITY = 400, 28, 85
+SIDE, MARGIN, QUALITY = 400, 28, 75
 BARS_TOP, BARS_HEIGHT = 250, 110
 GROUND, TEXT, FAINT = "#1e2024", "#e8eaed", "#a0a5ad"
 COLORS = {"planning": "#56b4e9", "fidelity": "#e69f00", "refresh": "#cc79a7", "protected": "#a0a5ad"}
@@ -29,7 +29,7 @@ PRESET_FAMILIES = {
 }
 OURS = ("TGATEApply", "TGATEApplyAdvanced")
 # What a step computes beside a full one, for the height of its bar.
-HALF, LESS = 0.5, 0.85
+HALF, LESS, NONE = 0.5, 0.85, 0.05
 
 
 def draw_card(graph: Mapping[str, Any], object_info: ObjectInfo, ask: Ask, file: Path) -> None:
@@ -64,7 +64,9 @@ def _plan(graph: Mapping[str, Any], object_info: ObjectInfo, ask: Ask) -> tuple[
     texts = {name: str(value).lower() if isinstance(value, bool) else value for name, value in settings.items()}
     files = " ".join(str(value) for node in nodes for name, value in node["inputs"].items() if name.endswith("_name"))
     family = next((name for part, name in PRESET_FAMILIES.items() if part in files.lower()), "generic")
-    run = {"steps": steps, "guided": int(sampler.get("cfg", 0) != 1), "denoise": sampler.get("denoise", 1.0)}
+    solver = next((node["inputs"]["sampler_name"] for node in nodes if "sampler_name" in node["inputs"]), "euler")
+    guided = int(sampler.get("cfg", 0) != 1)
+    run = {"steps": steps, "guided": guided, "denoise": sampler.get("denoise", 1.0), "sampler": solver}
     plan = ask(f"/tgate/schedule?{urlencode({'node': ours['class_type'], **texts, **run, 'family': family})}")
     return (None if plan["is_measured"] else plan), size
 
@@ -90,7 +92,7 @@ def _draw_bars(draw: ImageDraw.ImageDraw, groups: list[dict[str, Any]]) -> None:
     is_guided = any(cell["guided"] for cell in cells)
     for index, cell in enumerate(cells):
         height = BARS_HEIGHT * (1 if cell["guided"] or not is_guided else HALF)
-        height *= LESS if cell["self_reused"] or cell["cross_reused"] else 1
+        height *= NONE if cell["predicted"] else LESS if cell["self_reused"] or cell["cross_reused"] else 1
         left, bottom = MARGIN + index * width, BARS_TOP + BARS_HEIGHT - MARGIN
         draw.rectangle((left, bottom - height, left + width - 2, bottom), COLORS[cell["phase"]])
 
