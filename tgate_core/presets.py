@@ -81,19 +81,19 @@ class Budget:
 
     Attributes:
         share: where steps can be predicted.
-        with_noise: the same with samplers that add noise.
+        careful: where that leads farther astray: with noise, and where steps are long for a multistep sampler.
         without_forecast: where no step can be predicted.
     """
 
     share: float
-    with_noise: float
+    careful: float
     without_forecast: float
 
 
 BUDGETS: dict[PresetName, Budget] = {
-    "balanced": Budget(share=0.62, with_noise=0.62, without_forecast=0.62),
-    "gentle": Budget(share=0.72, with_noise=0.72, without_forecast=0.72),
-    "fast": Budget(share=0.4, with_noise=0.55, without_forecast=0.55),
+    "balanced": Budget(share=0.62, careful=0.62, without_forecast=0.62),
+    "gentle": Budget(share=0.72, careful=0.72, without_forecast=0.72),
+    "fast": Budget(share=0.4, careful=0.55, without_forecast=0.55),
 }
 LEAST_GUIDED = 1
 # Of the samplers that add noise, the one with which a held difference is nearer to the plain picture.
@@ -152,10 +152,12 @@ class PresetConfig:
             return PresetPlan(published.config(steps))
         budget = BUDGETS[self.preset]
         if sampler in NOISY_SAMPLERS - {HOLDS_WITH_NOISE}:
-            return predicted_within_budget(steps, budget.with_noise)
+            return predicted_within_budget(steps, budget.careful)
         if sampler in SAMPLERS | {HOLDS_WITH_NOISE}:
             is_careful = has_long_steps and sampler not in ONE_STEP_SAMPLERS
-            return within_budget(steps, budget.share, FORECAST_OF_LONG_STEPS if is_careful else FORECAST)
+            if is_careful:
+                return within_budget(steps, budget.careful, FORECAST_OF_LONG_STEPS)
+            return within_budget(steps, budget.share, FORECAST)
         return within_budget(steps, budget.without_forecast, None)
 
 

@@ -73,7 +73,7 @@ def test_note_says_what_the_presets_do(name: str, object_info: dict[str, Any], p
         assert f"step {gate:g} of {steps} on" in note
         return
     budgets = presets.BUDGETS
-    shares = (budgets["balanced"].share, budgets["gentle"].share, budgets["fast"].share, budgets["fast"].with_noise)
+    shares = (budgets["balanced"].share, budgets["gentle"].share, budgets["fast"].share, budgets["fast"].careful)
     assert re.findall(r"(\d+ %)", note)[:4] == [f"{100 * share:.0f} %" for share in shares]
     if FAMILIES[name] == "generic":
         assert "nobody has published settings" in note

@@ -64,7 +64,7 @@ class TestPresets:
         share, without, guided = cells_of(cells)
         budget = BUDGETS[preset]
         assert [share, without] == [f"{100 * one:.0f} %" for one in (budget.share, budget.without_forecast)]
-        assert without == f"{100 * budget.with_noise:.0f} %"
+        assert without == f"{100 * budget.careful:.0f} %"
         placed = spread_steps(25, PresetConfig("sdxl", preset).resolve(25, True).gate.guided_steps)
         assert re.findall(r"\d+", guided) == [str(len(placed)), str(placed[-1])]
 

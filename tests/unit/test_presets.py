@@ -100,7 +100,7 @@ def test_published_settings_only_grow_with_the_steps_and_never_gate_the_first_st
 def test_a_preset_keeps_to_its_budget(preset, sampler, steps):
     plan = PresetConfig("sdxl", preset).resolve(steps, True, sampler)
     budget = BUDGETS[preset]
-    share = {"euler": budget.share, "euler_ancestral": budget.with_noise, "": budget.without_forecast}[sampler]
+    share = {"euler": budget.share, "euler_ancestral": budget.careful, "": budget.without_forecast}[sampler]
     # In short runs the first and last steps, and one that is guided, may cost more.
     least = {
         "euler": 0.56 if steps < 15 else 0.0,
