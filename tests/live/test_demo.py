@@ -21,7 +21,7 @@ from tgate_dev.environment import Environment
 from tgate_dev.scenes import painting, world
 
 STEPS = 25
-GATE = 5  # of the preset `balanced`
+GATE = 5  # of the preset `as published`
 # The checkpoint's transformer blocks, each with a cross- and a self-attention.
 BLOCKS = 6
 
@@ -56,13 +56,21 @@ def test_plain_run_computes_everything(variants: dict[str, Any]) -> None:
 
 
 def test_gated_run_skips_what_it_should(variants: dict[str, Any]) -> None:
-    measured = variants["balanced"]["measured"]
+    measured = variants["as published"]["measured"]
     assert measured["model_calls"] == STEPS
     assert measured["branches"] == STEPS + GATE
     assert measured["attentions_reused"] == (STEPS - GATE) * BLOCKS
     assert measured["peak_cache_bytes"] > 0
     # From the gate on one branch of two runs, and in that no cross-attention.
     assert measured["macs"] < (STEPS + GATE) / (2 * STEPS) * measured["plain_macs"]
+
+
+def test_presets_keep_to_their_budget(variants: dict[str, Any]) -> None:
+    plain = variants["plain"]["measured"]["branches"]
+    shares = {"balanced": 0.62, "gentle": 0.72, "fast": 0.55}
+    branches = {name: variants[name]["measured"]["branches"] for name in shares}
+    assert all(branches[name] <= plain * share + 1e-9 for name, share in shares.items())
+    assert branches["fast"] < branches["balanced"] < branches["gentle"]
 
 
 def test_plain_picture_shows_what_the_prompt_says(out: Path) -> None:

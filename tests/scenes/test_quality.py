@@ -118,7 +118,7 @@ def test_macs_are_those_of_the_wide_network() -> None:
 
 @pytest.mark.slow
 def test_dropping_the_second_pass_costs_what_the_schedule_says(measured: dict[str, Record]) -> None:
-    """The gate is at 3 of 15 steps: without its cross-attention a gated step costs less than a pass."""
+    """18 of 30 rows run, those of single branches without cross-attention."""
     assert 18 / 30 - 0.05 < measured["TGATE Apply, balanced"].cost < 18 / 30
 
 
@@ -126,8 +126,8 @@ def test_dropping_the_second_pass_costs_what_the_schedule_says(measured: dict[st
 @pytest.mark.parametrize(
     ("near", "far"),
     [
-        ("EasyCache 0.05", "TGATE Apply, balanced"),
-        ("TGATE Apply, gentle", "TGATE Apply, balanced"),
+        ("TGATE Apply, balanced", "EasyCache 0.05"),
+        ("TGATE Apply, balanced", "TGATE Apply, fast"),
         ("TGATE Apply, gentle", "TGATE Apply, as published"),
         ("EasyCache 0.05", "EasyCache 0.2"),
     ],

@@ -194,6 +194,11 @@ def test_guided_steps_spread_over_the_run_in_gaps_that_grow(steps, guided, expec
     assert spread_steps(steps, guided) == expected
 
 
+def test_guided_steps_move_closer_where_the_last_may_not_be_late():
+    assert spread_steps(15, 9) == (0, 1, 2, 3, 4, 5, 7, 9, 11)
+    assert spread_steps(15, 9, 10) == (0, 1, 2, 3, 4, 5, 6, 8, 10)
+
+
 def test_a_gap_grows_by_parts_of_a_step():
     gap = Gap(1, torch.tensor(0.4), 0.5)
     assert gap.steps == pytest.approx(1.25)

@@ -71,20 +71,22 @@ def growing_gaps(gate_step: int, first_gap: int, last: int) -> frozenset[int]:
     return frozenset(refreshed)
 
 
-def spread_steps(steps: int, guided: int) -> tuple[int, ...]:
+def spread_steps(steps: int, guided: int, latest: int | None = None) -> tuple[int, ...]:
     """The guided steps of a run, in gaps that grow, from its first step on.
 
     Args:
         steps: number of steps N.
         guided: how many of them are guided; fewer are where there is no room.
+        latest: the last step that may be.
     """
     # The last gap is about SPREAD * last / guided.
-    last = (steps - 1) * guided / (guided + GAPS_LEFT * SPREAD)
+    latest = steps - 1 if latest is None else latest
+    last = min(latest, (steps - 1) * guided / (guided + GAPS_LEFT * SPREAD))
     placed: list[int] = []
     for index in range(min(guided, steps)):
         step = round_half_up(last * (index / max(1, guided - 1)) ** SPREAD)
         placed.append(max(step, placed[-1] + 1) if placed else 0)
-    return tuple(step for step in placed if step < steps)
+    return tuple(step for step in placed if step <= latest)
 
 
 def relative_change(now: Tensor, before: Tensor) -> Tensor:

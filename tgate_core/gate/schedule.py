@@ -118,9 +118,8 @@ def refreshed_steps(config: GateConfig, sigmas: Sequence[float], gate_step: int,
         return frozenset()
     last = last_refresh_step(sigmas)
     if config.guided_steps:
-        return frozenset(
-            step for step in spread_steps(len(sigmas) - 1, config.guided_steps) if gate_step <= step <= last
-        )
+        placed = spread_steps(len(sigmas) - 1, config.guided_steps, last)
+        return frozenset(step for step in placed if step >= gate_step)
     return growing_gaps(gate_step, config.refresh_gap, last)
 
 

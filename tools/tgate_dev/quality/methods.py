@@ -87,8 +87,10 @@ def _forecasts(nodes: Nodes, refreshed: dict[str, Any]) -> Iterator[tuple[str, C
 
 def _own_patches(model: Any, steps: int, nodes: Nodes) -> Iterator[tuple[str, Callable[[Any], Any]]]:
     apply = {name: node_patch(nodes["TGATEApply"], preset=name) for name in presets(nodes)}
+    can_freeze = pack_core(nodes)("host.networks").scope_of(model) == "all"
     for name, patch in apply.items():
-        yield f"TGATE Apply, {name}", patch
+        if can_freeze or name != pack_core(nodes)("presets").PUBLISHED:  # which refuses the others
+            yield f"TGATE Apply, {name}", patch
     of_presets = [replace(preset(model, nodes), preset=name).resolve(steps, True).gate for name in apply]
     known = {config.gate for config in of_presets if config.guidance == "uncond" and not config.self_attention}
     for gate in PAPER_GATES:
