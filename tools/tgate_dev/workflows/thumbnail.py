@@ -58,7 +58,7 @@ def _plan(graph: Mapping[str, Any], object_info: ObjectInfo, ask: Ask) -> tuple[
     steps = next((node["inputs"]["steps"] for node in nodes if "steps" in node["inputs"]), 0)
     size = _size(nodes, steps)
     ours = next((node for node in nodes if node["class_type"] in OURS), None)
-    if ours is None or any(node["class_type"] == "TGATEDeepCache" for node in nodes):
+    if ours is None or any(node["class_type"] in ("TGATEDeepCache", "TGATEForecast") for node in nodes):
         return None, size
     settings = {name: value for name, value in ours["inputs"].items() if not isinstance(value, list)}
     texts = {name: str(value).lower() if isinstance(value, bool) else value for name, value in settings.items()}
