@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,7 +32,9 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(params=[False, True], ids=["canvas", "html"])
 def opened(request: pytest.FixtureRequest, editor: StripEditor, checkpoint: Path) -> Iterator[StripEditor]:
     editor.set(SETTING, request.param)
-    editor.open_file(REPO / "workflows" / "1 Start here.json")
+    graph = json.loads((REPO / "workflows" / "1 Start here.json").read_text(encoding="utf-8"))
+    editor.page.evaluate("async (graph) => await window.app.loadGraphData(graph)", graph)
+    editor.settle()
     editor.page.evaluate(FIT, checkpoint.name)
     yield editor
     editor.set(SETTING, False)
