@@ -57,10 +57,16 @@ def faulty(name):
     return install
 
 
+def in_the_summary(pack, monkeypatch):
+    """Of a gated run, and of one that is left as it is."""
+    for name in ("summary_text", "plain_text"):
+        faulty(f"host/reporting.{name}")(pack, monkeypatch)
+
+
 AT_THE_END = {
     "cells": faulty("host/reporting._cells"),
     "fingerprint": faulty("engine/identity.Fingerprint.of"),
-    "summary": faulty("host/reporting.summary_text"),
+    "summary": in_the_summary,
     "records": faulty("report/record.RunRecords.add"),
 }
 

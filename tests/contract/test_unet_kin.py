@@ -76,4 +76,4 @@ def test_off_is_bit_equal(kin, model, gated):
 
 def test_the_preset_is_the_one_of_its_family(kin, model, pack):
     patched = pack.nodes["TGATEApply"].execute(model=model, preset="balanced").args[0]
-    assert patched.model_options["transformer_options"]["tgate_techniques"]["gate"].settings.family == kin.family
+    assert patched.model_options["transformer_options"]["tgate_techniques"]["gate"].config.family == kin.family
