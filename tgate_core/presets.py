@@ -9,6 +9,7 @@ spent were chosen on half of the prompts of `bench quality`; `docs/quality.md` h
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, get_args
 
@@ -171,11 +172,14 @@ def within_budget(steps: int, share: float, forecast: ForecastConfig | None) -> 
     """
 
     def rows(guided: int) -> int:
-        placed = spread_steps(steps, guided)
+        placed = frozenset(spread_steps(steps, guided))
         predicted = forecast_steps(forecast, steps, placed) if forecast else ()
         return len(placed) + steps - len(predicted)
 
-    fitting = (guided for guided in range(steps, LEAST_GUIDED, -1) if rows(guided) <= 2 * steps * share + ROUNDING)
+    most = 2 * steps * share + ROUNDING
+    # Each guided step is two rows; where nothing is predicted, all others are one each.
+    first = int(most / 2) if forecast else int(most) - steps
+    fitting = (guided for guided in range(min(first, steps), LEAST_GUIDED, -1) if rows(guided) <= most)
     guided = next(fitting, LEAST_GUIDED)
     placed = spread_steps(steps, guided)
     gate = GateConfig(
@@ -197,14 +201,15 @@ def predicted_within_budget(steps: int, share: float) -> PresetPlan:
         steps: of the run.
         share: what may run, of the plain run's rows.
     """
-    plans = [
-        ForecastConfig(strength, end=end / steps, by_preset=True)
-        for strength in range(1, MOST_IN_A_ROW + 1)
-        for end in range(steps)
-        if ForecastConfig.start < end / steps <= END
-    ]
-    fitting = (plan for plan in plans if steps - len(forecast_steps(plan, steps)) <= steps * share + ROUNDING)
-    return PresetPlan(None, next(fitting, plans[-1]))
+    wanted, last = math.ceil(steps * (1 - share) - ROUNDING), int(END * steps)
+    for strength in range(1, MOST_IN_A_ROW + 1):
+        # The least end that leaves room for so many, less what rounding may do.
+        least = int(ForecastConfig.start * steps) + wanted * (strength + 1) // strength - strength - 1
+        for end in range(max(1, least), last + 1):
+            plan = ForecastConfig(strength, end=end / steps, by_preset=True)
+            if len(forecast_steps(plan, steps)) >= wanted:
+                return PresetPlan(None, plan)
+    return PresetPlan(None, ForecastConfig(MOST_IN_A_ROW, end=END, by_preset=True))
 
 
 @dataclass(frozen=True)

@@ -187,7 +187,7 @@ class TestWhatItSays:
 
     def test_equal_steps_beyond_a_hundred_share_a_bar_up_to_the_gate(self, editor: StripEditor) -> None:
         ids = editor.build(*sampled(GATE, steps=25))
-        editor.wait_for_strip(GATE, "gate after 10")
+        editor.wait_for_strip(GATE, "gate after 7")
         # Nothing that the gate would change was reused.
         groups = [{**run_detail("")["groups"][0], "count": 120}]
         editor.page.evaluate(SEND, run_detail(ids["gate"], groups=groups, gate_step=50))
@@ -236,14 +236,14 @@ class TestWhatItSays:
 
     def test_language_is_the_editors(self, editor: StripEditor) -> None:
         editor.build(*sampled(GATE, steps=25))
-        editor.wait_for_strip(GATE, "gate after 10")
+        editor.wait_for_strip(GATE, "gate after 7")
         try:
             editor.set("Comfy.Locale", "zh")
             strip = editor.wait_for_strip(GATE, "计划 共 25 步")
             assert "规划" in strip.legend
         finally:
             editor.set("Comfy.Locale", "en")
-        editor.wait_for_strip(GATE, "gate after 10")
+        editor.wait_for_strip(GATE, "gate after 7")
 
     def test_the_presets_are_told_apart(self, editor: StripEditor) -> None:
         editor.build(*sampled(GATE, {"preset": "fast"}, steps=25))
@@ -297,7 +297,7 @@ class TestSettings:
 class TestAfterARun:
     def test_what_happened_is_shown_until_a_setting_changes(self, editor: StripEditor) -> None:
         ids = editor.build(*sampled(GATE, steps=25))
-        assert "As for SDXL" in editor.wait_for_strip(GATE, "gate after 10 of 25").caption
+        assert "As for SDXL" in editor.wait_for_strip(GATE, "gate after 7 of 25").caption
         editor.page.evaluate(SEND, run_detail(ids["gate"]))
         strip = editor.read_strip(GATE)
         assert (strip.tag, strip.title) == ("Last run", "gate after 3 of 7 steps")
@@ -318,7 +318,7 @@ class TestAfterARun:
         # The family is known now: SD 1.5 has its gate at 5.
         editor.on_node("KSampler", "(node) => { node.widgets.find((w) => w.name === 'steps').value = 50; }")
         editor.on_node(GATE, "(node) => node.onConnectionsChange()")
-        assert editor.wait_for_strip(GATE, "Plan gate after 10 of 50").caption.startswith("Model: SD 1.5.")
+        assert editor.wait_for_strip(GATE, "Plan gate after 11 of 50").caption.startswith("Model: SD 1.5.")
         assert editor.on_node(GATE, "(node) => node.serialize().properties.tgate_family") == "sd15"
 
     def test_it_is_of_the_model_that_is_connected(self, editor: StripEditor) -> None:

@@ -32,7 +32,10 @@ def test_server_answers_with_the_schedule(server: Server, prefix: str) -> None:
 
 
 def test_preset_follows_the_family(server: Server) -> None:
-    answers = {family: ask(server, node="TGATEApply", family=family) for family in ("", "sd15", "generic")}
+    answers = {
+        family: ask(server, node="TGATEApply", preset="as published", family=family)
+        for family in ("", "sd15", "generic")
+    }
     assert {family: answer["gate_step"] for family, answer in answers.items()} == {"": 10, "sd15": 5, "generic": 15}
     assert [answer["is_assumed"] for answer in answers.values()] == [True, False, False]
 
@@ -69,7 +72,7 @@ def test_bad_settings_are_refused_in_a_sentence(server: Server, query: str) -> N
 
 def test_many_questions_at_once_keep_nobody_waiting(server: Server) -> None:
     """A hundred of the longest: others are answered between them, not after them."""
-    longest = f"{server.address}/tgate/schedule?node=TGATEApply&steps=1000"
+    longest = f"{server.address}/tgate/schedule?node=TGATEApply&preset=as+published&steps=1000"
 
     async def get(session: aiohttp.ClientSession, address: str) -> float:
         start = time.monotonic()

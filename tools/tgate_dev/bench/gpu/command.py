@@ -116,7 +116,7 @@ def card_rows(nodes: Nodes, gate: Gate, patcher: Any) -> Iterator[Row]:
     architectures = pack_core(nodes)("host.architectures")
     is_unet = architectures.architecture_of(network) is architectures.UNET
     is_gated = any(site.rule.kind == CROSS_ATTENTION for site in attention_sites(network, nodes))
-    for row in make_rows(nodes, gate):
+    for row in make_rows(nodes, gate, patcher):
         if row.name.startswith("Advanced") or ("DeepCache" in row.name and not is_unet):
             continue
         if row.oracle == GATED and not is_gated:

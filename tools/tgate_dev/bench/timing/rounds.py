@@ -35,7 +35,7 @@ def measure(options: argparse.Namespace, nodes: Nodes) -> int:
     model = timed_model(options.model, device)
     patcher = build_random(model, device, torch.float16 if is_gpu else torch.float32)
     gate = usual_gate(patcher, options.steps, nodes)
-    rows = [*make_rows(nodes, gate), *peer_rows(options.peers, gate)]
+    rows = [*make_rows(nodes, gate, patcher), *peer_rows(options.peers, gate)]
     settings = {
         "model": options.model,
         "pixels": model.latent_shape[-1] * PIXELS_PER_LATENT,

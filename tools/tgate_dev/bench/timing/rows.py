@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from comfy.model_patcher import ModelPatcher
 
 from ...errors import UserError
-from ..pack import CROSS_ATTENTION, SELF_ATTENTION, Nodes, load_nodes, preset, presets
+from ..pack import CROSS_ATTENTION, SELF_ATTENTION, Nodes, load_nodes, pack_core, preset, presets
 from .results import Oracle, Row
 from .sampling import sigmas
 
@@ -49,14 +49,17 @@ def usual_gate(model: ModelPatcher, steps: int, nodes: Nodes) -> Gate:
     return Gate(step, steps, place / PERCENT_PARTS)
 
 
-def make_rows(nodes: Nodes, gate: Gate) -> Iterator[Row]:
-    """All rows except those of other packs, the plain one first."""
+def make_rows(nodes: Nodes, gate: Gate, model: ModelPatcher | None = None) -> Iterator[Row]:
+    """All rows except those of other packs, the plain one first; given a model, those alone that it can follow."""
     yield Row("plain", lambda model: model)
     override = getattr(importlib.import_module("comfy_extras.nodes_custom_sampler"), "CFGOverride", None)
     if override is not None:  # older hosts do not have it
         patch = node_patch(override, cfg=1.0, start_percent=gate.percent)
         yield Row(f"CFG Override, cfg 1 from step {gate.step}", patch, ONE_BRANCH)
-    apply = {name: node_patch(nodes["TGATEApply"], preset=name) for name in presets(nodes)}
+    core = pack_core(nodes)
+    has_published = model is None or core("host.networks").scope_of(model) == "all"
+    names = [name for name in presets(nodes) if has_published or name != core("presets").PUBLISHED]
+    apply = {name: node_patch(nodes["TGATEApply"], preset=name) for name in names}
     yield from (Row(f"TGATE Apply, {name}", patch, GATED) for name, patch in apply.items())
     yield from _single_rows(nodes["TGATEApplyAdvanced"], gate)
     deep_cache, (usual, *_) = node_patch(nodes["TGATEDeepCache"], **DEEP_CACHE), apply
