@@ -169,7 +169,8 @@ function stepsSource(sampler) {
  * @returns {string | undefined}
  */
 function solverOf(sampler) {
-  const name = valueOf(sampler, "sampler_name") ?? valueOf(sourceOf(sampler, "sampler")?.node, "sampler_name");
+  const source = sourceOf(sampler, "sampler");
+  const name = valueOf(sampler, "sampler_name") ?? (source ? valueOf(source.node, "sampler_name") : undefined);
   return typeof name === "string" ? name : undefined;
 }
 

@@ -101,13 +101,24 @@ function heading(view, texts) {
 }
 
 /**
+ * What is said of a run without a gate: how many of its steps are predicted, if any.
+ * @param {any[]} groups
+ * @param {number} steps
+ * @param {import("./texts.js").Texts} texts
+ */
+function withoutGate(groups, steps, texts) {
+  const predicted = groups.reduce((sum, group) => sum + (group.predicted ? group.count : 0), 0);
+  return predicted ? filled(texts.predictedOf, { predicted, steps }) : filled(texts.noGate, { steps });
+}
+
+/**
  * @param {View} view
  * @param {Texts} texts
  */
 function titleOf({ groups, gateStep, title }, texts) {
   if (title) return title;
   const steps = stepsOf(groups);
-  if (gateStep >= steps) return filled(texts.noGate, { steps });
+  if (gateStep >= steps) return withoutGate(groups, steps, texts);
   return filled(gateStep === 0 ? texts.gateAtOnce : texts.gate, { gate: gateStep, steps });
 }
 

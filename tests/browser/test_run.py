@@ -60,7 +60,7 @@ def test_a_run_reports_to_its_node(editor: StripEditor, other_window: StripEdito
     for window in (other_window, editor):
         window.build(*text_to_picture(checkpoint.name, STEPS, SIDE, seed=1))
         # The small model is of the SD 1.5 family: its file says so.
-        plan = window.wait_for_strip(GATE, f"Plan gate after 2 of {STEPS} steps")
+        plan = window.wait_for_strip(GATE, f"Plan gate after 3 of {STEPS} steps")
         assert plan.caption.startswith("Model: SD 1.5.")
         assert plan.saving.startswith("about −")
     queue(editor)
@@ -68,7 +68,7 @@ def test_a_run_reports_to_its_node(editor: StripEditor, other_window: StripEdito
     assert strip.title == plan.title
     assert [bar["looks"] for bar in strip.bars] == [bar["looks"] for bar in plan.bars]
     assert len(strip.bars) == STEPS
-    assert strip.gate == 2
+    assert strip.gate == 3
     assert strip.bars[0]["label"] == f"Step 1 of {STEPS}: planning; both guidance passes"
     assert strip.bars[-1]["label"] == f"Step {STEPS} of {STEPS}: fidelity; cross-attention frozen; one pass"
     assert "attentions reused" in strip.caption
@@ -99,7 +99,9 @@ def test_a_plain_run_is_remembered_and_told(editor: StripEditor, checkpoint: Pat
     assert re.search(r"TGATE: \d+\.\d × as fast as the plain run before", server.written())
     # The steps at work were marked one after another, and none is any more.
     marks = editor.page.evaluate("() => window.tgateMarks")
-    assert set(range(1, STEPS)) <= {mark for mark in marks if mark >= 0}
+    seen = [mark for mark in marks if mark >= 0]
+    assert len(set(seen)) >= 3  # steps that are predicted take no time
+    assert seen == sorted(seen)
     assert marks[-1] == -1
     # Nothing of it stays in the graph.
     assert "tgate" not in editor.page.evaluate("() => window.app.rootGraph.serialize().extra ?? {}")
