@@ -278,6 +278,9 @@ _EXCLUDED = {
 # Takes the rows of a call for two branches, one a half, whatever they are.
 _HALVES_ARE_BRANCHES = "comfy.ldm.hunyuan3dv2_1.hunyuandit.HunYuanDiTPlain"
 ONE_AT_A_TIME = "this network mixes up the rows of a batch once one guidance branch runs alone: set batch_size to 1"
+BOTH_BRANCHES = "this network takes both guidance branches or none: a newer ComfyUI (0.30 will do) runs one alone"
+    "this network takes both guidance branches at once or none: a newer ComfyUI (0.30 will do) runs one alone"
+)
 _HOST = "comfy."
 
 
@@ -302,9 +305,14 @@ def why_unknown(network: type) -> str:
     return JOINT_ATTENTION if is_of_host(network) else OTHER_CODE.format(name=network.__name__)
 
 
-def mixes_up_rows(network: type) -> bool:
-    """Whether several latents of one branch, in one call, change places."""
-    return _HALVES_ARE_BRANCHES in _names(network)
+def why_not_one_branch(network: type, latents: int) -> str | None:
+    """Why a network cannot be given so many latents of one branch alone; None where it can."""
+    if _HALVES_ARE_BRANCHES not in _names(network):
+        return None
+    code = getattr(network.forward, "__code__", None)
+    if code is not None and "swap_cfg_halves" not in code.co_varnames:  # before 0.30
+        return BOTH_BRANCHES
+    return ONE_AT_A_TIME if latents > 1 else None
 
 
 def is_of_host(network: type) -> bool:

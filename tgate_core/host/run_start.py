@@ -18,7 +18,7 @@ from ..forecast.technique import Forecast
 from ..gate.config import Scope
 from ..gate.technique import Gate
 from ..presets import Preset
-from .architectures import ONE_AT_A_TIME, mixes_up_rows
+from .architectures import why_not_one_branch
 from .keys import STEP_CACHE_KEY, TECHNIQUES_KEY
 from .memory import is_memory_short
 from .network_runs import step_cache_of
@@ -61,9 +61,10 @@ def start_run(guider: Any, sampler: Any, sigmas: torch.Tensor, latent_shape: tor
     asked = len(techniques)
     if unreached is not None:
         techniques = _within(scope_of(guider.model_patcher), techniques)
-    if latent_shape[0] > 1 and mixes_up_rows(network_class(guider.model_patcher)):
+    one_branch = why_not_one_branch(network_class(guider.model_patcher), latent_shape[0])
+    if one_branch is not None:
         techniques = [one for one in techniques if not isinstance(one, (Gate, Preset))]
-        unreached = ONE_AT_A_TIME
+        unreached = one_branch
     is_gated = any(isinstance(one, (Gate, Preset)) for one in techniques)
     settings = next((one.cache_settings for one in techniques if one.cache_settings is not None), CacheSettings())
     context = _context(guider, sampler, schedule, settings)
