@@ -279,8 +279,6 @@ _EXCLUDED = {
 _HALVES_ARE_BRANCHES = "comfy.ldm.hunyuan3dv2_1.hunyuandit.HunYuanDiTPlain"
 ONE_AT_A_TIME = "this network mixes up the rows of a batch once one guidance branch runs alone: set batch_size to 1"
 BOTH_BRANCHES = "this network takes both guidance branches or none: a newer ComfyUI (0.30 will do) runs one alone"
-    "this network takes both guidance branches at once or none: a newer ComfyUI (0.30 will do) runs one alone"
-)
 _HOST = "comfy."
 
 
