@@ -307,7 +307,7 @@ def why_not_one_branch(network: type, latents: int) -> str | None:
     """Why a network cannot be given so many latents of one branch alone; None where it can."""
     if _HALVES_ARE_BRANCHES not in _names(network):
         return None
-    code = getattr(network.forward, "__code__", None)
+    code = getattr(getattr(network, "forward", None), "__code__", None)
     if code is not None and "swap_cfg_halves" not in code.co_varnames:  # before 0.30
         return BOTH_BRANCHES
     return ONE_AT_A_TIME if latents > 1 else None
