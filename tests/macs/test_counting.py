@@ -43,4 +43,4 @@ def test_the_report_tells_what_was_counted(model: FullSizeModel, pack: Any) -> N
 def test_the_simple_node_saves(pack: Any) -> None:
     run = next(run for run in USUAL_RUNS if run.model is SD15)
     plain, gated, _ = saved_at_preset(run, pack.nodes)
-    assert gated.full < 0.6 * plain.full
+    assert gated.full < 0.62 * plain.full
