@@ -22,7 +22,7 @@ MULTISTEP_SAMPLERS = frozenset(
 )
 SAMPLERS = ONE_STEP_SAMPLERS | MULTISTEP_SAMPLERS
 # With noise between steps predictions lead astray, but less than a held guidance difference does: see docs/quality.md.
-NOISY_SAMPLERS = frozenset({"dpmpp_2m_sde", "dpmpp_2m_sde_gpu", "er_sde", "euler_ancestral", "euler_ancestral_cfg_pp"})
+NOISY_SAMPLERS = frozenset({"er_sde", "euler_ancestral", "euler_ancestral_cfg_pp"})
 # Guidance multiplies the error of the difference between branches: it is followed half of the way.
 DAMPING = 0.5
 OTHER_SAMPLER = "Forecast: all steps run, as this sampler adds noise or looks ahead, which euler does not"
