@@ -18,7 +18,13 @@ from .engine.steps import round_half_up
 from .engine.storage import CacheSettings
 from .engine.technique import RunContext, Technique
 from .forecast.schedule import ForecastConfig, forecast_steps, has_long_steps
-from .forecast.technique import NOISY_SAMPLERS, ONE_STEP_SAMPLERS, SAMPLERS, Forecast, why_not_predicted
+from .forecast.technique import (
+    NOISY_ONE_STEP_SAMPLERS,
+    ONE_STEP_SAMPLERS,
+    PRESET_SAMPLERS,
+    Forecast,
+    why_not_predicted,
+)
 from .gate.config import GateConfig, Scope
 from .gate.refresh import spread_steps
 from .gate.technique import Gate
@@ -97,8 +103,6 @@ BUDGETS: dict[PresetName, Budget] = {
     "fast": Budget(share=0.4, careful=0.55, without_forecast=0.55),
 }
 LEAST_GUIDED = 1
-# Of the samplers that add noise, the one with which a held difference is nearer to the plain picture.
-HOLDS_WITH_NOISE = "er_sde"
 FORECAST = ForecastConfig(strength=2, start=0.0, end=0.88, by_preset=True)
 # Where steps are long for a multistep sampler.
 FORECAST_OF_LONG_STEPS = replace(FORECAST, strength=1, end=0.7)
@@ -152,9 +156,9 @@ class PresetConfig:
         if self.preset == PUBLISHED:
             return PresetPlan(published.config(steps))
         budget = BUDGETS[self.preset]
-        if sampler in NOISY_SAMPLERS - {HOLDS_WITH_NOISE}:
+        if sampler in NOISY_ONE_STEP_SAMPLERS:
             return predicted_within_budget(steps, budget.careful)
-        if sampler in SAMPLERS | {HOLDS_WITH_NOISE}:
+        if sampler in PRESET_SAMPLERS:
             is_careful = has_long_steps and sampler not in ONE_STEP_SAMPLERS
             if is_careful:
                 return within_budget(steps, budget.careful, FORECAST_OF_LONG_STEPS)

@@ -22,7 +22,9 @@ MULTISTEP_SAMPLERS = frozenset(
 )
 SAMPLERS = ONE_STEP_SAMPLERS | MULTISTEP_SAMPLERS
 # With noise between steps predictions lead astray, but less than a held guidance difference does: see docs/quality.md.
-NOISY_SAMPLERS = frozenset({"er_sde", "euler_ancestral", "euler_ancestral_cfg_pp"})
+NOISY_ONE_STEP_SAMPLERS = frozenset({"euler_ancestral", "euler_ancestral_cfg_pp"})
+NOISY_MULTISTEP_SAMPLERS = frozenset({"er_sde"})
+PRESET_SAMPLERS = SAMPLERS | NOISY_ONE_STEP_SAMPLERS | NOISY_MULTISTEP_SAMPLERS
 # Guidance multiplies the error of the difference between branches: it is followed half of the way.
 DAMPING = 0.5
 OTHER_SAMPLER = "Forecast: all steps run, as this sampler adds noise or looks ahead, which euler does not"
@@ -194,11 +196,11 @@ def why_not_predicted(context: RunContext, by_preset: bool = False) -> str | Non
     """
     if context.step_cache:
         return BESIDE_STEP_CACHE.format(name=context.step_cache)
-    if context.sampler in ONE_STEP_SAMPLERS or (by_preset and context.sampler in NOISY_SAMPLERS):
-        return None
-    if context.sampler not in SAMPLERS:
+    if context.sampler not in (PRESET_SAMPLERS if by_preset else SAMPLERS):
         return OTHER_SAMPLER
-    return LONG_STEPS if not by_preset and has_long_steps(context.sigmas) else None
+    if by_preset or context.sampler in ONE_STEP_SAMPLERS:
+        return None
+    return LONG_STEPS if has_long_steps(context.sigmas) else None
 
 
 def extrapolated(older: Tensor, newer: Tensor, share: float) -> Tensor:

@@ -49,10 +49,10 @@ NEEDS_COND = (
 )
 NOT_AS_PUBLISHED = (
     "TGATE: preset is 'as published', and the paper's method freezes cross-attention, which this model does not let us "
-    "do ({reason}); choose another preset, which drops the second guidance pass alone."
+    "do ({reason}); choose another preset, which leaves attention alone."
 )
 UNCHANGED = "the model is passed on unchanged"
-EXPERIMENTAL = "experimental: nobody has published settings for this model; the rule of the paper is used"
+EXPERIMENTAL = "experimental: nobody has published settings for this model"
 NEAREST_WINS = "the model was gated already; the node nearest to the sampler wins"
 NO_PROBE = "TGATE: gate_unit is 'measured'; connect a probe, or choose another gate_unit."
 LIVE_PROBE = (
