@@ -264,8 +264,8 @@ FAMILY_OF_CONFIG = {
 
 # What the host's detection calls the networks above: image_model, audio_model, or "unet" for one that has neither.
 NAMES_IN_FILES = {
-    "unet", "pixart_alpha", "pixart_sigma", "wan2.1", "ltxv", "ltxav", "cosmos", "cosmos_predict2", "anima", "hydit", "hydit1",
-    "kandinsky5", "dit1.0", "ace", "ace1.5",
+    "unet", "pixart_alpha", "pixart_sigma", "wan2.1", "ltxv", "ltxav", "cosmos", "cosmos_predict2", "anima", "hydit",
+    "hydit1", "kandinsky5", "dit1.0", "ace", "ace1.5",
 }  # fmt: skip
 JOINT_NAMES_IN_FILES = {"lumina2", "qwen_image", "ernie", "omnigen2"}
 
