@@ -6,6 +6,7 @@ current one. A pure function of sigma gives the same answer however often and in
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 # A schedule goes through float32 and back, and dpmpp_2s rounds its inner sigma onto the next one: both stay far below
@@ -90,6 +91,22 @@ class StepTracker:
         while last < self.steps - 1 and self.sigmas[last] > self.sigmas[last + 1]:
             last += 1
         return first, last
+
+
+def growth_in_log_sigma(sigmas: Sequence[float], step: int) -> float:
+    """How much longer a step is, in log sigma, than the one before it; infinite for one that ends at 0.
+
+    A multistep sampler extrapolates by this ratio.
+
+    Args:
+        sigmas: the run's schedule of N + 1 noise levels.
+        step: the step, 0 to N - 1.
+    """
+    if sigmas[step + 1] <= 0:
+        return math.inf
+    if step < 1 or sigmas[step] >= sigmas[step - 1]:
+        return 1.0
+    return math.log(sigmas[step] / sigmas[step + 1]) / math.log(sigmas[step - 1] / sigmas[step])
 
 
 def round_half_up(value: float) -> int:

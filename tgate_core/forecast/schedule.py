@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from ..engine.inputs import number, whole_number
-from ..engine.steps import round_half_up
+from ..engine.steps import growth_in_log_sigma, round_half_up
 
 MOST_STRENGTH = 4
 # A step is late where it is this much longer, in log sigma, than the one before it, and in the second half of a run.
@@ -98,8 +98,5 @@ def first_late_step(sigmas: Sequence[float]) -> int:
         sigmas: the run's schedule of N + 1 noise levels.
     """
     steps = len(sigmas) - 1
-    for step in range(max(1, steps // 2), steps - 1):
-        before, now, after = sigmas[step - 1 : step + 2]
-        if before > now > after > 0 and math.log(now / after) > LATE_GROWTH * math.log(before / now):
-            return step
-    return steps - 1
+    late = (step for step in range(max(1, steps // 2), steps - 1) if growth_in_log_sigma(sigmas, step) > LATE_GROWTH)
+    return next(late, steps - 1)

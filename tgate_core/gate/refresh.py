@@ -15,7 +15,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from ..engine.steps import round_half_up
+from ..engine.steps import growth_in_log_sigma, round_half_up
 
 RefreshRule = Literal["never", "growing gaps", "by error"]
 REFRESH_RULES: tuple[RefreshRule, ...] = get_args(RefreshRule)
@@ -42,17 +42,8 @@ def last_refresh_step(sigmas: Sequence[float]) -> int:
     """
     steps = len(sigmas) - 1
     last = math.ceil(LATE_SHARE * steps) - 1
-    late = (step for step in range(steps // 2, last + 1) if _growth_in_log_sigma(sigmas, step) > LATE_RATIO)
+    late = (step for step in range(steps // 2, last + 1) if growth_in_log_sigma(sigmas, step) > LATE_RATIO)
     return next(late, last + 1) - 1
-
-
-def _growth_in_log_sigma(sigmas: Sequence[float], step: int) -> float:
-    """How much longer a step is than the one before it; infinite for one that ends at 0."""
-    if sigmas[step + 1] <= 0:
-        return math.inf
-    if step < 1 or sigmas[step] >= sigmas[step - 1]:
-        return 1.0
-    return math.log(sigmas[step] / sigmas[step + 1]) / math.log(sigmas[step - 1] / sigmas[step])
 
 
 def growing_gaps(gate_step: int, first_gap: int, last: int) -> frozenset[int]:
