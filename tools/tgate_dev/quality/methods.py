@@ -21,6 +21,8 @@ PAPER_GATES, PAPER_STEPS = (5, 10), 25
 NO_SELF_ATTENTION = {"self_attention": False, "sp_interval": 1, "warm_up": 0}
 # With refreshed steps the gate can be early; of as many steps.
 EARLY_GATE, FIRST_GAP = 3, 2
+# With refreshed steps, attention can be reused in between.
+ATTENTION_INTERVAL = 3
 # With refreshed guidance more steps can be predicted, and later ones.
 FORECAST_STRENGTH, FORECAST_END = 3, 0.95
 
@@ -104,6 +106,9 @@ def _own_patches(model: Any, steps: int, nodes: Nodes) -> Iterator[tuple[str, Ca
         name = f"Advanced, gate {EARLY_GATE} of {PAPER_STEPS}, refreshed: {refresh}"
         settings = {"guidance": "cached_delta", "refresh": refresh, "refresh_gap": gap}
         yield name, node_patch(nodes["TGATEApplyAdvanced"], **early, **settings)
+    reusing = {**early, "self_attention": True, "fi_interval": ATTENTION_INTERVAL, "guidance": "cached_delta"}
+    name = f"Advanced, gate {EARLY_GATE} of {PAPER_STEPS}, refreshed, attention every {ATTENTION_INTERVAL} steps"
+    yield name, node_patch(nodes["TGATEApplyAdvanced"], **reusing, refresh="growing gaps", refresh_gap=gap)
     yield from _forecasts(nodes, {**early, "guidance": "cached_delta", "refresh": "growing gaps", "refresh_gap": gap})
     if (
         isinstance(model.model.diffusion_model, UNetModel)
