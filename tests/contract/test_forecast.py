@@ -11,6 +11,7 @@ from comfy.patcher_extension import WrappersMP
 from comfy_extras.nodes_easycache import EasyCacheNode, LazyCacheNode
 from families import FAMILIES
 from host_nodes import ONE_LEVEL, host_node
+from joint_families import JOINT_FAMILIES
 from record import recording
 from tiny import distance
 
@@ -279,3 +280,40 @@ def test_another_run_begins_anew(model, forecast):
     patched = forecast(model)
     first = tiny.sample(patched, steps=STEPS)
     assert torch.equal(tiny.sample(patched, steps=STEPS), first)
+
+
+@pytest.fixture(scope="module")
+def joint():
+    """A model of which the presets leave the attentions alone."""
+    family = next(family for family in JOINT_FAMILIES if family.name == "Lumina 2")
+    return family, family.make()
+
+
+@pytest.mark.newest
+@pytest.mark.parametrize("preset", ["balanced", "gentle", "fast"])
+def test_a_preset_is_what_the_oracle_says(joint, pack, preset):
+    family, model = joint
+    steps = 25
+    sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "normal", steps).tolist()
+    plan = pack.core("presets").PresetConfig("generic", preset).resolve(steps, True)
+    refreshed = pack.core("gate.schedule").refreshed_steps(plan.gate, sigmas, int(plan.gate.gate), True)
+    guided = (*range(int(plan.gate.gate)), *refreshed)
+    predicted = pack.core("forecast.schedule").forecast_steps(plan.forecast, steps, guided)
+    oracle = Oracle(tuple(predicted), guided)
+    expected = family.sample(oracle.install(model), steps=steps, scheduler="normal")
+    made = pack.nodes["TGATEApply"].execute(model=model, preset=preset).args[0]
+    assert distance(family.sample(made, steps=steps, scheduler="normal"), expected) < EXACT
+    assert sum(oracle.rows) <= 2 * steps * pack.core("presets").BUDGETS[preset].share + EXACT
+
+
+@pytest.mark.parametrize("order", ["Forecast first", "Apply first"])
+def test_a_forecast_beside_a_preset_stands_in_place_of_the_presets_own(model, forecast, counts, pack, order):
+    def apply(model):
+        return pack.nodes["TGATEApply"].execute(model=model).args[0]
+
+    settings = {"strength": 1, "start": 0.5, "end": 0.6}
+    patched = apply(forecast(model, **settings)) if order == "Forecast first" else forecast(apply(model), **settings)
+    tiny.sample(patched, steps=25)
+    skipped = [step for step, one in counts(patched).by_step.items() if one.skipped_passes]
+    assert skipped
+    assert set(skipped) <= {12, 13, 14}

@@ -96,8 +96,8 @@ def _settled(techniques: Iterable[Technique | Preset], context: RunContext) -> l
     settled: list[Technique] = []
     for one in techniques:
         settled += one.techniques(context) if isinstance(one, Preset) else [one]
-    forecasts = [one for one in settled if isinstance(one, Forecast)]
-    return [one for one in settled if one not in forecasts[:-1]]
+    last = next((one for one in reversed(settled) if isinstance(one, Forecast)), None)
+    return [one for one in settled if one is last or not isinstance(one, Forecast)]
 
 
 def _within(scope: Scope, techniques: Iterable[Technique | Preset]) -> list[Technique | Preset]:
