@@ -111,7 +111,7 @@ def text_to_picture(checkpoint: str, steps: int, side: int, seed: int) -> tuple[
     """All it takes for a small picture; a graph that the server has run is not run again, so seeds differ."""
     nodes: Nodes = {
         "loader": ("CheckpointLoaderSimple", {"ckpt_name": checkpoint}),
-        "gate": ("TGATEApply", {}),
+        "gate": ("TGATEApply", {"preset": "balanced"}),
         "positive": ("CLIPTextEncode", {"text": "red circle left of blue square"}),
         "negative": ("CLIPTextEncode", {"text": ""}),
         "latent": ("EmptyLatentImage", {"width": side, "height": side}),
