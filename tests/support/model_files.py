@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -144,6 +145,13 @@ def stable_audio(path: Path) -> None:
         for key, value in seconds.state_dict().items()
     }
     _save(path, "model.model.", network, others)
+
+
+def header(path: Path, network: torch.nn.Module, says: Mapping[str, str] = MappingProxyType({})) -> None:
+    """The header of a network's file alone, so that one of any size takes a moment."""
+    shapes = {name: {"dtype": "F16", "shape": list(value.shape)} for name, value in network.state_dict().items()}
+    encoded = json.dumps({"__metadata__": dict(says), **shapes}).encode()
+    path.write_bytes(len(encoded).to_bytes(8, "little") + encoded)
 
 
 def _common() -> dict[str, Any]:

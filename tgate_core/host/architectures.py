@@ -58,6 +58,8 @@ class Architecture:
         batch_dim: batch dimension of what goes in and out of an attention; tokens and channels are the other two.
         patch: attributes that hold the side lengths of one token's patch of the latent, one a dimension or one for all;
             none where a token is one latent pixel.
+        in_files: what the host's detection calls it in a model's file: its `image_model` or `audio_model`; else "unet",
+            or the class of its configuration.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Architecture:
     second_name: str | None = None
     batch_dim: int = 0
     patch: tuple[str, ...] = ("patch_size",)
+    in_files: tuple[str, ...] = ()
 
     @property
     def has_cross_attention(self) -> bool:
@@ -109,12 +112,14 @@ UNET = Architecture(
     name="UNet",
     classes=("comfy.ldm.modules.diffusionmodules.openaimodel.UNetModel",),
     hold="patches",
+    in_files=("unet",),
 )
 
 PIXART = Architecture(
     name="PixArt-Alpha, PixArt-Sigma",
     classes=("comfy.ldm.pixart.pixartms.PixArtMS",),
     rules=_both("blocks", "attn", "cross_attn"),
+    in_files=("pixart_alpha", "pixart_sigma"),
 )
 
 # Its control blocks (VACE) attend to the text as well.
@@ -122,6 +127,7 @@ WAN = Architecture(
     name="Wan 2.1, Wan 2.2",
     classes=("comfy.ldm.wan.model.WanModel",),
     rules=_both("(?:vace_)?blocks", "self_attn", "cross_attn"),
+    in_files=("wan2.1",),
 )
 
 # Video and sound are packed into one row of values, of which a token of either has as many as there are channels. What
@@ -131,6 +137,7 @@ LTX_2 = Architecture(
     classes=("comfy.ldm.lightricks.av_model.LTXAVModel",),
     rules=_both("transformer_blocks", "(?:audio_)?attn1", "(?:audio_)?attn2"),
     patch=("in_channels",),
+    in_files=("ltxav",),
 )
 
 LTXV = Architecture(
@@ -138,6 +145,7 @@ LTXV = Architecture(
     classes=("comfy.ldm.lightricks.model.LTXVModel",),
     rules=_both("transformer_blocks", "attn1", "attn2"),
     patch=(),
+    in_files=("ltxv",),
 )
 
 COSMOS = Architecture(
@@ -149,6 +157,7 @@ COSMOS = Architecture(
     ),
     batch_dim=1,
     patch=("patch_temporal", "patch_spatial", "patch_spatial"),
+    in_files=("cosmos",),
 )
 
 COSMOS_PREDICT2 = Architecture(
@@ -156,6 +165,7 @@ COSMOS_PREDICT2 = Architecture(
     classes=("comfy.ldm.cosmos.predict2.MiniTrainDIT",),
     rules=_both("blocks", "self_attn", "cross_attn"),
     patch=("patch_temporal", "patch_spatial", "patch_spatial"),
+    in_files=("cosmos_predict2", "anima"),
 )
 
 HUNYUAN_DIT = Architecture(
@@ -165,18 +175,21 @@ HUNYUAN_DIT = Architecture(
         SiteRule(SELF_ATTENTION, r"blocks\.\d+\.attn1", tail=()),
         SiteRule(CROSS_ATTENTION, r"blocks\.\d+\.attn2", tail=()),
     ),
+    in_files=("hydit", "hydit1"),
 )
 
 KANDINSKY5 = Architecture(
     name="Kandinsky 5",
     classes=("comfy.ldm.kandinsky5.model.Kandinsky5",),
     rules=_both("visual_transformer_blocks", "self_attention", "cross_attention"),
+    in_files=("kandinsky5",),
 )
 
 STABLE_AUDIO = Architecture(
     name="Stable Audio",
     classes=("comfy.ldm.audio.dit.AudioDiffusionTransformer",),
     rules=_both(r"transformer\.layers", "self_attn", "cross_attn"),
+    in_files=("dit1.0",),
 )
 
 ACE_STEP = Architecture(
@@ -187,6 +200,7 @@ ACE_STEP = Architecture(
         SiteRule(CROSS_ATTENTION, r"transformer_blocks\.\d+\.cross_attn"),
     ),
     input_name="hidden_states",
+    in_files=("ace",),
 )
 
 ACE_STEP_15 = Architecture(
@@ -195,6 +209,7 @@ ACE_STEP_15 = Architecture(
     rules=_both(r"decoder\.layers", "self_attn", "cross_attn"),
     input_name="hidden_states",
     patch=("decoder.patch_size",),
+    in_files=("ace1.5",),
 )
 
 # What refines picture and text before they meet is small, and left alone.
@@ -202,6 +217,7 @@ LUMINA = Architecture(
     name="Lumina 2, Z-Image",
     classes=("comfy.ldm.lumina.model.NextDiT",),
     rules=(SiteRule(SELF_ATTENTION, r"layers\.\d+\.attention"),),
+    in_files=("lumina2", "zimage_pixel"),
 )
 
 QWEN_IMAGE = Architecture(
@@ -210,12 +226,14 @@ QWEN_IMAGE = Architecture(
     rules=(SiteRule(SELF_ATTENTION, r"transformer_blocks\.\d+\.attn"),),
     input_name="hidden_states",
     second_name="encoder_hidden_states",
+    in_files=("qwen_image",),
 )
 
 ERNIE_IMAGE = Architecture(
     name="Ernie-Image",
     classes=("comfy.ldm.ernie.model.ErnieImageModel",),
     rules=(SiteRule(SELF_ATTENTION, r"layers\.\d+\.self_attention"),),
+    in_files=("ernie",),
 )
 
 OMNIGEN_2 = Architecture(
@@ -223,6 +241,7 @@ OMNIGEN_2 = Architecture(
     classes=("comfy.ldm.omnigen.omnigen2.OmniGen2Transformer2DModel",),
     rules=(SiteRule(SELF_ATTENTION, r"layers\.\d+\.attn"),),
     input_name="hidden_states",
+    in_files=("omnigen2",),
 )
 
 # The first blocks keep text and picture apart, and are left alone.
@@ -231,6 +250,7 @@ AURA_FLOW = Architecture(
     classes=("comfy.ldm.aura.mmdit.MMDiT",),
     rules=(SiteRule(SELF_ATTENTION, r"single_layers\.\d+\.attn"),),
     input_name="c",
+    in_files=("AuraFlow",),
 )
 
 ARCHITECTURES = (
@@ -262,19 +282,14 @@ FAMILY_OF_CONFIG = {
     "PixArtAlpha": "pixart",
 }
 
-# What the host's detection calls the networks above: image_model, audio_model, or "unet" for one that has neither.
-NAMES_IN_FILES = {
-    "unet", "pixart_alpha", "pixart_sigma", "wan2.1", "ltxv", "ltxav", "cosmos", "cosmos_predict2", "anima", "hydit",
-    "hydit1", "kandinsky5", "dit1.0", "ace", "ace1.5",
-}  # fmt: skip
-JOINT_NAMES_IN_FILES = {"lumina2", "qwen_image", "ernie", "omnigen2"}
-
 JOINT_ATTENTION = "joint attention: nothing to freeze"
 OTHER_CODE = "another node runs this model by code of its own ({name})"
 # Derived from one of the above, and yet not to be gated.
 _EXCLUDED = {
     "comfy.ldm.wan.ar_model.CausalWanModel": "autoregressive Wan caches attention itself: nothing to freeze",
 }
+# Classes of the host's configurations of those.
+_EXCLUDED_CONFIGS = {"WAN21_CausalAR_T2V"}
 # Takes the rows of a call for two branches, one a half, whatever they are.
 _HALVES_ARE_BRANCHES = "comfy.ldm.hunyuan3dv2_1.hunyuandit.HunYuanDiTPlain"
 ONE_AT_A_TIME = "this network mixes up the rows of a batch once one guidance branch runs alone: set batch_size to 1"
@@ -293,6 +308,15 @@ def architecture_of_class(network: type) -> Architecture | None:
     if not _EXCLUDED.keys().isdisjoint(names):
         return None
     return next((known for known in ARCHITECTURES if any(name in names for name in known.classes)), None)
+
+
+def architecture_of_config(config: Any) -> Architecture | None:
+    """What kind of network the host's configuration of a model stands for; None for one that T-GATE does not know."""
+    network, own = config.unet_config, type(config).__name__
+    if own in _EXCLUDED_CONFIGS:
+        return None
+    name = network.get("image_model") or network.get("audio_model") or ("unet" if "model_channels" in network else own)
+    return next((known for known in ARCHITECTURES if name in known.in_files), None)
 
 
 def why_unknown(network: type) -> str:

@@ -10,8 +10,8 @@ import folder_paths
 import torch
 from comfy import model_detection
 
-from .architectures import JOINT_NAMES_IN_FILES, NAMES_IN_FILES
-from .networks import PLAYGROUND, family_of_config
+from .architectures import architecture_of_config
+from .networks import PLAYGROUND, family_of_config, scope_of_architecture
 
 SAFETENSORS = (".safetensors", ".sft")
 # Of a safetensors file: the header's length, and most of it that is read; the largest models have less than 1 MB.
@@ -31,31 +31,29 @@ def family_of_file(kind: str, name: str) -> str | None:
         return None
     path = folder_paths.get_full_path(kind, name)
     try:
-        return None if path is None else _family(_weights(Path(path)))
+        return None if path is None else _family(*_read(Path(path)))
     except Exception:  # whatever a file holds: the family is known after a run
         return None
 
 
-def _weights(file: Path) -> dict[str, torch.Tensor]:
-    """The file's weights by name, as shapes alone."""
+def _read(file: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """The file's weights by name, as shapes alone, and what it says of itself."""
     with file.open("rb") as opened:
         length = int.from_bytes(opened.read(LENGTH_BYTES), "little")
         if length > min(MOST_BYTES, file.stat().st_size):
             raise ValueError("not a safetensors file")
         header: dict[str, Any] = json.loads(opened.read(length))
-    return {
-        weight: torch.empty(entry["shape"], device="meta") for weight, entry in header.items() if weight != _METADATA
-    }
+    metadata: dict[str, str] = header.pop(_METADATA, {})
+    return {weight: torch.empty(entry["shape"], device="meta") for weight, entry in header.items()}, metadata
 
 
-def _family(weights: dict[str, torch.Tensor]) -> str | None:
+def _family(weights: dict[str, torch.Tensor], metadata: dict[str, str]) -> str | None:
     is_whole = any(weight.startswith(("model.", "net.")) for weight in weights)
     prefix = model_detection.unet_prefix_from_state_dict(weights) if is_whole else ""
-    config = model_detection.model_config_from_unet(weights, prefix)
+    config = model_detection.model_config_from_unet(weights, prefix, metadata=metadata)
     if config is None:
         return None
-    network = config.unet_config
-    name = network.get("image_model") or network.get("audio_model") or ("unet" if "model_channels" in network else "")
-    if name not in NAMES_IN_FILES:
-        return "joint attention" if name in JOINT_NAMES_IN_FILES else "guidance alone"
+    scope = scope_of_architecture(architecture_of_config(config))
+    if scope != "all":
+        return scope
     return PLAYGROUND if weights.keys() >= _PLAYGROUND_WEIGHTS else family_of_config(type(config))

@@ -55,7 +55,11 @@ def network_class(model: ModelPatcher) -> type:
 
 def scope_of(model: ModelPatcher) -> Scope:
     """What of a model can be gated."""
-    known = architecture(model)
+    return scope_of_architecture(architecture(model))
+
+
+def scope_of_architecture(known: Architecture | None) -> Scope:
+    """What of a network can be gated, by how it is built; None where T-GATE does not know it."""
     if known is None:
         return "guidance alone"
     return "all" if known.has_cross_attention else "joint attention"
