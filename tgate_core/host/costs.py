@@ -19,6 +19,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ..deepcache.technique import DeepCache
 from ..engine.actions import ATTENTION_KINDS, CROSS_ATTENTION, SELF_ATTENTION, AttentionKind
+from ..engine.counts import CallShape
 from ..report.cost import RowCost, RunCost, run_cost
 from ..report.record import RunRecord
 from .architectures import UNET, architecture_of, attention_sites
@@ -38,7 +39,12 @@ class UncountableError(Exception):
 
 
 def count_run(model: ModelPatcher, record: RunRecord) -> RunCost:
-    """MACs of a run that is over.
+    """MACs of a run that is over, see `row_costs`."""
+    return run_cost(record.counts, row_costs(model, record))
+
+
+def row_costs(model: ModelPatcher, record: RunRecord) -> dict[CallShape, RowCost]:
+    """MACs of one row of each shape of call in a run that is over.
 
     Args:
         model: the MODEL that was sampled.
@@ -54,12 +60,11 @@ def count_run(model: ModelPatcher, record: RunRecord) -> RunCost:
         copied = copy_without_weights(model.model, fake)
         with fake:
             shapes = {shape for shape, _ in record.counts.rows}
-            rows = {shape: _row_cost(copied, record.call_templates[shape], branch) for shape in shapes}
+            return {shape: _row_cost(copied, record.call_templates[shape], branch) for shape in shapes}
     except UncountableError:
         raise
     except Exception as error:  # whatever a network does that shapes alone do not allow
         raise UncountableError(f"{UNCOUNTABLE}: {type(error).__name__} {error}") from error
-    return run_cost(record.counts, rows)
 
 
 def copy_without_weights(base: Any, fake: FakeTensorMode) -> Any:

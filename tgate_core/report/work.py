@@ -1,7 +1,7 @@
 """What share of the plain run's work a run leaves out, from its steps alone: at once, and before there is a run.
 
-Work is MACs of linear and convolution layers, as the paper counts them. The shares below were counted on the networks
-at full size and usual resolutions; `TGATE Report` counts the user's own network.
+Work is MACs of linear and convolution layers, as the paper counts them. `dev.py bench macs` counts the shares below, on
+the networks at full size and usual resolutions; `TGATE Report` counts the user's own network.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def _shares(
 
 _SDXL = _shares(0.157, 0.087, deep=0.957, shallow=(0.0, 0.0))
 _SD = _shares(0.076, 0.041, deep=0.831, shallow=(0.015, 0.008))
-# By preset family. Of the others, from ACE-Step 1.5 (0.12, 0.10) to Wan 2.1 14B (0.35, 0.18), the middle.
+# By preset family. Of the others, from ACE-Step 1.5 (0.123, 0.103) to Wan 2.1 14B (0.350, 0.178), the median.
 SHARES: dict[str, RowCost] = {
     "sd15": _SD,
     "sd21": _SD,
@@ -39,7 +39,7 @@ SHARES: dict[str, RowCost] = {
     "playground-2.5": _SDXL,
     "svd": _shares(0.089, 0.046, deep=0.820, shallow=(0.018, 0.009)),
     "pixart": _shares(0.284, 0.149),
-    GENERIC: _shares(0.284, 0.145),
+    GENERIC: _shares(0.283, 0.146),
 }
 
 

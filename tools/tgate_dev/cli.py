@@ -57,7 +57,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     train.add_argument("network", choices=networks, help=network_help)
     bench = commands.add_parser("bench", help="measurements: published MACs, seconds of runs, quality of pictures")
     measurements = bench.add_subparsers(dest="measurement", required=True)
-    macs_help = "the published table, counted on full-size models without weights"
+    macs_help = "the published table and the shares of work, counted on full-size models without weights"
     measurements.add_parser("macs", parents=[common, host], help=macs_help)
     time_help = "seconds of sampling runs, T-GATE beside what else there is, on random weights"
     timing.add_arguments(measurements.add_parser("time", parents=[common, host], help=time_help))

@@ -16,7 +16,7 @@ from .gpu import stand_ins
 # The module of each, whose `measure` takes the options and the pack's nodes and returns the process's exit code.
 MEASUREMENTS = {
     "gpu": ".gpu.command",
-    "macs": ".published",
+    "macs": ".macs",
     "quality": "..quality.command",
     "support": ".support",
     "time": ".timing.rounds",
