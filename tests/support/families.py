@@ -12,7 +12,6 @@ from typing import Any
 
 import comfy.ldm.ace.ace_step15
 import comfy.ldm.audio.embedders
-import comfy.model_base
 import comfy.model_patcher
 import comfy.supported_models
 import tiny
@@ -92,14 +91,18 @@ class Family:
 
 
 def build_stable_audio(config: Any) -> comfy.model_patcher.ModelPatcher:
-    """The host makes this model from a checkpoint's seconds embedders as well."""
-    embedder = comfy.ldm.audio.embedders.NumberConditioner(768, min_val=0, max_val=512)
+    """The host makes this model from a checkpoint's embedders of seconds as well."""
+    kind = config.unet_config.get("timestep_features_type")
+    options = {} if kind is None else {"fourier_features_type": kind}  # older hosts have one kind
+    embedder = comfy.ldm.audio.embedders.NumberConditioner(768, min_val=0, max_val=512, **options)
     tiny.randomise(embedder, 3)
-    weights = embedder.state_dict()
+    weights = {
+        f"conditioner.conditioners.{place}.{name}": weight
+        for place in ("seconds_start", "seconds_total")
+        for name, weight in embedder.state_dict().items()
+    }
     torch.manual_seed(0)
-    base = comfy.model_base.StableAudio1(
-        config, seconds_start_embedder_weights=weights, seconds_total_embedder_weights=weights
-    )
+    base = config.get_model(weights)
     tiny.randomise(base.requires_grad_(False).diffusion_model, 0)
     variants.give_frequencies(base.diffusion_model)
     device = torch.device("cpu")
@@ -288,6 +291,31 @@ FAMILIES = (
             "num_heads": 2,
         },
         (64, 24),
+        768,
+        build=build_stable_audio,
+        blocks="transformer.layers",
+    ),
+    Family(
+        "Stable Audio 3",
+        "StableAudio3",
+        {
+            "audio_model": "dit1.0",
+            "global_cond_shared_embed": True,
+            "io_channels": 256,
+            "embed_dim": 64,
+            "cond_token_dim": 768,
+            "project_cond_tokens": True,
+            "global_cond_dim": 768,
+            "global_cond_type": "adaLN",
+            "local_add_cond_dim": 257,
+            "num_memory_tokens": 1,
+            "timestep_features_type": "expo",
+            "attn_kwargs": {"qk_norm": "rms", "differential": True},
+            "norm_type": "rms_norm",
+            "depth": BLOCKS,
+            "num_heads": 2,
+        },
+        (256, 24),
         768,
         build=build_stable_audio,
         blocks="transformer.layers",

@@ -195,6 +195,22 @@ _SD35: dict[str, Any] = {
     "qk_norm": "rms",
     "x_block_self_attn_layers": [0],
 }
+_LTX_2: dict[str, Any] = {
+    "cross_attention_dim": 64,
+    "audio_cross_attention_dim": 32,
+    "attention_head_dim": 32,
+    "audio_attention_head_dim": 16,
+    "num_attention_heads": 2,
+    "audio_num_attention_heads": 2,
+    "caption_channels": 16,
+    "num_layers": 2,
+}
+_LTX_23 = {
+    **_LTX_2,
+    "apply_gated_attention": True,
+    "cross_attention_adaln": True,
+    "caption_proj_before_connector": True,
+}
 _PICTURE = (16, 8, 8)
 
 JOINT_FAMILIES: tuple[JointFamily, ...] = (
@@ -398,22 +414,6 @@ JOINT_FAMILIES: tuple[JointFamily, ...] = (
         (8, 12),
         32,
     ),
-    VideoWithSound(
-        "LTX-2",
-        "LTXAV",
-        {
-            "cross_attention_dim": 64,
-            "audio_cross_attention_dim": 32,
-            "attention_head_dim": 32,
-            "audio_attention_head_dim": 16,
-            "num_attention_heads": 2,
-            "audio_num_attention_heads": 2,
-            "caption_channels": 16,
-            "num_layers": 2,
-        },
-        (128, 2, 4, 4),
-        32,
-        joint="of their own",
-        sound=(8, 6, 16),
-    ),
+    VideoWithSound("LTX-2", "LTXAV", _LTX_2, (128, 2, 4, 4), 32, joint="of their own", sound=(8, 6, 16)),
+    VideoWithSound("LTX-2.3", "LTXAV", _LTX_23, (128, 2, 4, 4), 96, joint="of their own", sound=(8, 6, 16)),
 )

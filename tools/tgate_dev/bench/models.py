@@ -182,6 +182,27 @@ _SECONDS = {
 }
 # 47.6 seconds.
 STABLE_AUDIO_OPEN = FullSizeModel("StableAudio", (1, 64, 1024), (128, 768), weights=_SECONDS)
+# Medium, 150 seconds. Its attentions take one of two from the other; its embedder of the length needs no frequencies.
+_STABLE_AUDIO_3: dict[str, Any] = {
+    "io_channels": 256,
+    "embed_dim": 1536,
+    "depth": 24,
+    "num_heads": 24,
+    "cond_token_dim": 768,
+    "project_cond_tokens": True,
+    "global_cond_dim": 768,
+    "global_cond_type": "adaLN",
+    "local_add_cond_dim": 257,
+    "num_memory_tokens": 64,
+    "timestep_features_type": "expo",
+    "attn_kwargs": {"qk_norm": "rms", "differential": True},
+    "norm_type": "rms_norm",
+}
+_LENGTH = {
+    "conditioner.conditioners.seconds_total.embedder.embedding.1.weight": torch.zeros(768, 256),
+    "conditioner.conditioners.seconds_total.embedder.embedding.1.bias": torch.zeros(768),
+}
+STABLE_AUDIO_3 = FullSizeModel("StableAudio3", (1, 256, 1615), (256, 768), _STABLE_AUDIO_3, weights=_LENGTH)
 
 # 120 seconds.
 ACE_STEP = FullSizeModel(

@@ -66,6 +66,7 @@ USUAL_RUNS = (
     UsualRun("Kandinsky 5 Lite", "768 × 512, 121 frames", models.KANDINSKY_5_LITE, 30, 5.0, "Kandinsky 5"),
     UsualRun("Kandinsky 5 Image", "1024 × 1024", models.KANDINSKY_5_IMAGE, 50, 3.5, "Kandinsky 5"),
     UsualRun("Stable Audio Open 1.0", "47.6 s", models.STABLE_AUDIO_OPEN, 50, 5.0, "Stable Audio"),
+    UsualRun("Stable Audio 3", "150 s", models.STABLE_AUDIO_3, 50, 7.0, "Stable Audio 3"),
     UsualRun("ACE-Step 1", "120 s", models.ACE_STEP, 50, 5.0, "ACE-Step 1"),
     UsualRun("ACE-Step 1.5", "120 s", models.ACE_STEP_1_5, 50, 5.0, "ACE-Step 1.5"),
     UsualRun("LTX-2", "768 × 512, 97 frames", models.LTX_2, 20, 3.0, "LTX-2"),
