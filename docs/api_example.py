@@ -20,7 +20,7 @@ def to_prompt(graph, nodes):
         inputs, values = {}, iter(node["widgets_values"])
         given = nodes[node["type"]]["input"]
         for name, (kind, *options) in {**given["required"], **given.get("optional", {})}.items():
-            if isinstance(kind, list) or kind in WIDGETS:
+            if isinstance(kind, list) or {*kind.split(",")} <= {*WIDGETS}:
                 inputs[name] = next(values)
                 if any((options or [{}])[0].get(extra) for extra in ("control_after_generate", "image_upload")):
                     next(values)  # the editor's own

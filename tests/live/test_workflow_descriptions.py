@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from tgate_dev import workflows
 from tgate_dev.prompts import Prompt, is_sampler, to_prompt
 from tgate_dev.workflows import made
-from tgate_dev.workflows.note import Note
-from tgate_dev.workflows.workflow import DescriptionError, Workflow
+from tgate_dev.workflows.models import Model
+from tgate_dev.workflows.note import JOINT, Note
+from tgate_dev.workflows.workflow import DescriptionError, File, Workflow
 
 FOLDER = Path(__file__).resolve().parents[2] / "workflows"
 # What each workflow's model is to TGATE Apply; those with TGATE Apply (Advanced) say themselves where the gate is.
@@ -30,8 +34,12 @@ FAMILIES = {
     **dict.fromkeys(
         ("hunyuan_dit", "cosmos_predict2", "anima", "wan_t2v", "wan_i2v", "ltxv", "cosmos1", "kandinsky5"), "generic"
     ),
-    **dict.fromkeys(("stable_audio", "ace_step", "ace_step15"), "generic"),
+    **dict.fromkeys(("stable_audio", "stable_audio3", "ace_step", "ace_step15", "ltx2", "wan22_t2v"), "generic"),
+    **dict.fromkeys(("qwen_image", "z_image", "flux2_klein", "chroma", "sd35", "lumina2", "hidream"), "joint"),
+    **dict.fromkeys(("omnigen2", "ernie_image", "hunyuan_video15"), "joint"),
 }
+TABLE = yaml.safe_load(workflows.TABLE.read_text(encoding="utf-8"))
+OF_BLUEPRINTS = [model for model in (Model(**row) for row in TABLE["models"]) if model.blueprint]
 
 pytestmark = pytest.mark.slow
 
@@ -55,7 +63,7 @@ def run_of(prompt: Prompt) -> tuple[int, bool]:
 
 def test_files_are_what_the_descriptions_make(object_info: dict[str, Any]) -> None:
     texts = dict(made(object_info))
-    assert len(texts) == 21
+    assert len(texts) == 34
     for name, text in texts.items():
         assert (FOLDER / f"{name}.json").read_text(encoding="utf-8") == text, (
             f"{name} is not what its description makes: run `python3 tools/dev.py workflows`"
@@ -75,8 +83,33 @@ def test_note_says_what_the_presets_do(name: str, object_info: dict[str, Any], p
     budgets = presets.BUDGETS
     shares = (budgets["balanced"].share, budgets["gentle"].share, budgets["fast"].share, budgets["fast"].careful)
     assert re.findall(r"(\d+ %)", note)[:4] == [f"{100 * share:.0f} %" for share in shares]
-    if FAMILIES[name] == "generic":
-        assert "nobody has published settings" in note
+    assert ("nobody has published settings" in note) == (FAMILIES[name] == "generic")
+    assert (JOINT in note) == (FAMILIES[name] == "joint")
+
+
+def widgets_of(blueprint: str) -> dict[str, list[Any]]:
+    """What is set in the nodes of a blueprint of the host, by their types; and the places of its files, as "models"."""
+    file = Path(os.environ["TGATE_COMFYUI"]) / "blueprints" / f"{blueprint}.json"
+    found: dict[str, list[Any]] = {"models": []}
+    for subgraph in json.loads(file.read_text(encoding="utf-8"))["definitions"]["subgraphs"]:
+        for node in subgraph["nodes"]:
+            found.setdefault(node["type"], []).extend(node.get("widgets_values") or [])
+            found["models"] += [model["url"] for model in node.get("properties", {}).get("models", [])]
+    return found
+
+
+@pytest.mark.parametrize("model", OF_BLUEPRINTS, ids=lambda model: model.name)
+def test_files_and_settings_are_those_of_the_hosts_blueprint(model: Model) -> None:
+    found = widgets_of(model.blueprint)
+    files = [File.of(row) for row in (model.file, model.vae, *model.clip) if row]
+    assert {file.url for file in files} <= set(found["models"])
+    numbers = [value for values in found.values() for value in values if type(value) in (int, float)]
+    steps, cfg, sampler, scheduler = model.run
+    assert {sampler, scheduler} <= set(found["KSampler"])
+    assert {steps, cfg} <= set(numbers)
+    assert not model.clip_type or model.clip_type in found["CLIPLoader"]
+    for kind, settings in filter(None, (model.latent, model.sampling)):
+        assert all(pytest.approx(value) in found[kind] or value in numbers for value in settings.values()), kind
 
 
 @pytest.mark.parametrize(

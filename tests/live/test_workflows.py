@@ -27,6 +27,9 @@ FILE_INPUTS = (
     "clip_name",
     "clip_name1",
     "clip_name2",
+    "clip_name3",
+    "clip_name4",
+    "text_encoder",
     "control_net_name",
 )
 FILES = (*FILE_INPUTS, "image")

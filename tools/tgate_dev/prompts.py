@@ -52,7 +52,8 @@ def choices_of(specification: list[Any]) -> list[Any]:
 
 def is_widget(specification: list[Any]) -> bool:
     """Whether an input is set in the node itself."""
-    return input_type(specification) in WIDGET_TYPES and not options_of(specification).get("forceInput", False)
+    kinds = input_type(specification).split(",")  # some take one of several
+    return set(kinds) <= set(WIDGET_TYPES) and not options_of(specification).get("forceInput", False)
 
 
 def saved_widgets(info: Mapping[str, Any]) -> Iterator[tuple[str | None, list[Any]]]:

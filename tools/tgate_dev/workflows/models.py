@@ -14,12 +14,15 @@ from .workflow import BLURRY, INPUT, LIGHTHOUSE, File, FileRow, Link, Node, Work
 class Model(Note):
     """A model and its usual run; the note says the rest of it."""
 
+    blueprint: str = ""  # of the host, whose files and settings these are
     file: FileRow  # the checkpoint; where `vae` is given, the diffusion model alone
     vae: FileRow | None = None
     clip: Sequence[FileRow] = ()
     clip_type: str = ""
     vision: FileRow | None = None  # what a start picture is shown to
+    tokens: tuple[str, Mapping[str, Any]] | None = None  # a node that changes how text is read, and its settings
     sampling: tuple[str, Mapping[str, Any]] | None = None  # a node that changes the noise schedule, and its settings
+    sigmas: tuple[str, Mapping[str, Any]] | None = None  # a node in place of a scheduler by name, and its settings
     encoder: str = "CLIPTextEncode"
     prompt: Mapping[str, Any] = field(default_factory=lambda: {"text": LIGHTHOUSE})
     negative: str | None = BLURRY  # None for models that need none
@@ -33,12 +36,14 @@ class Model(Note):
             self._latent(w, column=1)
         if self.sampling:
             w.group("Model sampling", 2).node(self.sampling[0], **self.sampling[1])
+        if self.tokens:
+            w.group("Reading the text", 2).node(self.tokens[0], **self.tokens[1])
         w.prompts(self.prompt, self.negative, self.encoder)
         pictures: dict[str, Link] = {}
         if self.vision:
             seen = w.group("The picture as the model sees it", 2, INPUT).node("CLIPVisionEncode", crop="none")
             pictures = {"start_image": w.last["IMAGE"], "clip_vision_output": seen}
-        w.gate(is_experimental=bool(self.unpublished))
+        w.gate(is_experimental=bool(self.unpublished) or self.has_joint_attention)
         if self.latent[0].endswith("ImageToVideo"):
             w.last.update(self._latent(w, 3, "Size and length", **pictures))
         elif "lyrics" not in self.prompt:
@@ -46,7 +51,11 @@ class Model(Note):
         if self.negative is None:
             w.group("Nothing to avoid", 3, INPUT)
             w.last["negative"] = w.node("ConditioningZeroOut", "No negative prompt", conditioning=w.last["positive"])
-        w.group("Sampling", 4).sampler(self.run)
+        w.group("Sampling", 4)
+        if self.sigmas:
+            w.custom_sampler(self.run, self.sigmas[0], **self.sigmas[1])
+        else:
+            w.sampler(self.run)
         self._show(w)
 
     def _load(self, w: Workflow) -> None:
@@ -59,7 +68,9 @@ class Model(Note):
         if len(clip) == 1:
             w.node("CLIPLoader", clip_name=clip[0], type=self.clip_type)
         elif clip:
-            w.node("DualCLIPLoader", clip_name1=clip[0], clip_name2=clip[1], type=self.clip_type)
+            names = {f"clip_name{number}": file for number, file in enumerate(clip, start=1)}
+            kind = {"type": self.clip_type} if self.clip_type else {}
+            w.node("DualCLIPLoader" if kind else "QuadrupleCLIPLoader", **names, **kind)
         if self.vision:
             w.node("CLIPVisionLoader", clip_name=File.of(self.vision))
             w.start_picture("Start picture")

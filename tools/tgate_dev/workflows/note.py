@@ -21,6 +21,7 @@ USUAL = (
     "It does 62 % of the work: both guidance passes run in full where it matters, close together at first and farther "
     "apart later; in between they are reused, or the whole step is predicted."
 )
+JOINT = "Text and picture share one attention in this model: none is frozen, the second guidance pass is what is saved."
 PRESETS = (
     "**balanced**: start here.",
     "**gentle**: 72 % of the work, closer to the plain picture.",
@@ -41,6 +42,7 @@ class Note:
     run: Run = RUN
     has_presets: bool = False  # whether it is about what TGATE Apply's presets do in a run of many steps
     unpublished: str = ""  # what to call a model without published settings
+    has_joint_attention: bool = False  # whether text and picture share one attention
     effect: str = ""  # in place of, or after, what T-GATE usually does
     steps: Sequence[str] = (WRITE_YOURS,)
     settings: Sequence[str] = ()
@@ -70,6 +72,8 @@ class Note:
     def _usual_effect(self) -> Iterator[str]:
         if self.has_presets:
             yield USUAL
+        if self.has_joint_attention:
+            yield JOINT
         if self.unpublished:
             yield f"Experimental: nobody has published settings for {self.unpublished}."
 

@@ -6,13 +6,32 @@ from dataclasses import dataclass
 from typing import Any
 
 from .note import RUN, Note, Run
-from .workflow import GATE, INPUT, SEED, File, Workflow
+from .workflow import GATE, INPUT, SEED, File, Link, Workflow
 
 EVEN_RUN: Run = (20, 7.0, "dpmpp_2m", "normal")
 EULER_RUN: Run = (25, 7.0, "euler", "normal")
 BY_SCHEDULE: dict[str, Any] = {"gate_unit": "percent of schedule", "warm_up": 0}
 SD15 = File("Comfy-Org/stable-diffusion-v1-5-archive:v1-5-pruned-emaonly-fp16", "Any other SD 1.5 model will do.")
 SDXL = File("stabilityai/stable-diffusion-xl-base-1.0:sd_xl_base_1.0", "Any other SDXL model will do.")
+FOX = "a red fox trots through fresh snow between fir trees, morning light, the camera follows from the side"
+STILL = "overexposed, static, blurred details, subtitles, low quality, deformed, still picture"
+LTX_2 = File("Lightricks/LTX-2:ltx-2-19b-dev-fp8")
+GEMMA = File("Comfy-Org/ltx-2:split_files/text_encoders/gemma_3_12B_it_fp4_mixed")
+LTX_2_RUN: Run = (20, 4.0, "euler_ancestral", "")
+_WAN_22 = "Comfy-Org/Wan_2.2_ComfyUI_Repackaged:split_files"
+WAN_22 = {
+    "Expert for much noise": File(f"{_WAN_22}/diffusion_models/wan2.2_t2v_high_noise_14B_fp8_scaled"),
+    "Expert for little noise": File(f"{_WAN_22}/diffusion_models/wan2.2_t2v_low_noise_14B_fp8_scaled"),
+}
+WAN_VAE = File(f"{_WAN_22}/vae/wan_2.1_vae")
+UMT5 = File("Comfy-Org/Wan_2.1_ComfyUI_repackaged:split_files/text_encoders/umt5_xxl_fp8_e4m3fn_scaled")
+WAN_SIZE = {"width": 832, "height": 480, "length": 81}
+WAN_RUN: dict[str, Any] = {"noise_seed": SEED, "steps": 20, "cfg": 3.5, "sampler_name": "euler", "scheduler": "simple"}
+# The first leaves the noise that the second goes on with.
+WAN_STEPS: dict[str, dict[str, Any]] = {
+    "Expert for much noise": {"end_at_step": 10, "add_noise": "enable", "return_with_leftover_noise": "enable"},
+    "Expert for little noise": {"start_at_step": 10, "add_noise": "disable", "return_with_leftover_noise": "disable"},
+}
 # Of nodes that draw on themselves.
 REPORT_HEIGHT, PLOT_HEIGHT = 300, 460
 CANNY = File("comfyanonymous/ControlNet-v1-1_fp16_safetensors:control_v11p_sd15_canny_fp16")
@@ -134,6 +153,49 @@ def probe(w: Workflow) -> None:
     w.picture("probe", 9, samples=gated)
 
 
+def ltx2(w: Workflow) -> None:
+    """A video with sound: two latents that are sampled as one."""
+    w.checkpoint(LTX_2)
+    vae = w.last["VAE"]
+    w.node("LTXAVTextEncoderLoader", text_encoder=GEMMA, ckpt_name=LTX_2.name)
+    sound_vae = w.node("LTXVAudioVAELoader", ckpt_name=LTX_2.name)
+    w.prompts({"text": FOX}, STILL)
+    w.group("Size and length", 2, INPUT)
+    video = w.node("EmptyLTXVLatentVideo", "Size", width=768, height=512, length=121)
+    sound = w.node("LTXVEmptyLatentAudio", "Sound", audio_vae=sound_vae, frames_number=121, frame_rate=24)
+    w.gate(is_experimental=True)
+    w.last.update(w.group("Frame rate", 3, INPUT).node("LTXVConditioning", frame_rate=24.0))
+    latent = w.group("Video and sound", 3).node("LTXVConcatAVLatent", video_latent=video, audio_latent=sound)
+    sampled = w.group("Sampling", 4).custom_sampler(LTX_2_RUN, "LTXVScheduler", latent=latent)
+    parts = w.group("Video", 5).node("LTXVSeparateAVLatent", av_latent=sampled["output"])
+    w.node("VAEDecode", samples=parts["video_latent"], vae=vae)
+    _save_video(w, "ltx2", 24.0)
+    w.group("Sound", 6).node("LTXVAudioVAEDecode", samples=parts["audio_latent"], audio_vae=sound_vae)
+    w.node("PreviewAudio", "Listen")
+
+
+def wan22_t2v(w: Workflow) -> None:
+    """Two experts, one for the steps with much noise and one for the others, and a node on each."""
+    w.group("Model", 1)
+    experts = [w.node("UNETLoader", title, unet_name=file) for title, file in WAN_22.items()]
+    w.node("VAELoader", vae_name=WAN_VAE)
+    w.node("CLIPLoader", clip_name=UMT5, type="wan")
+    w.prompts({"text": FOX}, STILL)
+    latent: Link = w.group("Video size", 2, INPUT).node("EmptyHunyuanLatentVideo", "Size", **WAN_SIZE)
+    for column, (expert, title) in enumerate(zip(experts, WAN_22, strict=True), start=3):
+        w.group(title, column).node("ModelSamplingSD3", model=expert, shift=5.0)
+        w.gate(column, is_experimental=True)
+        w.group("Sampling", column)
+        latent = w.node("KSamplerAdvanced", latent_image=latent, **WAN_RUN, **WAN_STEPS[title])
+    w.group("Video", 5).node("VAEDecode", samples=latent)
+    _save_video(w, "wan22_t2v", 16.0)
+
+
+def _save_video(w: Workflow, name: str, fps: float) -> None:
+    form = {"filename_prefix": f"TGATE/{name}", "fps": fps, "lossless": False, "quality": 90}
+    w.node("SaveAnimatedWEBP", "Save video", **form)
+
+
 def _advanced(w: Workflow, **settings: Any) -> None:
     w.node("TGATEApplyAdvanced", sp_interval=1, guidance="cached_delta", **settings)
 
@@ -143,7 +205,7 @@ def _sample(w: Workflow, name: str, run: Run = RUN, column: int = 4, **inputs: A
     w.picture(name, column + 1)
 
 
-_ALL = (compare, deepcache_sdxl, forecast_sdxl, img2img, hires, controlnet, regional, probe)
+_ALL = (compare, deepcache_sdxl, forecast_sdxl, img2img, hires, controlnet, regional, probe, ltx2, wan22_t2v)
 GRAPHS = {graph.__name__: graph for graph in _ALL}
 
 

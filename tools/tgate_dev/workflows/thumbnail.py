@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 from PIL import Image, ImageDraw, ImageFont
 
 from ..prompts import ObjectInfo, is_sampler, to_prompt
+from .note import JOINT
 
 # The font that Pillow brings has neither minus nor times.
 Ask = Callable[[str], Any]  # a server, by path
@@ -36,7 +37,7 @@ def draw_card(graph: Mapping[str, Any], object_info: ObjectInfo, ask: Ask, file:
     """Draw the card of a saved workflow into a JPEG file; the pack's own route says what it saves."""
     note = next(node for node in graph["nodes"] if node["type"] == "MarkdownNote")["widgets_values"][0]
     heading = note.splitlines()[0].removeprefix("## ")
-    plan, size = _plan(graph, object_info, ask)
+    plan, size = _plan(graph, object_info, ask, "guidance alone" if JOINT in note else "")
     image = Image.new("RGB", (SIDE, SIDE), GROUND)
     draw = ImageDraw.Draw(image)
     y = float(MARGIN)
@@ -50,8 +51,11 @@ def draw_card(graph: Mapping[str, Any], object_info: ObjectInfo, ask: Ask, file:
     image.save(file, quality=QUALITY, optimize=True)
 
 
-def _plan(graph: Mapping[str, Any], object_info: ObjectInfo, ask: Ask) -> tuple[Any, str]:
-    """The plan of our node in a workflow, None where a run alone can tell; and size and steps in words."""
+def _plan(graph: Mapping[str, Any], object_info: ObjectInfo, ask: Ask, scope: str) -> tuple[Any, str]:
+    """The plan of our node in a workflow, None where a run alone can tell; and size and steps in words.
+
+    `scope` stands for the family of a model that is not gated whole.
+    """
     prompt = to_prompt(graph, object_info)
     nodes = list(prompt.values())
     sampler = next(node["inputs"] for node in nodes if is_sampler(node) or "sigmas" in node["inputs"])
@@ -63,7 +67,7 @@ def _plan(graph: Mapping[str, Any], object_info: ObjectInfo, ask: Ask) -> tuple[
     settings = {name: value for name, value in ours["inputs"].items() if not isinstance(value, list)}
     texts = {name: str(value).lower() if isinstance(value, bool) else value for name, value in settings.items()}
     files = " ".join(str(value) for node in nodes for name, value in node["inputs"].items() if name.endswith("_name"))
-    family = next((name for part, name in PRESET_FAMILIES.items() if part in files.lower()), "generic")
+    family = scope or next((name for part, name in PRESET_FAMILIES.items() if part in files.lower()), "generic")
     solver = next((node["inputs"]["sampler_name"] for node in nodes if "sampler_name" in node["inputs"]), "euler")
     guided = int(sampler.get("cfg", 0) != 1)
     run = {"steps": steps, "guided": guided, "denoise": sampler.get("denoise", 1.0), "sampler": solver}

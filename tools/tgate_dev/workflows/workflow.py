@@ -22,6 +22,8 @@ FOLDERS = {
     "VAELoader": "vae",
     "CLIPLoader": "text_encoders",
     "DualCLIPLoader": "text_encoders",
+    "QuadrupleCLIPLoader": "text_encoders",
+    "LTXAVTextEncoderLoader": "text_encoders",
     "CLIPVisionLoader": "clip_vision",
     "ControlNetLoader": "controlnet",
 }
@@ -37,6 +39,7 @@ SIZES = {
     "KSampler": (315, 0),
     "CLIPTextEncode": (360, 150),
     "CLIPTextEncodePixArtAlpha": (WIDTH, 198),
+    "CLIPTextEncodeLumina2": (WIDTH, 190),
     "TextEncodeAceStepAudio": (WIDTH, 330),
     "TextEncodeAceStepAudio1.5": (WIDTH, 620),
     "LoadImage": (WIDTH, 314),
@@ -203,7 +206,8 @@ class Workflow:
     def negative(self, text: str = BLURRY, encoder: str = "CLIPTextEncode") -> None:
         """The negative prompt."""
         height = SIZES[encoder][1] - NEGATIVE_LESS
-        self.last["negative"] = self.node(encoder, "Negative prompt", height, text=text)
+        prompt = {"user_prompt" if encoder == "CLIPTextEncodeLumina2" else "text": text}
+        self.last["negative"] = self.node(encoder, "Negative prompt", height, **prompt)
 
     def picture_size(self, width: int, height: int, column: int = 3) -> Node:
         """An empty latent."""
@@ -218,6 +222,19 @@ class Workflow:
         """A KSampler."""
         settings = dict(zip(("steps", "cfg", "sampler_name", "scheduler"), run, strict=True))
         return self.node("KSampler", title, **{"seed": SEED, **settings, **inputs})
+
+    def custom_sampler(self, run: Run, scheduler: str, **settings: Any) -> Node:
+        """A sampler that takes its noise levels from a node of the model's own.
+
+        Args:
+            run: its last entry counts for nothing.
+            scheduler: type of that node.
+            settings: of that node, but for its steps.
+        """
+        steps, cfg, sampler, _ = run
+        sampler_node = self.node("KSamplerSelect", sampler_name=sampler)
+        sigmas = self.node(scheduler, steps=steps, **settings)
+        return self.node("SamplerCustom", noise_seed=SEED, cfg=cfg, sampler=sampler_node, sigmas=sigmas)
 
     def picture(self, name: str, column: int = 5, title: str = "Picture", **inputs: Link) -> Node:
         """Decode and save a picture; returns the decoded one."""
