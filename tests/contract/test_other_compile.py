@@ -17,6 +17,7 @@ from comfy.patcher_extension import WrappersMP
 from comfy_api.torch_helpers import set_torch_compile_wrapper
 from families import FAMILIES
 from host_nodes import host_class, host_node
+from joint_families import JOINT_FAMILIES
 from operations import second_device
 from record import recording
 from torch._dynamo.testing import CompileCounter
@@ -288,6 +289,41 @@ def graphs_by_step(sample, model, counter, steps):
     return [later - earlier for earlier, later in pairwise(marks)]
 
 
+def joint_network(name):
+    """A network with joint attention, how it is sampled, and its blocks."""
+    family = next(family for family in JOINT_FAMILIES if family.name == name)
+    model = family.make()
+    (blocks,) = [found for found in ("transformer_blocks", "layers") if hasattr(model.model.diffusion_model, found)]
+    names = [f"diffusion_model.{blocks}.{number}" for number in range(family.network.get("num_layers", 2))]
+    return model, family.sample, names
+
+
+@pytest.mark.slow
+@pytest.mark.newest
+@pytest.mark.parametrize("is_whole", [True, False], ids=["whole", "blocks"])
+@pytest.mark.parametrize("name", ["Qwen-Image", "Lumina 2"])
+def test_joint_attention_stays_compiled(gated, pack, name, is_whole):
+    """In one stream, and in two that go in and come out apart."""
+    model, sample, blocks = joint_network(name)
+    keys, counter = () if is_whole else blocks, CompileCounter()
+    settings = {"gate": 3.0, "guidance": "keep", "sp_interval": 2, "fi_interval": 2, "protect_last": 1}
+    wanted = sample(uncompiled := gated(model, **settings), steps=8)
+    plain = compiled_in(model, counter, keys)
+    sample(plain, steps=2)
+    counters.clear()
+    patched = gated(compiled_in(model, counter, keys), **settings)
+    # One graph in which attention is kept, one in which it is given; plain steps have theirs.
+    assert graphs_by_step(sample, patched, counter, 8) == [1, 1, 0, 0, 0, 0, 0, 0]
+    assert graphs_by_step(sample, patched, counter, 8) == [0] * 8
+    assert not counters["graph_break"]
+    assert tiny.distance(sample(patched, steps=8), wanted) < 1e-4
+    counts = [pack.core("host.install").records_of(m).last.counts for m in (patched, uncompiled)]
+    assert counts[0].notes == counts[1].notes
+    assert counts[0].attentions_reused == counts[1].attentions_reused > 0
+    for name in ("network_calls", "attentions_computed", "peak_cache_bytes"):
+        assert getattr(counts[0], name) == getattr(counts[1], name)
+
+
 def networks():
     """A UNet and a DiT, how they are sampled, and the blocks that are compiled where it is not the whole network."""
     family = next(family for family in FAMILIES if family.name == "PixArt-Sigma")
@@ -377,19 +413,21 @@ def test_a_network_that_runs_again_in_compiled_code_is_noticed(gated, pack):
     assert pack.core("engine.reasons").RUN_TWICE in record.counts.notes
 
 
-def test_a_capture_of_another_form_is_not_given_in_compiled_code(pack):
+@pytest.mark.parametrize("names", [("x",), ("x", "text")], ids=["one stream", "picture and text"])
+def test_a_capture_of_another_form_is_not_given_in_compiled_code(pack, names):
     """As where another node shrinks what is in the network: the attention is computed, and that is noticed."""
     calls, rule = pack.core("host.compiled_calls"), pack.core("host.architectures").SiteRule("attn2", "")
-    slot = SimpleNamespace(
-        is_met=False, is_met_again=False, has_misfit=False, rule=rule, input_name="x", original=torch.nn.Linear(4, 4)
-    )
-    give = torch.compile(lambda slot, x: calls._give(slot, x), backend="eager", dynamic=False)
+    slot = SimpleNamespace(is_met=False, is_met_again=False, has_misfit=False, rule=rule, input_names=names)
+    slot.original = lambda x, text=None: 2 * x if text is None else (2 * x, 2 * text)
+    give = torch.compile(lambda slot, *streams: calls._give(slot, *streams), backend="eager", dynamic=False)
     for tokens, is_given in ((2, True), (3, False)):
-        slot.given, slot.is_met, slot.has_misfit = torch.ones(1, 2, 4), False, False
-        x = torch.full((1, tokens, 4), 0.5)
-        assert torch.equal(give(slot, x), slot.given if is_given else slot.original(x))
+        slot.given, slot.is_met, slot.has_misfit = torch.ones(1, 2 * len(names), 4), False, False
+        streams = [torch.full((1, count, 4), 0.25) for count in (tokens, 2)[: len(names)]]
+        made = give(slot, *streams)
+        for got, stream in zip([made] if len(names) == 1 else made, streams, strict=True):
+            assert torch.equal(got, torch.ones(1, 2, 4) if is_given else 2 * stream)
         assert (slot.is_met, slot.is_met_again, slot.has_misfit) == (True, False, not is_given)
-    give(slot, x)
+    give(slot, *streams)
     assert slot.is_met_again
 
 

@@ -24,7 +24,7 @@ from ..engine.actions import CROSS_ATTENTION, SELF_ATTENTION, Action, AttentionK
 from ..engine.batch_pass import CondBatchPass
 from ..engine.cache import Site
 from ..engine.forward import ForwardCall
-from .architectures import pack, unpack
+from .architectures import joined, pack, unpack
 from .attention import Options, are_attentions_patched
 from .compiled import COMPILED_IN_PLACE, is_compiled_whole
 from .forwards import StandInForward
@@ -80,7 +80,7 @@ class Slot:
         self.site = site
         self.kind: AttentionKind = SELF_ATTENTION if site.kind == SELF_ATTENTION else CROSS_ATTENTION
         self.rule = stand_in.rule
-        self.input_name = stand_in.input_names[0]
+        self.input_names = stand_in.input_names
         self.clear()
 
     def clear(self) -> None:
@@ -101,17 +101,34 @@ def _keep(slot: Any, *args: Any, **kwargs: Any) -> Any:
     """In place of an attention: runs it, and keeps what it returns."""
     _meet(slot)
     slot.kept = slot.original(*args, **kwargs)
+    if len(slot.input_names) > 1:
+        slot.has_misfit = unpack(slot.kept, slot.rule, _lengths(_streams(slot, args, kwargs))) is None
     return slot.kept
 
 
 def _give(slot: Any, *args: Any, **kwargs: Any) -> Any:
     """In place of an attention: gives the capture, where what comes in has its form."""
     _meet(slot)
-    x, given = args[0] if args else kwargs.get(slot.input_name), slot.given
-    if isinstance(x, Tensor) and x.shape == given.shape and x.dtype == given.dtype and x.device == given.device:
-        return pack(given, slot.rule)
+    streams, given = _streams(slot, args, kwargs), slot.given
+    if streams:
+        x, lengths = streams[0], _lengths(streams)
+        shape = (x.shape[0], sum(lengths), *x.shape[2:]) if len(streams) > 1 else x.shape
+        if shape == given.shape and x.dtype == given.dtype and x.device == given.device:
+            return pack(given, slot.rule, lengths)
     slot.has_misfit = True
     return slot.original(*args, **kwargs)
+
+
+def _streams(slot: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
+    """What an attention attends to: tokens of the picture, and of text where it takes them apart; else none."""
+    names = slot.input_names
+    named = [*args[: len(names)], *[kwargs.get(name) for name in names[len(args) :]]]
+    streams = [one for one in named if isinstance(one, Tensor)]
+    return streams if len(streams) == len(names) else []
+
+
+def _lengths(streams: list[Tensor]) -> list[int]:
+    return [one.shape[1] for one in streams]
 
 
 _IN_PLACE = {Action.CAPTURE: _keep, Action.REUSE: _give}
@@ -128,12 +145,7 @@ class CompiledNetwork:
         self._parts: list[Any] = [module for module in network.modules() if is_compiled_whole(module)]
         found = [(module, vars(module).get("forward")) for module in network.modules()]
         self._stand_ins = [(module, forward) for module, forward in found if isinstance(forward, StandInForward)]
-        # Those that take picture and text apart run uncompiled.
-        self._slots = [
-            Slot(module, one, one.site)
-            for module, one in self._stand_ins
-            if one.site is not None and len(one.input_names) == 1
-        ]
+        self._slots = [Slot(module, one, one.site) for module, one in self._stand_ins if one.site is not None]
         # Another node's wrapper around a stand-in, or a block whose place is not known, hides an attention.
         attentions = attention_modules(network._orig_mod if is_compiled_whole(network) else network)
         self._has_all = {id(module) for module in attentions} == {id(slot.module) for slot in self._slots}
@@ -266,7 +278,11 @@ def _capture(call: ForwardCall, slot: Slot) -> None:
     """Keep what an attention returned."""
     if not slot.is_met:
         return
-    tokens, slot.kept = _outward(slot, unpack(slot.kept, slot.rule)), None
+    if len(slot.input_names) > 1:
+        tokens = None if slot.has_misfit else joined(slot.kept)
+    else:
+        tokens = _outward(slot, unpack(slot.kept, slot.rule))
+    slot.kept = None
     if tokens is None:
         call.has_misfit = True
         return
