@@ -228,7 +228,7 @@ def add_technique(
 
 
 def _what_is_left(model: ModelPatcher) -> str:
-    return REUSED_AND_GUIDANCE if scope_of(model) == "joint attention" else ONLY_GUIDANCE
+    return ONLY_GUIDANCE if scope_of(model) == "guidance alone" else REUSED_AND_GUIDANCE
 
 
 def _told_family(model: ModelPatcher) -> str:

@@ -10,13 +10,15 @@ import folder_paths
 import torch
 from comfy import model_detection
 
-from .architectures import JOINT_NAMES_IN_FILES, NAMES_IN_FILES
+from .architectures import INLINE_NAMES_IN_FILES, JOINT_NAMES_IN_FILES, NAMES_IN_FILES
 from .networks import PLAYGROUND, family_of_config
 
 SAFETENSORS = (".safetensors", ".sft")
 # Of a safetensors file: the header's length, and most of it that is read; the largest models have less than 1 MB.
 LENGTH_BYTES, MOST_BYTES = 8, 32 * 2**20
 _METADATA = "__metadata__"
+# Of the host's reading of an SD 3 file, which has no name for that network.
+_SD3_WEIGHTS = "x_block_self_attn_layers"
 _PLAYGROUND_WEIGHTS = {"edm_mean", "edm_std"}
 
 
@@ -57,5 +59,7 @@ def _family(weights: dict[str, torch.Tensor]) -> str | None:
     network = config.unet_config
     name = network.get("image_model") or network.get("audio_model") or ("unet" if "model_channels" in network else "")
     if name not in NAMES_IN_FILES:
-        return "joint attention" if name in JOINT_NAMES_IN_FILES else "guidance alone"
+        is_inline = name in INLINE_NAMES_IN_FILES or _SD3_WEIGHTS in network
+        rest = "inline joint attention" if is_inline else "guidance alone"
+        return "joint attention" if name in JOINT_NAMES_IN_FILES else rest
     return PLAYGROUND if weights.keys() >= _PLAYGROUND_WEIGHTS else family_of_config(type(config))

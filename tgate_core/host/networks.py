@@ -17,9 +17,11 @@ from .architectures import (
     FAMILY_OF_CONFIG,
     UNET,
     Architecture,
+    Block,
     architecture_of,
     architecture_of_class,
     attention_sites,
+    inline_sites,
     is_of_host,
     why_unknown,
 )
@@ -58,6 +60,8 @@ def scope_of(model: ModelPatcher) -> Scope:
     known = architecture(model)
     if known is None:
         return "guidance alone"
+    if known.inline:
+        return "inline joint attention"
     return "all" if known.has_cross_attention else "joint attention"
 
 
@@ -96,6 +100,13 @@ def attention_modules(diffusion_model: nn.Module, known: Architecture | None = N
         blocks = transformer_blocks(diffusion_model)
         return [attention for block in blocks for attention in (block.attn1, block.attn2) if attention is not None]
     return [site.module for site in attention_sites(diffusion_model, known)]
+
+
+def inline_attentions(diffusion_model: nn.Module) -> dict[Block, tuple[str, ...]]:
+    """Names of a network's attentions that stand inline, by their block; of one that T-GATE knows, else none."""
+    network: Any = diffusion_model._orig_mod if is_compiled_whole(diffusion_model) else diffusion_model
+    known = architecture_of(network)
+    return {} if known is None else inline_sites(network, known)
 
 
 def unet_sites(unet: Any) -> dict[nn.Module, Site]:
