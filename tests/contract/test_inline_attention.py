@@ -1,4 +1,4 @@
-"""Joint attention that stands inline in a block: reused by the host's override of attention, at places that are sure."""
+"""Joint attention that stands inline in a block: reused by the host's override, where its place is sure."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ from comfy.patcher_extension import CallbacksMP, WrappersMP
 from host_nodes import host_node
 from joint_families import JOINT_FAMILIES
 from tiny import distance
+from torch import nn
+from torch.nn.modules.module import register_module_forward_hook
 
 # Older hosts lack some of these models, or make them otherwise.
 pytestmark = pytest.mark.newest
 
 ROUNDING = 1e-5
+# What is done once a call (embeddings of time) is counted per row: it shows beside networks as tiny as these.
+BESIDE_THE_ROWS = 0.05
 OVERRIDE = "optimized_attention_override"
 # Of those that number their blocks and of those that do not, with one attention a block and with more.
 NAMES = ("Flux", "HunyuanVideo", "SD 3.5", "Mochi")
@@ -189,6 +193,39 @@ def test_attentions_are_counted(family, model, gated, counts_of, pack):
     assert counts.attentions_reused == 3 * a_call
     assert counts.attentions_computed == 3 * a_call
     assert counts.notes == [pack.core("host.architectures").JOINT_ATTENTION]
+
+
+def test_the_report_counts_the_products_that_were_left_out(family, model, gated, pack):
+    """Beside the layers, all of which run."""
+    macs = []
+
+    def products(attention, q, k, v, *args, **kwargs):
+        macs.append(2 * q.numel() * k.shape[-2])
+        return attention(q, k, v, *args, **kwargs)
+
+    def layers(module, inputs, output):
+        if isinstance(module, nn.Linear):
+            macs.append(inputs[0].numel() * module.out_features)
+        elif isinstance(module, nn.Conv2d | nn.Conv3d):
+            macs.append(output.numel() * module.weight[0].numel())
+
+    def seen(patched):
+        macs.clear()
+        watched = patched.clone()
+        watched.model_options["transformer_options"][OVERRIDE] = products
+        hook = register_module_forward_hook(layers)
+        try:
+            family.sample(watched)
+        finally:
+            hook.remove()
+        return sum(macs)
+
+    patched = gated(model, **BOTH)
+    made, plain = seen(patched), seen(model)
+    cost = pack.core("host.costs").count_run(patched, pack.core("host.install").records_of(patched).last)
+    assert cost.made == pytest.approx(made, rel=BESIDE_THE_ROWS)
+    assert cost.plain == pytest.approx(plain, rel=BESIDE_THE_ROWS)
+    assert cost.plain - cost.made == pytest.approx(plain - made, rel=1e-6)
 
 
 def test_captures_take_what_was_foreseen(family, model, gated, counts_of, pack):

@@ -9,6 +9,7 @@ import model_files
 import pytest
 import safetensors.torch
 import torch
+from joint_families import JOINT_FAMILIES
 
 MADE = {
     "sd15": model_files.sd15,
@@ -41,6 +42,18 @@ def family_of(pack, folder):
 def test_family_is_read_from_the_header(folder, family_of, family):
     MADE[family](folder / "model.safetensors")
     assert family_of("model.safetensors") == family
+
+
+@pytest.mark.newest
+@pytest.mark.parametrize("family", JOINT_FAMILIES, ids=lambda family: family.name)
+def test_what_can_be_gated_with_joint_attention_is_read_from_the_header(folder, family_of, pack, family):
+    """The host does not know an AuraFlow as small as this one."""
+    patcher = family.make()
+    weights = {name: torch.zeros_like(weight) for name, weight in patcher.model.diffusion_model.state_dict().items()}
+    safetensors.torch.save_file(weights, folder / "model.safetensors")
+    scope = pack.core("host.networks").scope_of(patcher)
+    expected = None if family.name == "AuraFlow" else "generic" if scope == "all" else scope
+    assert family_of("model.safetensors") == expected
 
 
 def test_a_file_that_is_not_listed_is_not_opened(folder, family_of):

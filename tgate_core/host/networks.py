@@ -109,6 +109,13 @@ def inline_attentions(diffusion_model: nn.Module) -> dict[Block, tuple[str, ...]
     return {} if known is None else inline_sites(network, known)
 
 
+def inline_blocks(diffusion_model: nn.Module, known: Architecture | None = None) -> list[nn.Module]:
+    """The blocks of a network in which attentions stand inline; see `attention_modules`."""
+    known = known or architecture_of(diffusion_model)
+    rules = () if known is None else known.inline
+    return [block for rule in rules for block in diffusion_model.get_submodule(rule.blocks).children()]
+
+
 def unet_sites(unet: Any) -> dict[nn.Module, Site]:
     """The places of a UNet's attentions, by the names that its options have there; of the host's own classes alone.
 
@@ -147,10 +154,13 @@ def _block_sites(block: Any, where: tuple[str, int], index: int, nth: int) -> It
 def network_signature(model: ModelPatcher) -> str:
     """What tells networks apart: names and widths of their attentions, the same for all that were trained from one.
 
-    Quantised weights have other shapes, but layers know their widths.
+    Of attentions that stand inline, those of their blocks. Quantised weights have other shapes, but layers
+    know their widths.
     """
     diffusion_model = model.model.diffusion_model
-    gated = {id(module) for module in attention_modules(diffusion_model, architecture(model))}
+    known = architecture(model)
+    found = attention_modules(diffusion_model, known) or inline_blocks(diffusion_model, known)
+    gated = {id(module) for module in found}
     parts = [
         f"{name}.{inner}:{layer.in_features}x{layer.out_features}"
         for name, module in diffusion_model.named_modules()
