@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import pytest
 import torch
-from comfy.patcher_extension import CallbacksMP, WrappersMP
+from comfy.patcher_extension import WrappersMP
+from foreign_nodes import mixed_attention, override_at_each_step
 from host_nodes import host_node
 from joint_families import JOINT_FAMILIES
 from tiny import distance
@@ -48,41 +47,15 @@ def counts_of(pack):
     return lambda patched: pack.core("host.install").records_of(patched).last.counts
 
 
-def mixed(attention, *args, **kwargs):
-    """An override of another node's: each token gets a share of the one before. Some networks norm its output."""
-    output = attention(*args, **kwargs)
-    return output * 0.8 + output.roll(1, 1) * 0.2
-
-
 def on_model(model):
     """It is on the model when sampling begins, as attention backends are."""
     patched = model.clone()
-    patched.model_options["transformer_options"][OVERRIDE] = mixed
-    return patched
-
-
-def at_each_step(model):
-    """It is put on top of whatever there is, where that is not itself, at each step, as BlockSparseAttention is."""
-    patched, ours = model.clone(), set()
-
-    def put(_patcher, _timestep, model_options):
-        options = model_options["transformer_options"]
-        before = options.get(OVERRIDE)
-        if before in ours:
-            return
-
-        def override(attention, *args, **kwargs):
-            return mixed(attention if before is None else partial(before, attention), *args, **kwargs)
-
-        options[OVERRIDE] = override
-        ours.add(override)
-
-    patched.add_callback(CallbacksMP.ON_PREPARE_STATE, put)
+    patched.model_options["transformer_options"][OVERRIDE] = mixed_attention
     return patched
 
 
 @pytest.mark.parametrize("is_before", [True, False], ids=["before", "behind"])
-@pytest.mark.parametrize("node", [on_model, at_each_step])
+@pytest.mark.parametrize("node", [on_model, override_at_each_step])
 def test_the_override_of_another_node_computes(family, model, gated, node, is_before):
     expected = family.sample(node(family.reference(model, **BOTH | {"gate": 3})))
     patched = gated(node(model), **BOTH) if is_before else node(gated(model, **BOTH))
@@ -162,7 +135,7 @@ def test_an_override_that_calls_no_other_is_not_reached_and_that_is_said(flux, g
 
     def alone(executor, *args, **kwargs):
         *before, options = args
-        return executor(*before, {**options, OVERRIDE: mixed}, **kwargs)
+        return executor(*before, {**options, OVERRIDE: mixed_attention}, **kwargs)
 
     def node(model):
         patched = model.clone()
