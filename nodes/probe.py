@@ -169,11 +169,12 @@ def measured(probe: Probe) -> ConvergenceProfile:
 def recommendation(profile: ConvergenceProfile, tolerance: float) -> str:
     """The gate that follows from a measurement, in words."""
     steps, gate_step = profile.steps, profile.gate_step(tolerance)
+    name = profile.gated_name
     if gate_step >= steps:
-        return f"Cross-attention does not settle within {tolerance:g} % a step in {steps} steps: raise tolerance."
+        return f"{name.capitalize()} does not settle within {tolerance:g} % a step in {steps} steps: raise tolerance."
     sites = profile.site_gate_steps(tolerance).values()
     return (
-        f"Recommended gate: step {gate_step} of {steps} ({gate_step / steps:.0%} of the run), where cross-attention "
+        f"Recommended gate: step {gate_step} of {steps} ({gate_step / steps:.0%} of the run), where {name} "
         f"changes by no more than {tolerance:g} % a step. Single blocks settle between step {min(sites)} and "
         f"{max(sites)}."
     )

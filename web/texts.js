@@ -122,6 +122,7 @@ const CHINESE = {
 /** In place of a family where no attention of a model can be frozen: the text that says so. */
 const SCOPES = new Map([
   ["joint attention", "jointAttention"],
+  ["inline joint attention", "jointAttention"],
   ["guidance alone", "guidanceAlone"],
 ]);
 

@@ -51,14 +51,14 @@ def branches_of(family, patched, **options):
 @pytest.mark.parametrize("guidance", ["cond", "cached_delta", "keep"])
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=SCHEDULES.get)
 def test_joint_attention_is_reused_like_self_attention(family, model, plain, gated, schedule, guidance):
-    """By whole modules; where there is none, nothing is reused."""
+    """By whole modules, or within blocks; where that is not known, nothing is reused."""
     sp_interval, fi_interval, warm_up = schedule
     settings = {"sp_interval": sp_interval, "fi_interval": fi_interval, "warm_up": warm_up, "guidance": guidance}
-    own = settings if family.joint else {"guidance": guidance}
+    own = settings if family.is_reused else {"guidance": guidance}
     expected = family.sample(family.reference(model, gate=4, **own))
     result = family.sample(gated(model, gate=4.0, **settings))
     assert distance(result, expected) < ROUNDING
-    is_changed = bool(family.joint) or guidance != "keep"
+    is_changed = family.is_reused or guidance != "keep"
     assert (distance(expected, plain) > 100 * ROUNDING) == is_changed
 
 
@@ -112,7 +112,7 @@ def test_an_attention_override_sees_what_is_computed(family, model, gated):
     settings = {**HELD, "fi_interval": 6}
     reused, reused_calls = count(gated(model, **settings))
     assert torch.equal(reused, family.sample(gated(model, **settings)))
-    passes_options = plain_calls > 0 and bool(family.joint)
+    passes_options = plain_calls > 0 and family.is_reused
     assert (reused_calls < alone_calls) == passes_options
 
 

@@ -10,6 +10,7 @@ import pytest
 import tiny
 import torch
 from families import FAMILIES
+from joint_families import JOINT_FAMILIES
 from tiny import distance
 
 STEPS = 8
@@ -108,6 +109,68 @@ def test_other_networks(family, probed, plot):
     pairs = family.pairs(model)
     assert len(probe.profile.changes["attn2"]) == len(pairs)
     assert plot(probe, result)[0].ndim == 4
+
+
+@pytest.mark.newest
+@pytest.mark.parametrize("family", JOINT_FAMILIES, ids=lambda family: family.name)
+def test_joint_attention(family, probed, plot, pack):
+    """By whole modules, or within blocks; of what T-GATE does not know nothing is measured."""
+    if not family.is_available:
+        pytest.skip("this host does not know the model")
+    model = family.make()
+    patched, probe = probed(model)
+    result = family.sample(patched)
+    assert torch.equal(result, family.sample(model))
+    if pack.core("host.networks").scope_of(model) == "guidance alone":
+        assert probe.profile is None
+        return
+    changes = probe.profile.changes["attn1"]
+    assert len(changes) == len(attentions_of(model, pack))
+    assert all(0 < value < 10 for values in changes.values() for value in values[1:])
+    assert all(-1 <= cosine <= 1 for cosine in probe.profile.cosines)
+    picture, gate, text, _ = plot(probe, result, tolerance=100.0)
+    assert picture.ndim == 4
+    assert 1 <= gate <= 6
+    assert family.joint == "of their own" or "oint attention" in text
+
+
+def attentions_of(model, pack):
+    """Names of the self-attentions of a network, or of its joint attentions."""
+    networks, known = pack.core("host.networks"), pack.core("host.architectures")
+    network = model.model.diffusion_model
+    sites = known.attention_sites(network, known.architecture_of(network))
+    names = [site.name for site in sites if site.rule.kind == "attn1"]
+    return names or [name for names in networks.inline_attentions(network).values() for name in names]
+
+
+@pytest.mark.newest
+@pytest.mark.parametrize("name", ["Flux", "SD 3.5", "Z-Image"])
+def test_joint_attention_is_measured_as_a_hook_sees_it(name, probed):
+    """What it puts out, or the input of the layer behind it, of both branches."""
+    (family,) = [family for family in JOINT_FAMILIES if family.name == name]
+    model, seen = family.make(), []
+    path, measured = {
+        "Flux": ("single_blocks.0.linear2", "single_blocks.0"),
+        "SD 3.5": ("joint_blocks.0.x_block.attn2.proj", "joint_blocks.0.second"),
+        "Z-Image": ("layers.0.attention", "layers.0.attention"),
+    }[name]
+    patched, probe = probed(model)
+    layer = model.model.diffusion_model.get_submodule(path)
+
+    def look(module, inputs, output):
+        seen.append((output if name == "Z-Image" else inputs[0][..., : module.out_features]).clone())
+
+    handle = layer.register_forward_hook(look)
+    try:
+        family.sample(model)
+    finally:
+        handle.remove()
+    family.sample(patched)
+    expected = [
+        sum(float((b - a).norm() / a.norm()) for a, b in zip(before.chunk(2), now.chunk(2), strict=True)) / 2
+        for before, now in itertools.pairwise(seen)
+    ]
+    assert probe.profile.changes["attn1"][measured][1:] == pytest.approx(expected, rel=1e-5)
 
 
 def test_an_interrupted_run_measures_nothing(model, probed):

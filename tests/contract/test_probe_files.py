@@ -284,8 +284,8 @@ def sites_of_no_text(path):
     rewrite(path, names={"cross": json.dumps(list(range(7)))})
 
 
-def no_cross_attention(path):
-    rewrite(path, names={"cross": "[]"}, cross=torch.empty(0, 8))
+def no_attention(path):
+    rewrite(path, names={"cross": "[]", "self": "[]"}, cross=torch.empty(0, 8), self=torch.empty(0, 8))
 
 
 def no_change(path):
@@ -357,8 +357,8 @@ def rewrite(path, names=None, **tensors):
         (newer, "newer TGATE"),
         (sites_in_sites, "does not fit together"),
         (sites_of_no_text, "no names of cross-attentions"),
-        (no_cross_attention, "no change of any cross-attention"),
-        (no_change, "no change of any cross-attention"),
+        (no_attention, "no change of any attention to go by"),
+        (no_change, "no change of any attention to go by"),
         (too_many_steps, "300000 steps instead of 1 to 10000"),
         (rows_without_end, "cross of shape"),
         (long_network_name, "describes too much"),

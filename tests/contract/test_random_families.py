@@ -11,6 +11,7 @@ from comfy_extras.nodes_cfg import CFGNorm
 from comfy_extras.nodes_pag import PerturbedAttentionGuidance
 from families import FAMILIES
 from family_nodes import FAMILY_NODES, nodes_for
+from joint_families import JOINT_FAMILIES
 from random_graphs import FORECAST, Node, check, graphs, models_of, searching
 
 pytestmark = pytest.mark.random
@@ -24,6 +25,14 @@ OTHER_NODES: dict[str, Node] = {
     "post-cfg function": foreign_nodes.post_cfg_function,
     "calc_cond_batch function": foreign_nodes.calc_cond_batch_function,
 }
+# As modules, or within blocks; LTX-2 has cross-attention besides, and two latents.
+JOINT = [family for family in JOINT_FAMILIES if family.is_available and family.is_reused and family.name != "LTX-2"]
+JOINT_NODES: dict[str, Node] = {
+    **OTHER_NODES,
+    "override": foreign_nodes.attention_override,
+    "override at each step": foreign_nodes.override_at_each_step,
+    "block replacement": lambda model: FAMILY_NODES["block replacement"](model, JOINT[0]),
+}
 # Its conds see each other in a batch, with or without T-GATE.
 DEPEND_ON_BATCH = {"ACE-Step 1.5"}
 
@@ -34,6 +43,12 @@ def models():
         yield made
 
 
+@pytest.fixture(scope="module")
+def joint_models():
+    with models_of(JOINT) as made:
+        yield made
+
+
 @searching(examples=30)
 @hypothesis.given(graph=graphs(KNOWN, [*OTHER_NODES, *FAMILY_NODES, FORECAST]))
 def test_random_graphs(models, gated, forecast, pack, graph):
@@ -41,3 +56,11 @@ def test_random_graphs(models, gated, forecast, pack, graph):
     nodes = {**OTHER_NODES, **own, FORECAST: partial(forecast, strength=2, start=0.0, end=1.0)}
     hypothesis.assume(nodes.keys() >= {*graph.before, *graph.behind})
     check(graph, models[graph.family.name], gated, pack, nodes, DEPEND_ON_BATCH)
+
+
+@pytest.mark.newest
+@searching(examples=15)
+@hypothesis.given(graph=graphs(JOINT, [*JOINT_NODES, FORECAST]))
+def test_random_graphs_of_joint_attention(joint_models, gated, forecast, pack, graph):
+    nodes = {**JOINT_NODES, FORECAST: partial(forecast, strength=2, start=0.0, end=1.0)}
+    check(graph, joint_models[graph.family.name], gated, pack, nodes, DEPEND_ON_BATCH)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import tiny
 import torch
+from joint_families import JOINT_FAMILIES
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +74,23 @@ def test_a_model_with_joint_attention(model, report, monkeypatch):
     joint = model.clone()
     joint.add_object_patch("diffusion_model", Flux())
     assert "joint attention" in report(joint, torch.zeros(1, 4, 8, 8))[1]
+
+
+@pytest.mark.newest
+@pytest.mark.parametrize("name", ["Flux", "SD 3.5", "Z-Image", "CogVideoX"])
+def test_joint_attention_has_its_passes_and_macs_counted(report, gated, name):
+    """As modules, within blocks, and where guidance alone is dropped."""
+    (family,) = [family for family in JOINT_FAMILIES if family.name == name]
+    model = family.make()
+    patched = gated(model, gate=2.0, guidance="cached_delta", fi_interval=2, sp_interval=1)
+    _, text, _ = report(patched, family.sample(patched))
+    assert "Steps: 4 of 6 gated, from step 2 on" in text
+    assert "Guidance: second pass left out 4 of 6 times" in text
+    reused, of_all = map(int, re.search(r"Attention: (\d+) of (\d+) calls reused", text).groups())
+    # In two of six calls, those of steps 3 and 5.
+    assert 3 * reused == of_all if family.is_reused else not reused
+    saved = int(re.search(r"MACs: .*\((\d+)% saved\)", text)[1])
+    assert saved > 33 if family.is_reused else saved == 33
 
 
 def test_a_latent_that_went_on_through_other_nodes(model, gated, report):

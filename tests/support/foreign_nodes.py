@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import comfy.samplers
@@ -13,7 +14,7 @@ from comfy.ldm.modules.attention import optimized_attention
 from comfy.ldm.modules.diffusionmodules.openaimodel import forward_timestep_embed
 from comfy.ldm.modules.diffusionmodules.util import timestep_embedding
 from comfy.model_patcher import ModelPatcher
-from comfy.patcher_extension import PatcherInjection, WrappersMP
+from comfy.patcher_extension import CallbacksMP, PatcherInjection, WrappersMP
 from tiny import blocks
 from torch import Tensor, nn
 
@@ -192,6 +193,33 @@ def attention_override(model: ModelPatcher) -> ModelPatcher:
 
     patched = model.clone()
     patched.model_options["transformer_options"]["optimized_attention_override"] = soften
+    return patched
+
+
+def mixed_attention(attention: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Attention of which each token gets a share of the one before; some networks norm what attention puts out."""
+    output = attention(*args, **kwargs)
+    return output * 0.8 + output.roll(1, 1) * 0.2
+
+
+def override_at_each_step(model: ModelPatcher) -> ModelPatcher:
+    """As BlockSparseAttention: an override that is put on top of whatever is there, unless that is its own."""
+    patched = model.clone()
+    own: set[Any] = set()
+
+    def put(_patcher: ModelPatcher, _timestep: Tensor, model_options: dict[str, Any]) -> None:
+        options = model_options["transformer_options"]
+        before = options.get("optimized_attention_override")
+        if before in own:
+            return
+
+        def override(attention: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            return mixed_attention(attention if before is None else partial(before, attention), *args, **kwargs)
+
+        options["optimized_attention_override"] = override
+        own.add(override)
+
+    patched.add_callback(CallbacksMP.ON_PREPARE_STATE, put)
     return patched
 
 

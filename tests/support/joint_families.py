@@ -28,10 +28,17 @@ class JointFamily(Family):
 
     Attributes:
         joint: regular expression that matches the names of its joint attentions, or of what each puts out last; none
-            where they are not reused either.
+            where they are not reused either, or are no modules.
+        inline: the same for the layers behind joint attentions that are no modules.
     """
 
     joint: str = ""
+    inline: str = ""
+
+    @property
+    def is_reused(self) -> bool:
+        """Whether its joint attentions are reused."""
+        return bool(self.joint or self.inline)
 
     def pairs(self, model: comfy.model_patcher.ModelPatcher) -> list[tuple[nn.Module, nn.Module]]:
         """Joint attentions, as self-attention; in place of cross-attention, and where there are none, what never runs.
@@ -41,6 +48,13 @@ class JointFamily(Family):
         named = model.model.diffusion_model.named_modules()
         found = [module for name, module in named if self.joint and re.fullmatch(self.joint, name)]
         return [(module, nn.Identity()) for module in found or [nn.Identity()]]
+
+    def reference(self, model: comfy.model_patcher.ModelPatcher, **schedule: Any) -> comfy.model_patcher.ModelPatcher:
+        """See `Family`."""
+        named = model.model.diffusion_model.named_modules()
+        found = [(name, layer) for name, layer in named if re.fullmatch(self.inline, name)]
+        behind = {layer: _attended(name, layer) for name, layer in found if isinstance(layer, nn.Linear)}
+        return super().reference(model, inline=behind, **schedule)
 
 
 @dataclass(frozen=True)
@@ -62,6 +76,12 @@ class VideoWithSound(JointFamily):
         drawn = comfy.nested_tensor.NestedTensor(tiny.noise_of(seed, shape) for seed, shape in enumerate(shapes))
         made: Any = super().sample(model, **{"latent": empty, "drawn": drawn, **options})
         return comfy.utils.pack_latents(made.unbind())[0]
+
+
+def _attended(name: str, layer: Any) -> int:
+    """How many channels an attention gives to the layer behind it: Flux's single ones take more besides."""
+    width: int = layer.out_features if name.endswith("linear2") else layer.in_features
+    return width
 
 
 def _pooled(width: int) -> Callable[[int, int], dict[str, Any]]:
@@ -212,9 +232,13 @@ _LTX_23 = {
     "caption_proj_before_connector": True,
 }
 _PICTURE = (16, 8, 8)
+# The layers behind attentions that stand inline.
+_FLUX_OUT = r"double_blocks\.\d+\.(img|txt)_attn\.proj|single_blocks\.\d+\.linear2"
+_SD3_OUT = r"joint_blocks\.\d+\.(x|context)_block\.attn2?\.proj"
+_MOCHI_OUT = r"blocks\.\d+\.attn\.(proj_x|proj_y)"
 
 JOINT_FAMILIES: tuple[JointFamily, ...] = (
-    JointFamily("SD 3.5", "SD3", _SD35, _PICTURE, 32, _pooled(16), build=_with_positions),
+    JointFamily("SD 3.5", "SD3", _SD35, _PICTURE, 32, _pooled(16), build=_with_positions, inline=_SD3_OUT),
     JointFamily(
         "AuraFlow",
         "AuraFlow",
@@ -243,7 +267,12 @@ JOINT_FAMILIES: tuple[JointFamily, ...] = (
         joint=r"layers\.\d+\.self_attention",
     ),
     JointFamily(
-        "LongCat-Image", "LongCatImage", {**_FLUX, "txt_ids_dims": [1, 2], "guidance_embed": False}, _PICTURE, 32
+        "LongCat-Image",
+        "LongCatImage",
+        {**_FLUX, "txt_ids_dims": [1, 2], "guidance_embed": False},
+        _PICTURE,
+        32,
+        inline=_FLUX_OUT,
     ),
     JointFamily(
         "Chroma",
@@ -260,8 +289,17 @@ JOINT_FAMILIES: tuple[JointFamily, ...] = (
         },
         _PICTURE,
         32,
+        inline=_FLUX_OUT,
     ),
-    JointFamily("Flux", "Flux", {**_FLUX, "vec_in_dim": 16, "guidance_embed": True}, _PICTURE, 32, _pooled(16)),
+    JointFamily(
+        "Flux",
+        "Flux",
+        {**_FLUX, "vec_in_dim": 16, "guidance_embed": True},
+        _PICTURE,
+        32,
+        _pooled(16),
+        inline=_FLUX_OUT,
+    ),
     JointFamily(
         "Flux.2",
         "Flux2",
@@ -281,6 +319,7 @@ JOINT_FAMILIES: tuple[JointFamily, ...] = (
         },
         (128, 4, 4),
         32,
+        inline=_FLUX_OUT,
     ),
     JointFamily(
         "HiDream",
@@ -333,6 +372,7 @@ JOINT_FAMILIES: tuple[JointFamily, ...] = (
         (64, 4, 4),
         32,
         _pooled(16),
+        inline=_FLUX_OUT,
     ),
     JointFamily(
         "HunyuanVideo",
@@ -341,8 +381,17 @@ JOINT_FAMILIES: tuple[JointFamily, ...] = (
         (16, 2, 4, 4),
         32,
         _pooled(16),
+        inline=_FLUX_OUT,
     ),
-    JointFamily("HunyuanVideo 1.5", "HunyuanVideo15", {**_HUNYUAN, **_HUNYUAN_15}, (32, 2, 4, 4), 32, _pooled(16)),
+    JointFamily(
+        "HunyuanVideo 1.5",
+        "HunyuanVideo15",
+        {**_HUNYUAN, **_HUNYUAN_15},
+        (32, 2, 4, 4),
+        32,
+        _pooled(16),
+        inline=_FLUX_OUT,
+    ),
     JointFamily(
         "Mochi",
         "GenmoMochi",
@@ -365,6 +414,7 @@ JOINT_FAMILIES: tuple[JointFamily, ...] = (
         (12, 2, 4, 4),
         32,
         _mask,
+        inline=_MOCHI_OUT,
     ),
     JointFamily(
         "CogVideoX",
@@ -396,6 +446,7 @@ JOINT_FAMILIES: tuple[JointFamily, ...] = (
         },
         (8, 12),
         32,
+        inline=_FLUX_OUT,
     ),
     JointFamily(
         "Hunyuan3D 2.1",

@@ -7,7 +7,7 @@ All attentions and blocks are computed in every step, and their outputs are repl
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Hashable
+from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -150,6 +150,11 @@ class _Run:
         tokens = self._replace(module, tokens, reuses, merges, self.batch_dim, since)
         return (tokens, *others) if isinstance(output, tuple) else tokens
 
+    def attend_inline(self, width: int, layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Forward pre-hook of the layer behind an attention that is no module; its input begins with the output."""
+        attended = self.attend("self", layer, None, inputs[0][..., :width])
+        return torch.cat([attended, inputs[0][..., width:]], -1), *inputs[1:]
+
     def enter(self, h: Tensor, skip: Tensor, options: Any) -> tuple[Tensor, Tensor]:
         """Output block patch: in shallow steps, the outer blocks continue from the last output of the deep ones."""
         if not self.is_main or options["block"] != ("output", self.cut):
@@ -190,6 +195,7 @@ def reference(
     guidance: str = "uncond",
     pairs: Collection[tuple[nn.Module, nn.Module]] = (),
     batch_dim: int = 0,
+    inline: Mapping[nn.Module, int] | None = None,
     **settings: Any,
 ) -> ModelPatcher:
     """A clone of `model` that samples by the reference, each run from nothing.
@@ -199,6 +205,7 @@ def reference(
         gate, guidance, settings: see `Schedule`; guidance is "keep" where both branches must run.
         pairs: self- and cross-attention of each block; not needed for UNets.
         batch_dim: batch dimension of an attention's output.
+        inline: the layers behind self-attentions that are no modules, and how many channels those put out.
     """
     schedule, network = Schedule(gate, guidance, **settings), model.model.diffusion_model
     sites = [site for pair in pairs for site in zip(("self", "cross"), pair, strict=True)] or _unet_sites(model)
@@ -217,6 +224,8 @@ def reference(
         patches = options["transformer_options"].setdefault("patches", {})
         patches.setdefault("output_block_patch", []).insert(0, run.enter)  # before those of other nodes
         hooks = [module.register_forward_hook(partial(run.attend, kind)) for kind, module in sites]
+        for layer, width in (inline or {}).items():
+            hooks.append(layer.register_forward_pre_hook(partial(run.attend_inline, width)))
         try:
             return executor(*args, **kwargs)
         finally:

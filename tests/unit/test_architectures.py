@@ -13,13 +13,17 @@ from tgate_core.host.architectures import (
     ARCHITECTURES,
     COSMOS,
     HUNYUAN_DIT,
+    HUNYUAN_VIDEO,
     LTXV,
+    MOCHI,
     PIXART,
+    SD3,
     STABLE_AUDIO,
     WAN,
     SiteRule,
     architecture_of,
     attention_sites,
+    inline_sites,
     pack,
     unpack,
     why_unknown,
@@ -46,7 +50,9 @@ def test_a_network_is_known_by_its_class_and_those_derived_from_it(known):
         assert architecture_of(network_of("elsewhere.Variant", type(network))) is known
 
 
-@pytest.mark.parametrize("path", ["comfy.ldm.flux.model.Flux", "elsewhere.WanModel", "comfy.ldm.wan.model.Wan"])
+@pytest.mark.parametrize(
+    "path", ["comfy.ldm.hidream.model.HiDreamImageTransformer2DModel", "elsewhere.WanModel", "comfy.ldm.wan.model.Wan"]
+)
 def test_another_class_is_not_known(path):
     assert architecture_of(network_of(path)) is None
 
@@ -67,7 +73,7 @@ def test_networks_with_rules_of_their_own_are_left_alone(path, parent):
 @pytest.mark.parametrize(
     ("path", "reason"),
     [
-        ("comfy.ldm.flux.model.Flux", "joint attention"),
+        ("comfy.ldm.hidream.model.HiDreamImageTransformer2DModel", "joint attention"),
         ("pack.sd.ReUNetModel", "another node runs this model by code of its own (ReUNetModel)"),
     ],
 )
@@ -91,6 +97,18 @@ def test_attentions_are_found_by_their_full_names():
     ]
 
 
+def test_attentions_within_blocks_are_named_by_their_block():
+    network = nn.Module()
+    network.joint_blocks = blocks(2, "x_block")
+    for number, block in enumerate(network.joint_blocks):
+        block["x_block"].x_block_self_attn = number == 0
+        block.x_block = block["x_block"]
+    assert inline_sites(network, SD3) == {
+        ("double", 0): ("joint_blocks.0", "joint_blocks.0.second"),
+        ("double", 1): ("joint_blocks.1",),
+    }
+
+
 def test_one_name_may_stand_for_both_kinds_of_attention():
     kinds = {"0": True, "1": False, "2": None}  # the third is a feed-forward
     block = nn.ModuleDict({name: nn.ModuleDict({"block": nn.ModuleDict({"attn": nn.Module()})}) for name in kinds})
@@ -111,6 +129,8 @@ def test_one_name_may_stand_for_both_kinds_of_attention():
         (COSMOS, {"patch_temporal": 1, "patch_spatial": 2}, (16, 88, 160), 16 * 44 * 80),
         (COSMOS, {"patch_temporal": 1, "patch_spatial": 2}, (88, 160), 44 * 80),
         (STABLE_AUDIO, {"patch_size": 1}, (1024,), 1024),
+        (HUNYUAN_VIDEO, {"patch_size": [1, 2, 2]}, (19, 60, 106), 19 * 30 * 53),
+        (MOCHI, {"x_embedder": SimpleNamespace(proj=SimpleNamespace(stride=(2, 2)))}, (7, 60, 106), 7 * 30 * 53),
     ],
 )
 def test_tokens_of_a_latent(known, attributes, size, tokens):

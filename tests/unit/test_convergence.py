@@ -49,6 +49,15 @@ def test_nothing_measured_never_settles():
     assert profile(a=(NAN,) * 4, b=(NAN, 0.01, 0.01, 0.01)).site_gate_steps(10.0) == {"a": 4, "b": 1}
 
 
+def test_without_cross_attention_the_gate_follows_joint_attention():
+    changes = {"attn1": {"a": (NAN, 0.5, 0.01, 0.01), "b": (NAN, 0.02, 0.02, 0.02)}, "attn2": {}}
+    measured = ConvergenceProfile("Flux", "x", (8.0, 4.0, 2.0, 1.0), changes, (NAN,) * 4)
+    assert (measured.gate_step(10.0), measured.site_gate_steps(10.0)) == (2, {"a": 2, "b": 1})
+    assert measured.gated_name == "joint attention"
+    width, height = draw_convergence(measured, 10.0, 2).size
+    assert (width, height) == (1024, 940 - 264 - 62)  # one panel less
+
+
 @pytest.mark.parametrize("steps", [1, 26, 27, 10_000, 300_000])
 def test_a_run_of_any_length_can_be_drawn(steps):
     changes = {"attn1": {}, "attn2": {"a": (0.5,) * steps}}

@@ -94,7 +94,8 @@ class TestReadme:
         assert re.findall(r"(\d+\.\d) s\b", README) == [timed[name] for name in names]
 
     @pytest.mark.parametrize(
-        ("settings", "group"), [("published", 0), ("experimental", 1), ("joint attention|guidance alone", 3)]
+        ("settings", "group"),
+        [("published", 0), ("experimental", 1), ("joint attention|inline joint attention|guidance alone", 3)],
     )
     def test_every_model_is_named_in_its_group(self, settings: str, group: int) -> None:
         ((*groups,),) = tables(README, "")

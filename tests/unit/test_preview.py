@@ -150,6 +150,12 @@ class TestPreset:
         assert answer["saved"] == pytest.approx(1 - rows / 40, abs=1e-3)
         assert answer["family"] == "guidance alone"
 
+    def test_joint_attention_that_is_reused_saves_less_where_it_stands_within_blocks(self) -> None:
+        families = ("guidance alone", "inline joint attention", "joint attention")
+        saved = [ask(family=family, steps=20, gate=3, guidance="cached_delta", fi_interval=2) for family in families]
+        nothing, within_blocks, modules = (answer["saved"] for answer in saved)
+        assert 0 < nothing < within_blocks < modules
+
     def test_without_guidance_no_step_is_guided(self) -> None:
         assert not any(cell["guided"] for cell in ask("TGATEApply", guided=0)["groups"])
 

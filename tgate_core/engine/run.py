@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from torch import Tensor
@@ -32,11 +32,13 @@ class NetworkFacts:
 
     Attributes:
         visits: how often it comes to attentions of the same names when it runs once.
+        inline: names of the attentions that stand inline in its blocks, by type and number of the block, in order.
         is_compiled: whether it runs compiled code whatever we do.
         compiled: its compiled parts as the host's side handles them; None where no node compiles it for each call.
     """
 
     visits: int = 1
+    inline: Mapping[tuple[str, int], Sequence[str]] = field(default_factory=dict)
     is_compiled: bool = False
     compiled: Any = None
 

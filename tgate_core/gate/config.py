@@ -14,8 +14,9 @@ GateUnit = Literal["step", "fraction of steps", "percent of schedule", "measured
 GATE_UNITS: tuple[GateUnit, ...] = get_args(GateUnit)
 GUIDANCE_MODES = tuple(MODES)
 # What of a network can be gated: with joint attention of text and picture nothing is frozen, but it can be reused like
-# self-attention; of a network that is not known, guidance is all that can be dropped.
-Scope = Literal["all", "joint attention", "guidance alone"]
+# self-attention, without its projections where it stands inline in a block; of a network that is not known, guidance is
+# all that can be dropped.
+Scope = Literal["all", "joint attention", "inline joint attention", "guidance alone"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 
 MAX_GATE = 10000.0
@@ -102,7 +103,7 @@ class GateConfig:
         """What is left for a network of which only so much can be gated; None where nothing is."""
         if scope == "all":
             return self
-        has_self_attention = self.self_attention and scope == "joint attention"
+        has_self_attention = self.self_attention and scope != "guidance alone"
         left = replace(self, cross_attention=False, self_attention=has_self_attention)
         mode = MODES[self.guidance]
         is_suitable = mode.suits_joint_attention or not (mode.drops_a_branch or left.gates_nothing)

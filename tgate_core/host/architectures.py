@@ -45,6 +45,21 @@ class SiteRule:
 
 
 @dataclass(frozen=True)
+class InlineRule:
+    """Blocks of a network whose joint attention is no module: what reaches it is the host's override of attention.
+
+    Attributes:
+        blocks: name of the list of blocks.
+        block_type: what the host calls them: "double" where they keep text and picture apart, else "single".
+        second: path of a block's flag that says whether it attends a second time; none where no block does.
+    """
+
+    blocks: str
+    block_type: str
+    second: str = ""
+
+
+@dataclass(frozen=True)
 class Architecture:
     """One network.
 
@@ -52,12 +67,15 @@ class Architecture:
         name: what people call it.
         classes: the host's classes of it, by their full names; classes derived from them count as well.
         rules: which modules are attentions; none where `hold` is "patches": there the host says so itself.
+        inline: which blocks hold attentions that are no modules; a network has rules, or these.
+        has_numbers: whether the host tells the attentions in such blocks the type and number of their block.
+        width: attribute that holds the number of channels of what such an attention puts out.
         hold: how T-GATE gets hold of an attention.
         input_name: the attentions' first parameter.
         second_name: their second parameter, where they take text and picture apart and return both, (input, second).
         batch_dim: batch dimension of what goes in and out of an attention; tokens and channels are the other two.
-        patch: attributes that hold the side lengths of one token's patch of the latent, one a dimension or one for all;
-            none where a token is one latent pixel.
+        patch: attributes that hold the side lengths of one token's patch of the latent, one for all dimensions, or one
+            for each of the last; none where a token is one latent pixel.
         in_files: what the host's detection calls it in a model's file: its `image_model` or `audio_model`; else "unet",
             or the class of its configuration.
     """
@@ -65,6 +83,9 @@ class Architecture:
     name: str
     classes: tuple[str, ...]
     rules: tuple[SiteRule, ...] = ()
+    inline: tuple[InlineRule, ...] = ()
+    has_numbers: bool = True
+    width: str = "hidden_size"
     hold: Hold = "forward"
     input_name: str = "x"
     second_name: str | None = None
@@ -77,6 +98,11 @@ class Architecture:
         """Whether text has an attention of its own; else text and picture share one, that counts as self-attention."""
         return self.hold == "patches" or any(rule.kind == CROSS_ATTENTION for rule in self.rules)
 
+    def inline_outputs(self, network: nn.Module, size: Sequence[int]) -> int:
+        """Elements of the outputs of all attentions that stand inline, for one latent of `size`, see `token_count`."""
+        attentions = sum(map(len, inline_sites(network, self).values()))
+        return attentions * self.token_count(network, size) * int(_attribute(network, self.width)) if attentions else 0
+
     def token_count(self, network: nn.Module, size: Sequence[int]) -> int:
         """Tokens of one latent.
 
@@ -87,8 +113,12 @@ class Architecture:
         sides = [_attribute(network, name) for name in self.patch] or [1]
         if len(sides) == 1:
             sides = list(sides[0]) if isinstance(sides[0], Iterable) else sides * len(size)
-        sides = sides[-len(size) :]  # a still has no frames to divide
+        sides = [*[1] * len(size), *sides][-len(size) :]  # a still has no frames to divide
         return math.prod(math.ceil(length / side) for length, side in zip(size, sides, strict=True))
+
+
+# A block by its type and its number among those of its type, as in the host's options.
+Block = tuple[str, int]
 
 
 @dataclass(frozen=True)
@@ -253,6 +283,57 @@ AURA_FLOW = Architecture(
     in_files=("AuraFlow",),
 )
 
+# Control networks of these classes exist, and are given none of the host's options. What refines HunyuanVideo's text
+# comes before its blocks, and has no number.
+FLUX = Architecture(
+    name="Flux, Flux.2, LongCat-Image",
+    classes=("comfy.ldm.flux.model.Flux",),
+    inline=(InlineRule("double_blocks", "double"), InlineRule("single_blocks", "single")),
+    in_files=("flux", "flux2"),
+)
+
+CHROMA = Architecture(
+    name="Chroma",
+    classes=("comfy.ldm.chroma.model.Chroma",),
+    inline=(InlineRule("double_blocks", "double"), InlineRule("single_blocks", "single")),
+    in_files=("chroma", "chroma_radiance"),
+)
+
+HUNYUAN_VIDEO = Architecture(
+    name="HunyuanVideo, HunyuanImage 2.1",
+    classes=("comfy.ldm.hunyuan_video.model.HunyuanVideo",),
+    inline=(InlineRule("double_blocks", "double"), InlineRule("single_blocks", "single")),
+    in_files=("hunyuan_video",),
+)
+
+HUNYUAN_3D = Architecture(
+    name="Hunyuan3D 2",
+    classes=("comfy.ldm.hunyuan3d.model.Hunyuan3Dv2",),
+    inline=(InlineRule("double_blocks", "double"), InlineRule("single_blocks", "single")),
+    has_numbers=False,
+    width="latent_in.out_features",
+    patch=(),
+    in_files=("hunyuan3d2",),
+)
+
+SD3 = Architecture(
+    name="SD 3, SD 3.5",
+    classes=("comfy.ldm.modules.diffusionmodules.mmdit.MMDiT",),
+    inline=(InlineRule("joint_blocks", "double", second="x_block.x_block_self_attn"),),
+    has_numbers=False,
+    in_files=("SD3",),
+)
+
+MOCHI = Architecture(
+    name="Mochi",
+    classes=("comfy.ldm.genmo.joint_model.asymm_models_joint.AsymmDiTJoint",),
+    inline=(InlineRule("blocks", "double"),),
+    has_numbers=False,
+    width="hidden_size_x",
+    patch=("x_embedder.proj.stride",),
+    in_files=("mochi_preview",),
+)
+
 ARCHITECTURES = (
     UNET,
     PIXART,
@@ -271,6 +352,12 @@ ARCHITECTURES = (
     ERNIE_IMAGE,
     OMNIGEN_2,
     AURA_FLOW,
+    FLUX,
+    CHROMA,
+    HUNYUAN_VIDEO,
+    HUNYUAN_3D,
+    SD3,
+    MOCHI,
 )
 
 # Preset family by the class of the host's model configuration, subclasses included; all others take the generic one.
@@ -357,6 +444,17 @@ def attention_sites(network: nn.Module, architecture: Architecture) -> list[Atte
         for rule in architecture.rules
         if rule.matches(name, module)
     ]
+
+
+def inline_sites(network: nn.Module, architecture: Architecture) -> dict[Block, tuple[str, ...]]:
+    """Names of the attentions that stand inline, by their block, in the order in which the block comes to them."""
+    found: dict[Block, tuple[str, ...]] = {}
+    for rule in architecture.inline:
+        for number, block in enumerate(network.get_submodule(rule.blocks).children()):
+            name = f"{rule.blocks}.{number}"
+            has_second = bool(rule.second) and bool(_attribute(block, rule.second))
+            found[rule.block_type, number] = (name, f"{name}.second") if has_second else (name,)
+    return found
 
 
 def joined(streams: Sequence[Tensor]) -> Tensor:

@@ -31,12 +31,13 @@ from .forwards import StandInForward
 from .networks import attention_modules
 
 if TYPE_CHECKING:
-    from ..engine.run import Run
+    from ..engine.run import NetworkFacts, Run
 
 Forward = Callable[..., Any]
 Actions = tuple[Action, ...]
 
 OBSERVED = "torch.compile: calls that a probe measures run uncompiled"
+INLINE = "torch.compile: calls that capture or reuse attention within a block of this network run uncompiled"
 IN_DEPTH = "torch.compile: calls that keep or reuse the deep feature of DeepCache run uncompiled"
 SITE_BY_SITE = "torch.compile: calls in which single attentions have gates of their own run uncompiled"
 SEVERAL_DEVICES = "torch.compile: calls that capture or reuse attention on several devices run uncompiled"
@@ -292,15 +293,13 @@ def _capture(call: ForwardCall, slot: Slot) -> None:
     call.capture(slot.kind, tokens)
 
 
-def why_uncompiled(
-    run: Run, batch_pass: CondBatchPass, is_compiled_in_place: bool, model_options: Options
-) -> str | None:
+def why_uncompiled(run: Run, batch_pass: CondBatchPass, facts: NetworkFacts, model_options: Options) -> str | None:
     """Why network calls of a pass that captures or reuses are not to run compiled; None where they may.
 
     Args:
         run: the run.
         batch_pass: the pass.
-        is_compiled_in_place: whether the network would run compiled code without the node that compiles it for a call.
+        facts: what is known of the network without the node that compiles it for a call.
         model_options: the host's, of the pass.
     """
     plan, options = batch_pass.plan, model_options["transformer_options"]
@@ -308,13 +307,15 @@ def why_uncompiled(
         return SEVERAL_DEVICES
     if plan.is_observed:
         return OBSERVED
+    if facts.inline:
+        return INLINE
     if plan.depth is not None and plan.depth.action is not Action.COMPUTE:
         return IN_DEPTH
     if plan.site_actions:
         return SITE_BY_SITE
     if run.context.settings.device == "cpu" != batch_pass.device.type:
         return ELSEWHERE
-    if is_compiled_in_place:
+    if facts.is_compiled:
         return COMPILED_IN_PLACE
     is_wrapped = any(options.get("wrappers", {}).get(WrappersMP.DIFFUSION_MODEL, {}).values())
     return OTHER_HOOKS if is_wrapped or are_attentions_patched(options) else None

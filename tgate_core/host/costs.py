@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,14 +24,16 @@ from ..engine.counts import CallShape
 from ..report.cost import RowCost, RunCost, run_cost
 from ..report.record import RunRecord
 from .architectures import UNET, architecture_of, attention_sites
-from .macs import MacsCounter
-from .networks import transformer_blocks
+from .macs import Macs, MacsCounter
+from .networks import inline_blocks, transformer_blocks
 from .run_start import techniques_of
 from .unet_blocks import deep_layers
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
+_LAYERS: Callable[[Macs], int] = attrgetter("layers")
+_PRODUCTS: Callable[[Macs], int] = attrgetter("attention")
 UNCOUNTABLE = "counting runs the network on shapes alone, which this one does not allow"
 
 
@@ -96,12 +99,18 @@ def _row_cost(base: Any, template: Any, branch: int) -> RowCost:
     deep, attentions = list(deep_layers(network, branch)), _attentions(network)
     in_deep = {id(module) for layer in deep for module in layer.modules()}
     parts = [*deep, *(module for modules in attentions.values() for module in modules)]
-    with torch.no_grad(), MacsCounter() as counter, _counted_apart(counter, parts) as of:
+    inline = inline_blocks(network)
+    # Of an attention that stands inline, the two products alone are left out, which the paper does not count.
+    of_part = _PRODUCTS if inline else _LAYERS
+    with torch.no_grad(), MacsCounter() as counter, _counted_apart(counter, [*parts, *inline], of_part) as of:
         base._apply_model(x, timestep, concat, text, None, options, **keywords)
 
     def per_row(modules: Iterable[nn.Module]) -> float:
         return sum(of[id(module)] for module in modules) / x.shape[0]
 
+    if inline:
+        products = {SELF_ATTENTION: per_row(inline), CROSS_ATTENTION: 0.0}
+        return RowCost(counter.macs.full / x.shape[0], 0.0, products, products)
     return RowCost(
         whole=counter.macs.layers / x.shape[0],
         deep=per_row(deep),
@@ -114,15 +123,17 @@ def _row_cost(base: Any, template: Any, branch: int) -> RowCost:
 
 
 @contextmanager
-def _counted_apart(counter: MacsCounter, modules: Iterable[nn.Module]) -> Iterator[dict[int, int]]:
-    """MACs of the layers within each of these modules, by id, counted while it lasts."""
+def _counted_apart(
+    counter: MacsCounter, modules: Iterable[nn.Module], part: Callable[[Macs], int]
+) -> Iterator[dict[int, int]]:
+    """MACs of such a part within each of these modules, by id, counted while it lasts."""
     found: defaultdict[int, int] = defaultdict(int)
 
     def begin(module: nn.Module, _inputs: Any) -> None:
-        found[id(module)] -= counter.macs.layers
+        found[id(module)] -= part(counter.macs)
 
     def end(module: nn.Module, _inputs: Any, _output: Any) -> None:
-        found[id(module)] += counter.macs.layers
+        found[id(module)] += part(counter.macs)
 
     hooks = [hook for m in modules for hook in (m.register_forward_pre_hook(begin), m.register_forward_hook(end))]
     try:

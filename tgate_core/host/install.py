@@ -60,7 +60,7 @@ LIVE_PROBE = (
     "which waits for the run that measures, or load one with TGATE Load Probe."
 )
 PROBE_UNUSED = "the probe is not used: set gate_unit to 'measured'"
-NOTHING_TO_MEASURE = f"there is no cross-attention to measure; {UNCHANGED}"
+NOTHING_TO_MEASURE = f"there is no attention that T-GATE could measure; {UNCHANGED}"
 PROBED_ALREADY_CHANGED = "the probe measures runs that no node of TGATE changes: connect it to the loader's model"
 DEEP_CACHE_OFF = "DeepCache is off: cache_interval is 1, or start is not below end"
 NO_DEEP_BLOCKS = f"DeepCache is for UNets (SD 1.5, SD 2, SDXL, SVD); {UNCHANGED}"
@@ -170,7 +170,7 @@ def _has_cross_attention(model: ModelPatcher) -> bool:
 
 def apply_probe(model: ModelPatcher, probe: Probe) -> Applied:
     """A clone of `model` whose runs are measured: once one is done, `probe` holds what was seen in it."""
-    if not _has_cross_attention(model):
+    if not _has_cross_attention(model) and scope_of(model) == "guidance alone":
         return _remarked(Applied(model.clone(), f"{why_not_gated(model)}; {NOTHING_TO_MEASURE}"))
     is_changed = bool(_techniques(model).keys() & {GATE, FORECAST, DEEP_CACHE})
     patched = add_technique(model, PROBE, Probing(probe))
@@ -228,7 +228,7 @@ def add_technique(
 
 
 def _what_is_left(model: ModelPatcher) -> str:
-    return REUSED_AND_GUIDANCE if scope_of(model) == "joint attention" else ONLY_GUIDANCE
+    return ONLY_GUIDANCE if scope_of(model) == "guidance alone" else REUSED_AND_GUIDANCE
 
 
 def _told_family(model: ModelPatcher) -> str:

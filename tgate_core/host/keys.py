@@ -12,8 +12,10 @@ TECHNIQUES_KEY = "tgate_techniques"
 RUN_KEY = "tgate_run"
 PASS_KEY = "tgate_pass"
 CALL_KEY = "tgate_call"
+# The block that an attention stands in, in the copies of options for networks that do not tell that themselves.
+BLOCK_KEY = "tgate_block"
 # Of wrappers that are not ours: of compile nodes, which put compiled modules in place for each call; of the host's
 # EasyCache and LazyCache.
 COMPILE_KEY = "torch.compile"
 STEP_CACHE_KEY = "easycache"
-OWN_KEYS = (TECHNIQUES_KEY, RUN_KEY, PASS_KEY, CALL_KEY, INPUT_KEY)
+OWN_KEYS = (TECHNIQUES_KEY, RUN_KEY, PASS_KEY, CALL_KEY, INPUT_KEY, BLOCK_KEY)

@@ -120,6 +120,8 @@ def _outputs(network: nn.Module, known: Architecture | None, size: Sequence[int]
     """Elements of each output (tokens * channels) of one kind of attention, for one latent of this size."""
     if known is UNET:
         yield from _unet_outputs(network, *size[-2:])
+    elif known is not None and known.inline:
+        yield known.inline_outputs(network, size)
     elif known is not None:
         tokens = known.token_count(network, size)
         for site in attention_sites(network, known):

@@ -116,7 +116,8 @@ def has_network_run(call: ForwardCall, transformer_options: Options, has_stand_i
         return True
     if INPUT_KEY in _wrappers(transformer_options, WrappersMP.DIFFUSION_MODEL) and call.network_input is not None:
         return False
-    return not (has_stand_ins and architecture_of(call.model.diffusion_model) is not None)
+    known = architecture_of(call.model.diffusion_model)
+    return not has_stand_ins or known is None or bool(known.inline)
 
 
 def _is_input(x: Any, expected: Any) -> bool:

@@ -17,9 +17,11 @@ from .architectures import (
     FAMILY_OF_CONFIG,
     UNET,
     Architecture,
+    Block,
     architecture_of,
     architecture_of_class,
     attention_sites,
+    inline_sites,
     is_of_host,
     why_unknown,
 )
@@ -62,6 +64,8 @@ def scope_of_architecture(known: Architecture | None) -> Scope:
     """What of a network can be gated, by how it is built; None where T-GATE does not know it."""
     if known is None:
         return "guidance alone"
+    if known.inline:
+        return "inline joint attention"
     return "all" if known.has_cross_attention else "joint attention"
 
 
@@ -102,6 +106,20 @@ def attention_modules(diffusion_model: nn.Module, known: Architecture | None = N
     return [site.module for site in attention_sites(diffusion_model, known)]
 
 
+def inline_attentions(diffusion_model: nn.Module) -> dict[Block, tuple[str, ...]]:
+    """Names of a network's attentions that stand inline, by their block; of one that T-GATE knows, else none."""
+    network: Any = diffusion_model._orig_mod if is_compiled_whole(diffusion_model) else diffusion_model
+    known = architecture_of(network)
+    return {} if known is None else inline_sites(network, known)
+
+
+def inline_blocks(diffusion_model: nn.Module, known: Architecture | None = None) -> list[nn.Module]:
+    """The blocks of a network in which attentions stand inline; see `attention_modules`."""
+    known = known or architecture_of(diffusion_model)
+    rules = () if known is None else known.inline
+    return [block for rule in rules for block in diffusion_model.get_submodule(rule.blocks).children()]
+
+
 def unet_sites(unet: Any) -> dict[nn.Module, Site]:
     """The places of a UNet's attentions, by the names that its options have there; of the host's own classes alone.
 
@@ -140,10 +158,13 @@ def _block_sites(block: Any, where: tuple[str, int], index: int, nth: int) -> It
 def network_signature(model: ModelPatcher) -> str:
     """What tells networks apart: names and widths of their attentions, the same for all that were trained from one.
 
-    Quantised weights have other shapes, but layers know their widths.
+    Of attentions that stand inline, those of their blocks. Quantised weights have other shapes, but layers
+    know their widths.
     """
     diffusion_model = model.model.diffusion_model
-    gated = {id(module) for module in attention_modules(diffusion_model, architecture(model))}
+    known = architecture(model)
+    found = attention_modules(diffusion_model, known) or inline_blocks(diffusion_model, known)
+    gated = {id(module) for module in found}
     parts = [
         f"{name}.{inner}:{layer.in_features}x{layer.out_features}"
         for name, module in diffusion_model.named_modules()

@@ -18,6 +18,7 @@ from ..forecast.technique import Forecast
 from ..gate.config import Scope
 from ..gate.technique import Gate
 from ..presets import Preset
+from ..probe.technique import Probing
 from .architectures import why_not_one_branch
 from .keys import STEP_CACHE_KEY, TECHNIQUES_KEY
 from .memory import is_memory_short
@@ -103,7 +104,8 @@ def _settled(techniques: Iterable[Technique | Preset], context: RunContext) -> l
 def _within(scope: Scope, techniques: Iterable[Technique | Preset]) -> list[Technique | Preset]:
     """What is left of them where no attention can be frozen; another node may have put that network behind ours."""
     left = [one.within(scope) if isinstance(one, (Gate, Preset)) else one for one in techniques]
-    return [one for one in left if isinstance(one, (Gate, Preset, Forecast))]
+    suitable = (Gate, Preset, Forecast) if scope == "guidance alone" else (Gate, Preset, Forecast, Probing)
+    return [one for one in left if isinstance(one, suitable)]
 
 
 def _context(guider: Any, sampler: Any, sigmas: tuple[float, ...], settings: CacheSettings) -> RunContext:

@@ -24,9 +24,10 @@ from .compiled import COMPILED_IN_PLACE, is_compiled_in_place, is_compiled_per_c
 from .compiled_calls import NOT_AT_HAND, CompiledNetwork, why_uncompiled
 from .conds import cond_batch, window_key
 from .forwards import current_call
+from .inline import arranged_inline
 from .keys import PASS_KEY, RUN_KEY, TECHNIQUES_KEY
 from .network_runs import has_network_run, is_cut_by_host, is_from_host, surrounding
-from .networks import visits_per_run
+from .networks import inline_attentions, visits_per_run
 from .reporting import TELL_US, counted, harmless, reported
 from .run_start import ATTENTION_TECHNIQUES, start_run
 from .unet_blocks import arranged_in_depth
@@ -125,8 +126,8 @@ def _pass_options(run: Run, batch_pass: CondBatchPass, model: Any, model_options
     """The options of a pass: they hold its state, and its network calls run uncompiled where they have to."""
     options = model_options["transformer_options"]
     if not batch_pass.plan.is_idle and is_compiled_per_call(options):
-        is_in_place = _facts(run, batch_pass, model, uncompiled(options)).is_compiled
-        reason = why_uncompiled(run, batch_pass, is_in_place, model_options)
+        facts = _facts(run, batch_pass, model, uncompiled(options))
+        reason = why_uncompiled(run, batch_pass, facts, model_options)
         if reason is not None:
             run.counts.note(reason)
             options = uncompiled(options)
@@ -144,11 +145,12 @@ def apply_model_wrapper(executor: WrapperExecutor, *args: Any, **kwargs: Any) ->
     call = _begin_call(batch_pass, facts, model, transformer_options, args[0])
     with current_call(call), counted(run, call, args, kwargs), _compiled(run, facts.compiled, call) as is_arranged:
         if call.is_active and not is_arranged:
-            options = arranged(transformer_options, call)
+            options = arranged_inline(model.diffusion_model, facts.inline, call, arranged(transformer_options, call))
             if isinstance(call.depth, DeepCall):
                 control, options = arranged_in_depth(model.diffusion_model, call.depth, control, options)
         else:
             options = without_own(transformer_options)
+            call.computed += sum(map(len, facts.inline.values()))
         result = executor(*before, control, options, *args[6:], **kwargs)
     if batch_pass is not None:
         has_stand_ins = not ATTENTION_TECHNIQUES.isdisjoint(transformer_options.get(TECHNIQUES_KEY, {}))
@@ -181,7 +183,7 @@ def _facts(run: Run, batch_pass: CondBatchPass | None, model: Any, transformer_o
     if key not in run.networks:
         compiled = CompiledNetwork(network) if is_per_call else None
         is_in_place = not is_per_call and is_compiled_in_place(network)
-        run.networks[key] = NetworkFacts(visits_per_run(network), is_in_place, compiled)
+        run.networks[key] = NetworkFacts(visits_per_run(network), inline_attentions(network), is_in_place, compiled)
     return run.networks[key]
 
 

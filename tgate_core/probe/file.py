@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from ..engine.actions import ATTENTION_KINDS, CROSS_ATTENTION, AttentionKind
+from ..engine.actions import ATTENTION_KINDS, AttentionKind
 from ..engine.inputs import MAX_STEPS, shown
 from .profile import ConvergenceProfile
 
@@ -148,8 +148,9 @@ def _check(profile: ConvergenceProfile) -> None:
     names = [profile.network, profile.signature, *(site for sites in profile.changes.values() for site in sites)]
     if not all(0 < len(name) <= MOST_LETTERS for name in names):
         raise ValueError(f"names of other lengths than 1 to {MOST_LETTERS} letters")
-    if not any(math.isfinite(value) for values in profile.changes[CROSS_ATTENTION].values() for value in values):
-        raise ValueError("no change of any cross-attention")
+    changes = profile.changes[profile.gated_kind].values()
+    if not any(math.isfinite(value) for values in changes for value in values):
+        raise ValueError("no change of any attention to go by")
 
 
 def _row(values: tuple[float, ...]) -> Tensor:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from ..engine.actions import CROSS_ATTENTION, AttentionKind
+from ..engine.actions import CROSS_ATTENTION, SELF_ATTENTION, AttentionKind
 from ..engine.identity import Fingerprint
 from ..engine.steps import step_tolerance
 
@@ -37,6 +37,16 @@ class ConvergenceProfile:
         """Number of steps N."""
         return len(self.sigmas)
 
+    @property
+    def gated_kind(self) -> AttentionKind:
+        """The kind of attention that a gate follows from: cross-attention, or where there is none joint attention."""
+        return CROSS_ATTENTION if self.changes[CROSS_ATTENTION] else SELF_ATTENTION
+
+    @property
+    def gated_name(self) -> str:
+        """What people call that kind."""
+        return "cross-attention" if self.gated_kind == CROSS_ATTENTION else "joint attention"
+
     def mean(self, kind: AttentionKind) -> tuple[float, ...]:
         """Change averaged over all sites of a kind, N values."""
         columns = zip(*self.changes[kind].values(), strict=True)
@@ -45,14 +55,16 @@ class ConvergenceProfile:
     def gate_step(self, tolerance: float) -> int:
         """First step from which cross-attention, on average, may be frozen; N where it never settles.
 
+        Of joint attention, which is not frozen, the first from which it changes as little.
+
         Args:
             tolerance: most relative change from a step to the next that counts as settled, percent.
         """
-        return settled_from(self.mean(CROSS_ATTENTION), tolerance)
+        return settled_from(self.mean(self.gated_kind), tolerance)
 
     def site_gate_steps(self, tolerance: float) -> dict[str, int]:
-        """The same for each cross-attention on its own."""
-        return {site: settled_from(values, tolerance) for site, values in self.changes[CROSS_ATTENTION].items()}
+        """The same for each of these attentions on its own."""
+        return {site: settled_from(values, tolerance) for site, values in self.changes[self.gated_kind].items()}
 
     def step_in(self, sigmas: Sequence[float], step: int) -> int:
         """The step of another run that corresponds to `step` of this one: the first at its noise level or below.

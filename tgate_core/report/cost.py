@@ -13,6 +13,9 @@ from ..engine.counts import CallShape, RunCounts
 class RowCost:
     """MACs of linear and convolution layers, as the paper counts them, for one row of a network call.
 
+    For networks whose attention stands inline in blocks, the matrix products of attention are counted too: they are all
+    that is left out where it is reused.
+
     Attributes:
         whole: the whole network.
         deep: the deep blocks of it, which a shallow call leaves out.

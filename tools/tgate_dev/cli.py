@@ -59,6 +59,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     measurements = bench.add_subparsers(dest="measurement", required=True)
     macs_help = "the published table and the shares of work, counted on full-size models without weights"
     measurements.add_parser("macs", parents=[common, host], help=macs_help)
+    reuse_help = "what reused joint attention leaves out of a step, printed and put into docs/models.md"
+    measurements.add_parser("reuse", parents=[common], help=reuse_help)
     time_help = "seconds of sampling runs, T-GATE beside what else there is, on random weights"
     timing.add_arguments(measurements.add_parser("time", parents=[common, host], help=time_help))
     gpu_help = "seconds of sampling runs on a graphics card, here or from a bundle on another machine"
@@ -112,7 +114,7 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _bench(options: argparse.Namespace) -> int:
-    ready = environment.ensure(options.comfyui_version, options.verbose)
+    ready = environment.ensure(getattr(options, "comfyui_version", None), options.verbose)
     if getattr(options, "bundle", None):
         from .bench.gpu import bundle
 

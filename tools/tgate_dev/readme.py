@@ -15,7 +15,13 @@ _CHINESE = {
         "| 模型 | 一次采样 | 设置 | 门控的注意力（自 + 交叉） | 测试 | MACs（T） | 节省 | 节省（完整计算） "
         "| 为什么没有更多 |"
     ),
+    "| model | one run | joint attentions | as | left out of a step |": (
+        "| 模型 | 一次采样 | 联合注意力 | 形式 | 一步省去 |"
+    ),
+    "| modules |": "| 模块 |",
+    "| within blocks |": "| 块内 |",
     "| guidance alone |": "| 只有引导 |",
+    "| inline joint attention |": "| 块内的联合注意力 |",
     "| joint attention |": "| 联合注意力 |",
     "joint attention: nothing to freeze": "联合注意力，没有可以冻结的部分",
     "cfg is 1: no second pass to save": "cfg 为 1，没有第二次计算可省",

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from ...engine.actions import CROSS_ATTENTION, SELF_ATTENTION
+from ...engine.actions import SELF_ATTENTION, AttentionKind
 from ...probe.profile import PERCENT, ConvergenceProfile
 from .canvas import BLUE, FAINT, GREEN, GRID, LIGHT, ORANGE, PANEL, Box, Canvas, Color, Point, label_every
 
 WIDTH, HEIGHT = 1024, 940
 LEFT, RIGHT, TOP = 92, 24, 124
 PANEL_HEIGHT, COSINE_HEIGHT, BETWEEN = 264, 110, 62
+MOST_PANELS = 2
 TITLE_SIZE, TEXT_SIZE = 32, 24
 LEGEND = "thin: one block   thick: their mean   dashed: tolerance"
 MOST_LABELS = 26
@@ -46,23 +47,21 @@ def draw_convergence(profile: ConvergenceProfile, tolerance: float, gate_step: i
         tolerance: most change a step that counts as settled, percent.
         gate_step: the gate that follows.
     """
-    canvas = Canvas(WIDTH, HEIGHT)
+    panels = _panels(profile)
+    canvas = Canvas(WIDTH, HEIGHT - (MOST_PANELS - len(panels)) * (PANEL_HEIGHT + BETWEEN))
     is_settled = gate_step < profile.steps
-    gate = f"gate at step {gate_step} of {profile.steps}" if is_settled else "cross-attention does not settle"
+    gate = f"gate at step {gate_step} of {profile.steps}" if is_settled else f"{profile.gated_name} does not settle"
     canvas.text((LEFT, 12), f"{gate}, tolerance {tolerance:g} %", size=TITLE_SIZE)
     legend = f"{LEGEND}   upright: gate" if is_settled else LEGEND
     canvas.text((LEFT, 30 + TITLE_SIZE), legend, FAINT, TEXT_SIZE - 3)
     top = float(TOP)
-    for kind, name, color in (
-        (CROSS_ATTENTION, "cross-attention", ORANGE),
-        (SELF_ATTENTION, "self-attention", BLUE),
-    ):
+    for kind, name, color in panels:
         axes = _axes(top, PANEL_HEIGHT, profile.steps, 0.0, _most(profile.changes[kind].values()))
         _frame(canvas, axes, f"{name}: change from the step before, %")
         for values in profile.changes[kind].values():
             _curve(canvas, axes, [value * PERCENT for value in values], _faded(color), 1.0)
         _curve(canvas, axes, [value * PERCENT for value in profile.mean(kind)], color, 3.5)
-        if kind == CROSS_ATTENTION:
+        if kind == profile.gated_kind:
             canvas.dashed(axes.place(0, tolerance), axes.place(profile.steps - 1, tolerance), LIGHT)
         if is_settled:
             canvas.line([axes.place(gate_step, 0.0), axes.place(gate_step, axes.high)], GREEN, 3)
@@ -72,6 +71,12 @@ def draw_convergence(profile: ConvergenceProfile, tolerance: float, gate_step: i
     _curve(canvas, axes, profile.cosines, LIGHT, 3.0)
     _numbers(canvas, axes)
     return canvas.finished()
+
+
+def _panels(profile: ConvergenceProfile) -> list[tuple[AttentionKind, str, Color]]:
+    """The kinds of attention that are drawn, the one that the gate follows from first."""
+    first = (profile.gated_kind, profile.gated_name, ORANGE)
+    return [first] if profile.gated_kind == SELF_ATTENTION else [first, (SELF_ATTENTION, "self-attention", BLUE)]
 
 
 def _axes(top: float, height: float, steps: int, low: float, high: float) -> _Axes:

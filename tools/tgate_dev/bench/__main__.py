@@ -18,6 +18,7 @@ MEASUREMENTS = {
     "gpu": ".gpu.command",
     "macs": ".macs",
     "quality": "..quality.command",
+    "reuse": ".reuse",
     "support": ".support",
     "time": ".timing.rounds",
 }

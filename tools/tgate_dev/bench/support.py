@@ -126,9 +126,11 @@ def line(run: UsualRun, nodes: Nodes) -> str:
 
 
 def gated_attentions(run: UsualRun, nodes: Nodes) -> str:
-    """Number of self- and cross-attentions that the pack gates."""
-    sites = attention_sites(build_on_meta(run.model).model.diffusion_model, nodes)
-    kinds = [site.rule.kind for site in sites]
+    """Number of self- and cross-attentions that the pack gates; those within a block count as self-attention."""
+    network = build_on_meta(run.model).model.diffusion_model
+    kinds = [site.rule.kind for site in attention_sites(network, nodes)]
+    inline = pack_core(nodes)("host.networks").inline_attentions(network)
+    kinds += [SELF_ATTENTION] * sum(map(len, inline.values()))
     return f"{kinds.count(SELF_ATTENTION)} + {kinds.count(CROSS_ATTENTION)}"
 
 
