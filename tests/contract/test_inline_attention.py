@@ -102,6 +102,18 @@ def test_a_replaced_block_is_reused_at_its_own_place(family, model, gated):
         assert distance(family.sample(patched), expected) < ROUNDING
 
 
+def test_a_patch_that_writes_into_the_output_leaves_the_capture_as_it_is(flux, gated):
+    def node(model):
+        patched = model.clone()
+        patched.set_model_patch(lambda output, _options: output.mul_(0.5), "attn1_output_patch")
+        return patched
+
+    model = flux.make()
+    expected = flux.sample(node(flux.reference(model, **BOTH | {"gate": 3})))
+    for patched in (gated(node(model), **BOTH), node(gated(model, **BOTH))):
+        assert distance(flux.sample(patched), expected) < ROUNDING
+
+
 def test_a_block_that_is_left_out_moves_no_other(family, model, gated):
     """In the calls that reuse: blocks behind it must not be given what is the one's before."""
 

@@ -29,6 +29,8 @@ from .keys import BLOCK_KEY
 OVERRIDE = "optimized_attention_override"
 # The host's name of block replacements in networks other than UNets.
 _REPLACEMENTS = "dit"
+# The host's name of patches behind an attention.
+_OUTPUT_PATCH = "attn1_output_patch"
 Attention = Callable[..., Any]
 InlineSites = Mapping[Block, Sequence[str]]
 
@@ -88,19 +90,21 @@ class InlineAttention:
         call = self._call
         if not call.is_active or torch.compiler.is_compiling():
             return self._compute(attention, args, kwargs)
-        site, form = self._site(kwargs.get("transformer_options") or {}), output_form(*args, **kwargs)
+        options: Options = kwargs.get("transformer_options") or {}
+        site, form = self._site(options), output_form(*args, **kwargs)
         if site is None or form is None:
             return self._compute(attention, args, kwargs)
         call.has_run = True
-        reused = call.reuse(SELF_ATTENTION, site, 0, form)
-        if reused is not None:
-            return reused
-        call.computed += 1
-        output = self._compute(attention, args, kwargs)
-        if not isinstance(output, Tensor) or output.shape != form.shape:
-            call.has_misfit = True
-            return output
-        return call.capture(SELF_ATTENTION, output)
+        output = call.reuse(SELF_ATTENTION, site, 0, form)
+        if output is None:
+            call.computed += 1
+            output = self._compute(attention, args, kwargs)
+            if not isinstance(output, Tensor) or output.shape != form.shape:
+                call.has_misfit = True
+                return output
+            output = call.capture(SELF_ATTENTION, output)
+        # A patch of another node comes behind the capture, and may write into what it is given.
+        return output.clone() if _OUTPUT_PATCH in options.get("patches", {}) else output
 
     def _compute(self, attention: Attention, args: Any, kwargs: Any) -> Any:
         return attention(*args, **kwargs) if self._other is None else self._other(attention, *args, **kwargs)
