@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 from playwright.sync_api import ConsoleMessage, Page
 
 from tgate_dev.editor import ANSWER_MS, Editor
 
 POLL_MS = 100
+SCREENSHOTS = Path(__file__).resolve().parents[2] / "test-output" / "screenshots"
+# The editor that the host brings, and the newest one.
+SHIPPED, NEWEST = "shipped", "newest"
+BOTH_FRONTENDS = pytest.mark.parametrize("editor", [SHIPPED, NEWEST], indirect=True)
 # What the host's own page complains of: files that a new user does not have, and models that it may not look up.
 HOST_COMPLAINTS = (
     "the server responded with a status of 404",
@@ -115,3 +121,9 @@ class StripEditor(Editor):
         """Where on the page a point of a node lies; the function `point` gives it in the graph's pixels."""
         x, y = self.on_node(kind, PLACE_OF.replace("POINT", point))
         return x, y
+
+    def keep_screenshot(self, name: str) -> None:
+        """A picture of the page for people, named after a test."""
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        file = re.sub(r"[^\w-]+", "-", name).strip("-")
+        self.page.screenshot(path=SCREENSHOTS / f"{file}.png")
