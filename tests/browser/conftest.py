@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -86,5 +86,15 @@ def editor(request: pytest.FixtureRequest) -> Iterator[StripEditor]:
     shared: StripEditor = request.getfixturevalue("newest_editor" if is_newest else "shared_editor")
     shared.complaints.clear()
     yield shared
-    shared.keep_screenshot(request.node.name)
     assert shared.complaints == []
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    """A picture after each test, before its fixtures put back how the editor looks."""
+    try:
+        return (yield)
+    finally:
+        editor = item.funcargs.get("editor") if isinstance(item, pytest.Function) else None
+        if isinstance(editor, StripEditor):
+            editor.keep_screenshot(item.name)

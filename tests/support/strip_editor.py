@@ -18,6 +18,8 @@ POLL_MS = 100
 SCREENSHOTS = Path(__file__).resolve().parents[2] / "test-output" / "screenshots"
 # The editor that the host brings, and the newest one.
 SHIPPED, NEWEST = "shipped", "newest"
+# Whether nodes are made of HTML, and the palette; the first is the one that tests find.
+LOOKS = ((False, "dark"), (False, "light"), (True, "dark"), (True, "light"))
 BOTH_FRONTENDS = pytest.mark.parametrize("editor", [SHIPPED, NEWEST], indirect=True)
 # What the host's own page complains of: files that a new user does not have, and models that it may not look up.
 HOST_COMPLAINTS = (
@@ -122,8 +124,13 @@ class StripEditor(Editor):
         x, y = self.on_node(kind, PLACE_OF.replace("POINT", point))
         return x, y
 
+    def dress(self, is_html: bool, palette: str) -> None:
+        """Change how the editor looks, see `LOOKS`."""
+        self.set("Comfy.VueNodes.Enabled", is_html)
+        self.set("Comfy.ColorPalette", palette)
+
     def keep_screenshot(self, name: str) -> None:
         """A picture of the page for people, named after a test."""
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-        file = re.sub(r"[^\w-]+", "-", name).strip("-")
+        file = re.sub(r"\W+", "-", name).strip("-")
         self.page.screenshot(path=SCREENSHOTS / f"{file}.png")
