@@ -10,10 +10,11 @@ import { allNodes, nodeById, samplerOf } from "./graph.js";
 import { stamp, unstamp } from "./plain_runs.js";
 import { RunWatch } from "./run_watch.js";
 import { NODE_WIDTH, ScheduleWidget } from "./schedule_widget.js";
-import { DEFAULT_PRESET, LOG_LINE, SHOW_STRIP, settingsFor } from "./settings.js";
+import { choicesOf, DEFAULT_PRESET, LOG_LINE, SHOW_STRIP, settingsFor } from "./settings.js";
 import { textsFor } from "./texts.js";
 
-const NODES = ["TGATEApply", "TGATEApplyAdvanced"];
+const PRESET_NODE = "TGATEApply";
+const NODES = [PRESET_NODE, "TGATEApplyAdvanced"];
 const LOCALE = "Comfy.Locale";
 
 /** @type {WeakMap<object, ScheduleWidget>} */
@@ -29,6 +30,8 @@ const editor = {
   stamp: () => stamp(root(), setting(LOG_LINE) !== false),
   unstamp: () => unstamp(root()),
 };
+/** @type {import("./settings.js").Choices} */
+let presets = { options: [], default: undefined };
 let isReady = false;
 const watch = new RunWatch((path) => api.fetchApi(path));
 
@@ -123,7 +126,10 @@ function onRun({ detail }) {
 app.registerExtension({
   name: "tgate.schedule",
   // Only then is the new value there.
-  settings: settingsFor(() => setTimeout(showStrips, 0)),
+  settings: settingsFor(() => presets, () => setTimeout(showStrips, 0)),
+  beforeRegisterNodeDef(/** @type {any} */ _, /** @type {any} */ definition) {
+    if (definition.name === PRESET_NODE) presets = choicesOf(definition, "preset");
+  },
   setup() {
     isReady = true;
     api.addEventListener("tgate.run", onRun);

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Route
-from strip_editor import StripEditor
+from strip_editor import BOTH_FRONTENDS, LOOKS, StripEditor
 
 from tgate_dev.editor import Links, Nodes, sampled
 
 GATE, ADVANCED = "TGATEApply", "TGATEApplyAdvanced"
 TEXTS = "/extensions/comfyui-tgate-nodes/texts.js"
+SETTING = "window.app.extensionManager.setting.get"
 # The run of a node in the graph that is open, unless it says otherwise.
 SEND = """(told) => {
   const detail = { workflow_id: window.app.rootGraph.id, ...told };
@@ -266,7 +267,31 @@ class TestWhatItSays:
         assert editor.wait_for_strip(GATE, "of 12 steps").caption.startswith("cfg is 1")
 
 
+@BOTH_FRONTENDS
 class TestSettings:
+    @pytest.mark.parametrize("palette", ["dark", "light"])
+    def test_the_dialog_offers_the_nodes_presets(self, editor: StripEditor, palette: str) -> None:
+        editor.dress(False, palette)
+        page = editor.page
+        try:
+            page.keyboard.press("Escape")
+            page.keyboard.press("Control+,")
+            dialog = page.get_by_role("dialog")
+            dialog.get_by_text("TGATE", exact=True).first.click()
+            choice = dialog.get_by_role("combobox").filter(has_text="balanced")
+            choice.click()
+            offered = page.get_by_role("option").all_inner_texts()
+            definition = page.evaluate("async () => (await (await fetch('/object_info/TGATEApply')).json()).TGATEApply")
+            assert offered == definition["input"]["required"]["preset"][1]["options"]
+            page.get_by_role("option", name="gentle").click()
+            page.wait_for_function(f"() => {SETTING}('TGATE.DefaultPreset') === 'gentle'")
+        finally:
+            editor.keep_screenshot(f"settings-{palette}")
+            page.keyboard.press("Escape")
+            page.keyboard.press("Escape")
+            editor.set("TGATE.DefaultPreset", "balanced")
+            editor.dress(*LOOKS[0])
+
     def test_a_new_node_takes_the_preset_that_is_set(self, editor: StripEditor) -> None:
         editor.set("TGATE.DefaultPreset", "fast")
         try:
