@@ -80,9 +80,7 @@ def test_one_run_shows_both_pictures_and_both_times(
 
 
 @BOTH_FRONTENDS
-def test_report_and_plot_draw_themselves(
-    opened: StripEditor, checkpoint: Path, request: pytest.FixtureRequest
-) -> None:
+def test_report_and_plot_draw_themselves(opened: StripEditor, checkpoint: Path, request: pytest.FixtureRequest) -> None:
     open_and_run(opened, "probe", checkpoint)
     opened.wait_for_strip(ADVANCED, "Last run", RUN_SECONDS)
     wait_for_end(opened, REPORT)

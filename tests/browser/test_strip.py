@@ -89,7 +89,32 @@ class TestWhichRun:
             "sampler": ("KSamplerAdvanced", {"steps": 20, "start_at_step": 4, "end_at_step": 16}),
         }
         editor.build(nodes, [("gate", "MODEL", "sampler", "model")])
-        assert "Approximate" in editor.wait_for_strip(ADVANCED, "gate after 6 of 12 steps").caption
+        assert "Approximate" not in editor.wait_for_strip(ADVANCED, "gate after 6 of 12 steps").caption
+
+    def test_noise_levels_by_the_schedulers_name(self, editor: StripEditor) -> None:
+        """With steps that are long for it, a multistep sampler is given fewer predictions."""
+        editor.build(*sampled(GATE, steps=25, sampler_name="dpmpp_2m", scheduler="normal"))
+        assert "Approximate" not in editor.wait_for_strip(GATE, "gate after 7 of 25 steps").caption
+        editor.on_node("KSampler", "(node) => { node.widgets.find((w) => w.name === 'scheduler').value = 'karras'; }")
+        editor.on_node(GATE, "(node) => node.onConnectionsChange()")
+        assert "Approximate" not in editor.wait_for_strip(GATE, "gate after 5 of 25 steps").caption
+
+    def test_noise_levels_by_a_node_of_their_own(self, editor: StripEditor) -> None:
+        nodes, links = custom_sampler("CFGGuider", 25)
+        nodes["gate"], nodes["bypassed"] = (GATE, {}), ("RescaleCFG", {})
+        nodes["scheduler"] = ("BasicScheduler", {"steps": 25, "scheduler": "karras"})
+        nodes["solver"] = ("KSamplerSelect", {"sampler_name": "dpmpp_2m"})
+        editor.build(nodes, [*links, ("solver", "SAMPLER", "sampler", "sampler")])
+        assert "Approximate" not in editor.wait_for_strip(GATE, "gate after 5 of 25 steps").caption
+
+    def test_a_node_that_changes_them_leaves_the_plan_approximate(self, editor: StripEditor) -> None:
+        nodes, links = sampled(GATE, steps=25, sampler_name="dpmpp_2m", scheduler="karras")
+        nodes["levels"] = ("ModelSamplingDiscrete", {})
+        editor.build(nodes, [*links, ("levels", "MODEL", "gate", "model")])
+        assert "Approximate" in editor.wait_for_strip(GATE, "of 25 steps").caption
+        editor.on_node("ModelSamplingDiscrete", "(node) => { node.mode = 4; }")
+        editor.on_node(GATE, "(node) => node.onConnectionsChange()")
+        assert "Approximate" not in editor.wait_for_strip(GATE, "gate after 5 of 25 steps").caption
 
     def test_steps_from_a_node_of_their_own(self, editor: StripEditor) -> None:
         nodes, links = sampled(GATE, steps=25)
@@ -146,7 +171,6 @@ class TestWhatItSays:
         assert strip.bars[4]["height"] == 100
         assert strip.bars[4]["label"] == "Step 5 of 12: refreshed; both guidance passes"
         assert "refresh" in strip.legend
-        assert "Approximate" in strip.caption
         editor.build(*sampled(ADVANCED, {**settings, "refresh": "by error"}, steps=12))
         strip = editor.wait_until(ADVANCED, lambda strip: "where the error asks for it" in strip.caption)
         assert not any("refresh" in bar["looks"] for bar in strip.bars)
