@@ -11,6 +11,7 @@ import { stamp, unstamp } from "./plain_runs.js";
 import { RunWatch } from "./run_watch.js";
 import { NODE_WIDTH, ScheduleWidget } from "./schedule_widget.js";
 import { choicesOf, DEFAULT_PRESET, LOG_LINE, SHOW_STRIP, settingsFor } from "./settings.js";
+import { orderTemplates } from "./templates.js";
 import { textsFor } from "./texts.js";
 
 const PRESET_NODE = "TGATEApply";
@@ -33,6 +34,8 @@ const editor = {
 /** @type {import("./settings.js").Choices} */
 let presets = { options: [], default: undefined };
 let isReady = false;
+/** The pack's, as the server calls it. */
+const folder = decodeURIComponent(new URL(import.meta.url).pathname.split("/").at(-2) ?? "");
 const watch = new RunWatch((path) => api.fetchApi(path));
 
 const root = () => app.rootGraph ?? app.graph;
@@ -132,6 +135,7 @@ app.registerExtension({
   },
   setup() {
     isReady = true;
+    orderTemplates(api, folder);
     api.addEventListener("tgate.run", onRun);
     api.addEventListener("execution_start", (/** @type {any} */ event) => {
       if (shown().length) void watch.begin(event.detail.prompt_id);

@@ -1,6 +1,7 @@
 """What a person sees of graphs that show what a run did: both pictures, the report, and how attention converges.
 
-Each is run once in each of the two editors, and looked at as nodes are drawn and as they are made of HTML, dark and light.
+Each is run once in each of the two editors, and looked at as nodes are drawn and as they are made of HTML, dark and
+light.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ def test_one_run_shows_both_pictures_and_both_times(
 
 @BOTH_FRONTENDS
 def test_report_and_plot_draw_themselves(opened: StripEditor, checkpoint: Path, request: pytest.FixtureRequest) -> None:
-    open_and_run(opened, "probe", checkpoint)
+    open_and_run(opened, "5 More - Find your gate", checkpoint)
     opened.wait_for_strip(ADVANCED, "Last run", RUN_SECONDS)
     wait_for_end(opened, REPORT)
     check_pictures(opened, request.node.name, PLOT, REPORT)

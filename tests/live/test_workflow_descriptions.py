@@ -17,20 +17,30 @@ from tgate_dev.workflows.workflow import DescriptionError, Workflow
 FOLDER = Path(__file__).resolve().parents[2] / "workflows"
 # What each workflow's model is to TGATE Apply; those with TGATE Apply (Advanced) say themselves where the gate is.
 FAMILIES = {
-    "sd15": "sd15",
-    "sd21": "sd21",
-    "playground25": "playground-2.5",
-    "svd": "svd",
-    "pixart_alpha": "pixart",
-    "pixart_sigma": "pixart",
+    "2 Picture - SD 1.5": "sd15",
+    "2 Picture - SD 2.1": "sd21",
+    "2 Picture - Playground 2.5": "playground-2.5",
+    "3 Video - Stable Video Diffusion": "svd",
+    "2 Picture - PixArt-Alpha": "pixart",
+    "2 Picture - PixArt-Sigma": "pixart",
     "1 Start here": "sd15",
-    "controlnet": "sd15",
-    "regional": "sd15",
-    "lcm_pixart": "few-step",
+    "5 More - ControlNet": "sd15",
+    "5 More - Regional prompts": "sd15",
+    "2 Picture - LCM PixArt-Alpha": "few-step",
     **dict.fromkeys(
-        ("hunyuan_dit", "cosmos_predict2", "anima", "wan_t2v", "wan_i2v", "ltxv", "cosmos1", "kandinsky5"), "generic"
+        (
+            "2 Picture - HunyuanDiT",
+            "2 Picture - Cosmos Predict2",
+            "2 Picture - Anima",
+            "3 Video - Wan 2.1 from text",
+            "3 Video - Wan 2.1 from a picture",
+            "3 Video - LTX-Video",
+            "3 Video - Cosmos 1",
+            "3 Video - Kandinsky 5 Lite",
+        ),
+        "generic",
     ),
-    **dict.fromkeys(("stable_audio", "ace_step", "ace_step15"), "generic"),
+    **dict.fromkeys(("4 Sound - Stable Audio Open", "4 Sound - ACE-Step 1", "4 Sound - ACE-Step 1.5"), "generic"),
 }
 
 pytestmark = pytest.mark.slow

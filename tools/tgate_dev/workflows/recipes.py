@@ -14,7 +14,7 @@ BY_SCHEDULE: dict[str, Any] = {"gate_unit": "percent of schedule", "warm_up": 0}
 SD15 = File("Comfy-Org/stable-diffusion-v1-5-archive:v1-5-pruned-emaonly-fp16", "Any other SD 1.5 model will do.")
 SDXL = File("stabilityai/stable-diffusion-xl-base-1.0:sd_xl_base_1.0", "Any other SDXL model will do.")
 # Of nodes that draw on themselves.
-REPORT_HEIGHT, PLOT_HEIGHT = 300, 460
+REPORT_HEIGHT, PLOT_HEIGHT = 470, 660  # at which their pictures are as wide as the nodes
 CANNY = File("comfyanonymous/ControlNet-v1-1_fp16_safetensors:control_v11p_sd15_canny_fp16")
 
 
@@ -151,8 +151,8 @@ GRAPHS = {graph.__name__: graph for graph in _ALL}
 class Recipe(Note):
     """A use of T-GATE."""
 
-    graph: str = ""  # the function that makes it, where that has not the file's name
+    graph: str  # the function that makes it
 
     def build(self, w: Workflow) -> None:
         """Add the nodes."""
-        GRAPHS[self.graph or self.name](w)
+        GRAPHS[self.graph](w)

@@ -45,8 +45,8 @@ SIZES = {
     "PreviewImage": (WIDTH, 300),
     "PreviewAny": (WIDTH, 190),
     "PreviewAudio": (WIDTH, 100),
-    "TGATEReport": (480, 0),
-    "TGATEConvergencePlot": (480, 0),
+    "TGATEReport": (560, 0),
+    "TGATEConvergencePlot": (560, 0),
 }
 
 SEED = 156680208700286
