@@ -13,6 +13,8 @@ from tgate_dev.server import PACK_NAME
 NAMES = sorted(path.stem for path in (Path(__file__).resolve().parents[2] / "workflows").glob("*.json"))
 CARDS = "[data-testid^='template-workflow-']"
 
+READABLE_SCALE = 8 / 14
+
 pytestmark = pytest.mark.slow
 
 
@@ -44,6 +46,9 @@ def test_they_stand_in_the_order_of_their_names(editor: StripEditor, palette: st
         editor.keep_screenshot(f"templates-{palette}")
         page.locator(CARDS).first.click()
         page.wait_for_function("() => window.app.rootGraph.nodes.some((node) => node.type === 'TGATEReport')")
+        editor.settle()
+        # Farther out, the canvas draws no text.
+        assert page.evaluate("() => window.app.canvas.ds.scale") > READABLE_SCALE
     finally:
         page.unroute("**/workflow_templates")
         editor.dress(*LOOKS[0])

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .note import RUN, Note, Run
-from .workflow import GATE, INPUT, SEED, File, Workflow
+from .workflow import GATE, INPUT, SEED, UNDER_NOTE, File, Workflow
 
 EVEN_RUN: Run = (20, 7.0, "dpmpp_2m", "normal")
 EULER_RUN: Run = (25, 7.0, "euler", "normal")
@@ -14,7 +14,8 @@ BY_SCHEDULE: dict[str, Any] = {"gate_unit": "percent of schedule", "warm_up": 0}
 SD15 = File("Comfy-Org/stable-diffusion-v1-5-archive:v1-5-pruned-emaonly-fp16", "Any other SD 1.5 model will do.")
 SDXL = File("stabilityai/stable-diffusion-xl-base-1.0:sd_xl_base_1.0", "Any other SDXL model will do.")
 # Of nodes that draw on themselves.
-REPORT_HEIGHT, PLOT_HEIGHT = 470, 660  # at which their pictures are as wide as the nodes
+REPORT_HEIGHT, PLOT_HEIGHT = 430, 600  # at which their pictures are as wide as the nodes
+COMPARED_HEIGHT = 370  # two square pictures beside each other
 CANNY = File("comfyanonymous/ControlNet-v1-1_fp16_safetensors:control_v11p_sd15_canny_fp16")
 
 
@@ -22,17 +23,19 @@ def compare(w: Workflow) -> None:
     """The same seed without and with TGATE, side by side; the node has the seconds of both."""
     w.checkpoint(SD15)
     model = w.last["MODEL"]
-    seed = w.group("Seed", 1, INPUT).node("PrimitiveInt", "Seed", value=SEED)
+    seed = w.group("Seed", UNDER_NOTE, INPUT).node("PrimitiveInt", "Seed", value=SEED)
+    w.gate(column=2)
     w.prompts()
-    w.gate()
-    latent = w.picture_size(512, 512)
-    plain = w.group("Without", 4).sampler(RUN, "Sampler without TGATE", model=model, seed=seed)
-    gated = w.group("With", 4).sampler(RUN, "Sampler with TGATE", latent_image=latent, seed=seed)
-    w.group("Left without, right with TGATE", 5)
+    latent = w.picture_size(512, 512, column=2)
+    w.group("Without and with TGATE", 3)
+    plain = w.sampler(RUN, "Sampler without TGATE", model=model, seed=seed)
+    gated = w.sampler(RUN, "Sampler with TGATE", latent_image=latent, seed=seed)
+    w.group("Side by side", 3)
     pictures = [w.node("VAEDecode", samples=samples) for samples in (plain, gated)]
     w.node("ImageStitch", image1=pictures[0], image2=pictures[1], spacing_width=8)
-    w.node("SaveImage", "Left without, right with TGATE", filename_prefix="TGATE/compare")
-    w.group("What was saved", 6).node("TGATEReport", "", REPORT_HEIGHT, latent=gated)
+    both = "Left without, right with TGATE"
+    w.group(both, 4).node("SaveImage", both, COMPARED_HEIGHT, filename_prefix="TGATE/compare")
+    w.group("What was saved", 4).node("TGATEReport", "", REPORT_HEIGHT, latent=gated)
 
 
 def deepcache_sdxl(w: Workflow) -> None:
