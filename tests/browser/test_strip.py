@@ -150,6 +150,12 @@ class TestWhichRun:
 
 
 class TestWhatItSays:
+    def test_a_node_by_itself_says_what_to_connect_and_no_more(self, editor: StripEditor) -> None:
+        editor.build({"gate": (GATE, {})}, [])
+        strip = editor.wait_for_strip(GATE, "Plan")
+        assert strip.caption == "No sampler connected: 25 steps assumed. As for SDXL: connect a model."
+        assert not strip.is_cut
+
     def test_bars_are_told_apart_without_colour(self, editor: StripEditor) -> None:
         editor.build(*sampled(ADVANCED, {"protect_last": 2, "sp_interval": 3}, steps=20))
         strip = editor.wait_for_strip(ADVANCED, "gate after 10 of 20 steps")

@@ -39,6 +39,8 @@ READ_STRIP = """(node) => {
     tag: text('.tag'), title: text('.title'), caption: text('.rest'), legend: text('.legend'),
     saving: text('.saving'), presets: text('.presets'),
     details: root.querySelector('.caption')?.title ?? '',
+    is_cut: [...root.querySelectorAll('.caption, .presets, .saving, .legend')].some(
+      (part) => part.scrollHeight > part.clientHeight + 1 || part.scrollWidth > part.clientWidth + 1),
     gate: row.findIndex((part) => part.classList.contains('gate')),
     bars: bars.map((bar) => ({
       looks: [...bar.classList].filter((name) => name !== 'cell'),
@@ -69,6 +71,7 @@ class Strip:
     presets: str  # what the other presets would save
     caption: str
     details: str  # what the caption shows under the pointer
+    is_cut: bool  # whether some of its texts have more than there is room for
     legend: str
     gate: int  # bars before the gate; -1 without one
     bars: list[dict[str, Any]]  # `looks` (classes), `label` (description) and `height` (percent) of each
