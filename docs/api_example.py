@@ -1,4 +1,4 @@
-"""Queue a shipped graph on a running ComfyUI through HTTP: python api_example.py workflows/sd15.json [address]."""
+"""Queue a shipped graph on a running ComfyUI through HTTP: python api_example.py WORKFLOW.json [address]."""
 
 import json
 import sys

@@ -10,6 +10,7 @@ from aiohttp import web
 from server import PromptServer
 
 from ..tgate_core.host.model_file import family_of_file
+from ..tgate_core.host.noise_levels import noise_levels
 from ..tgate_core.report.preview import preview
 
 SCHEDULE_PATH = "/tgate/schedule"
@@ -39,7 +40,7 @@ def answer_schedule(query: Mapping[str, str]) -> web.Response:
     Where the query has no family, it may name the model's file under one of `MODEL_FILES`.
     """
     try:
-        return web.json_response(preview(_with_family(query)))
+        return web.json_response(preview(_with_family(query), noise_levels))
     except ValueError as error:
         return web.json_response({"error": str(error)}, status=BAD_REQUEST)
 

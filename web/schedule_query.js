@@ -13,6 +13,8 @@ const LOADER_PROPERTY = "tgate_family_of";
 const FILE_KINDS = Object.entries({ ckpt_name: "checkpoints", unet_name: "diffusion_models" });
 /** Gives a probe that runs have still to fill. */
 const EMPTY_PROBE = "TGATEProbe";
+/** Nodes that give a model other noise levels than its family's. */
+const OTHER_LEVELS = /^ModelSampling/;
 /** The host samples nothing at 0. */
 const LEAST_DENOISE = 0.001;
 
@@ -24,8 +26,22 @@ const LEAST_DENOISE = 0.001;
  * @property {number} denoise
  * @property {number} endsAt share of the noise schedule at which it ends
  * @property {string | undefined} solver the sampler's name, where it is known
+ * @property {string | undefined} scheduler the name of what makes its noise levels, where it is known
+ * @property {boolean} isCustom whether a node of its own makes them, not the sampler
  * @property {boolean} isKnown whether there is a sampler to read it from
  */
+
+/** @type {Readonly<Sampling>} */
+const UNKNOWN = {
+  steps: USUAL_STEPS,
+  isGuided: true,
+  denoise: 1,
+  endsAt: 1,
+  solver: undefined,
+  scheduler: undefined,
+  isCustom: false,
+  isKnown: false,
+};
 
 /**
  * The query of `GET /tgate/schedule`. The same text means the same schedule.
@@ -43,6 +59,10 @@ export function queryOf(node, sampling) {
   query.set("denoise", String(sampling.denoise));
   query.set("ends_at", String(sampling.endsAt));
   if (sampling.solver) query.set("sampler", sampling.solver);
+  if (sampling.scheduler) {
+    query.set("scheduler", sampling.scheduler);
+    query.set("custom_sigmas", sampling.isCustom ? "1" : "0");
+  }
   const family = familyOf(node);
   const file = modelFile(node);
   if (family) query.set("family", String(family));
@@ -134,7 +154,7 @@ export function samplingOf(node) {
   const scheduled = sampler && stepsSource(sampler);
   const steps = scheduled ? number(scheduled, "steps") : undefined;
   if (!sampler || steps === undefined || steps < 1) {
-    return { steps: USUAL_STEPS, isGuided: true, denoise: 1, endsAt: 1, solver: undefined, isKnown: false };
+    return UNKNOWN;
   }
   const begin = Math.min(number(sampler, "start_at_step") ?? 0, steps - 1);
   const end = Math.min(Math.max(number(sampler, "end_at_step") ?? steps, begin + 1), steps);
@@ -145,6 +165,8 @@ export function samplingOf(node) {
     denoise: Math.min(Math.max(denoise, LEAST_DENOISE), 1),
     endsAt: end / steps,
     solver: solverOf(sampler),
+    scheduler: schedulerOf(sampler, scheduled),
+    isCustom: scheduled !== sampler,
     isKnown: true,
   };
 }
@@ -161,6 +183,19 @@ function stepsSource(sampler) {
     node = sourceOf(node, "sigmas")?.node;
   }
   return seen.has(node) ? undefined : node;
+}
+
+/**
+ * The host's name of the scheduler; undefined where another node has a hand in the noise levels.
+ * @param {any} sampler
+ * @param {any} scheduled the node that sets the steps
+ * @returns {string | undefined}
+ */
+function schedulerOf(sampler, scheduled) {
+  const isDirect = scheduled === sampler || sourceOf(sampler, "sigmas")?.node === scheduled;
+  const isChanged = modelSources(scheduled).some((source) => !isOff(source) && OTHER_LEVELS.test(source.type));
+  const name = valueOf(scheduled, "scheduler");
+  return isDirect && !isChanged && typeof name === "string" ? name : undefined;
 }
 
 /**

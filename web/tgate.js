@@ -10,10 +10,12 @@ import { allNodes, nodeById, samplerOf } from "./graph.js";
 import { stamp, unstamp } from "./plain_runs.js";
 import { RunWatch } from "./run_watch.js";
 import { NODE_WIDTH, ScheduleWidget } from "./schedule_widget.js";
-import { DEFAULT_PRESET, LOG_LINE, SHOW_STRIP, settingsFor } from "./settings.js";
+import { choicesOf, DEFAULT_PRESET, LOG_LINE, SHOW_STRIP, settingsFor } from "./settings.js";
+import { orderTemplates } from "./templates.js";
 import { textsFor } from "./texts.js";
 
-const NODES = ["TGATEApply", "TGATEApplyAdvanced"];
+const PRESET_NODE = "TGATEApply";
+const NODES = [PRESET_NODE, "TGATEApplyAdvanced"];
 const LOCALE = "Comfy.Locale";
 
 /** @type {WeakMap<object, ScheduleWidget>} */
@@ -29,7 +31,11 @@ const editor = {
   stamp: () => stamp(root(), setting(LOG_LINE) !== false),
   unstamp: () => unstamp(root()),
 };
+/** @type {import("./settings.js").Choices} */
+let presets = { options: [], default: undefined };
 let isReady = false;
+/** The pack's, as the server calls it. */
+const folder = decodeURIComponent(new URL(import.meta.url).pathname.split("/").at(-2) ?? "");
 const watch = new RunWatch((path) => api.fetchApi(path));
 
 const root = () => app.rootGraph ?? app.graph;
@@ -123,9 +129,13 @@ function onRun({ detail }) {
 app.registerExtension({
   name: "tgate.schedule",
   // Only then is the new value there.
-  settings: settingsFor(() => setTimeout(showStrips, 0)),
+  settings: settingsFor(() => presets, () => setTimeout(showStrips, 0)),
+  beforeRegisterNodeDef(/** @type {any} */ _, /** @type {any} */ definition) {
+    if (definition.name === PRESET_NODE) presets = choicesOf(definition, "preset");
+  },
   setup() {
     isReady = true;
+    orderTemplates(api, folder);
     api.addEventListener("tgate.run", onRun);
     api.addEventListener("execution_start", (/** @type {any} */ event) => {
       if (shown().length) void watch.begin(event.detail.prompt_id);

@@ -6,8 +6,8 @@ import { BYPASS, modelSources } from "./graph.js";
 import { isProbed } from "./schedule_query.js";
 import { familyName, filled, scopeText } from "./texts.js";
 
-/** What is said elsewhere in the strip. */
-const SAID_ABOVE = /^(\d+\.\d × as fast [^;]*\), )?gate at step \d+ of \d+; /;
+/** What is said, or drawn, elsewhere in the strip. */
+const SAID_ABOVE = /^(\d+\.\d × as fast [^;]*\), )?gate at step \d+ of \d+; |(refreshed at|predicted: steps) \d+(, \d+)*, /g;
 
 /** @typedef {import("./strip.js").View} View */
 /** @typedef {import("./texts.js").Texts} Texts */
@@ -62,7 +62,8 @@ function remarksOf(answer, sampling, node, texts) {
     answer.is_measured ? texts.measured : "",
     answer.is_by_error ? texts.byError : "",
     !answer.is_assumed && name ? filled(texts.family, { name }) : "",
-    answer.is_approximate ? texts.approximate : "",
+    // Of a run that is not known at all, more than that has been said.
+    answer.is_approximate && sampling.isKnown ? texts.approximate : "",
   ].filter(Boolean);
 }
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from strip_editor import StripEditor
+from strip_editor import BOTH_FRONTENDS, StripEditor
 
 from tgate_dev.editor import sampled
 
@@ -77,6 +77,7 @@ def show(editor: StripEditor) -> None:
     editor.wait_for_strip(ADVANCED, "25")
 
 
+@BOTH_FRONTENDS
 def test_strip_can_be_read(editor: StripEditor, is_html: bool, theme: str, language: str) -> None:
     show(editor)
     colours: dict[str, list[int]] = editor.on_node(ADVANCED, COLOURS)
@@ -96,6 +97,7 @@ def test_strip_can_be_read(editor: StripEditor, is_html: bool, theme: str, langu
     assert box["height"] > 100
 
 
+@BOTH_FRONTENDS
 def test_wheel_over_the_strip_zooms(editor: StripEditor, is_html: bool) -> None:
     show(editor)
     box = editor.page.locator(".tgate-schedule").bounding_box()
@@ -106,6 +108,7 @@ def test_wheel_over_the_strip_zooms(editor: StripEditor, is_html: bool) -> None:
     editor.page.wait_for_function(f"() => window.app.canvas.ds.scale > {before}")
 
 
+@BOTH_FRONTENDS
 def test_strip_stays_with_its_node_when_nodes_change_kind(editor: StripEditor) -> None:
     show(editor)
     where = "(node) => node.widgets.find((w) => w.name === 'tgate_schedule').element.closest('.dom-widget') ? 1 : 2"

@@ -68,7 +68,7 @@ def test_workflow_opens_whole_and_stays_as_it_is(workflow: Path, editor: StripEd
 
 def test_graph_of_before_refresh_opens_with_its_defaults(editor: StripEditor, tmp_path: Path) -> None:
     """It holds values for the widgets that there were, and none for those behind them."""
-    graph = json.loads((REPO / "workflows" / "sdxl.json").read_text(encoding="utf-8"))
+    graph = json.loads((REPO / "workflows" / "2 Picture - SDXL.json").read_text(encoding="utf-8"))
     node = next(node for node in graph["nodes"] if node["type"] == "TGATEApplyAdvanced")
     del node["widgets_values"][-len(REFRESH) :]
     node["inputs"] = [one for one in node["inputs"] if one["name"] not in REFRESH]

@@ -47,13 +47,13 @@ def bypass(editor: StripEditor, is_off: bool) -> None:
     editor.on_node(GATE, "(node, mode) => { node.mode = mode; node.onConnectionsChange(); }", 4 if is_off else 0)
 
 
-def set_widget(editor: StripEditor, kind: str, widget: str, value: int) -> Strip:
-    """The plan once it is for this value."""
+def set_widget(editor: StripEditor, kind: str, widget: str, value: int, is_timed: bool) -> Strip:
+    """The plan once it is for this value, and has the plain seconds or has them no more."""
     set_it = "(node, name, value) => { node.widgets.find((w) => w.name === name).value = value; }"
     editor.on_node(kind, set_it, widget, value)
     editor.on_node(GATE, "(node) => node.onConnectionsChange()")
     editor.page.wait_for_timeout(1000)
-    return editor.wait_for_strip(GATE, "Plan")
+    return editor.wait_until(GATE, lambda strip: strip.tag == "Plan" and ("plain" in strip.saving) == is_timed)
 
 
 def test_a_run_reports_to_its_node(editor: StripEditor, other_window: StripEditor, checkpoint: Path) -> None:
@@ -72,6 +72,11 @@ def test_a_run_reports_to_its_node(editor: StripEditor, other_window: StripEdito
     assert strip.bars[0]["label"] == f"Step 1 of {STEPS}: planning; both guidance passes"
     assert strip.bars[-1]["label"] == f"Step {STEPS} of {STEPS}: fidelity; cross-attention frozen; one pass"
     assert "attentions reused" in strip.caption
+    # The bars show which steps.
+    assert "refreshed at" in strip.details
+    assert "refreshed at" not in strip.caption
+    assert "predicted: " not in strip.caption
+    assert not strip.is_cut
     assert re.fullmatch(r"−\d+ % work · \d+\.\d s", strip.saving)
     assert other_window.read_strip(GATE).tag == "Plan"
     assert other_window.complaints == []
@@ -89,9 +94,9 @@ def test_a_plain_run_is_remembered_and_told(editor: StripEditor, checkpoint: Pat
     plan = editor.wait_for_strip(GATE, "Plan")
     assert re.fullmatch(r"about −\d+ % work · plain \d+\.\d s", plan.saving)
     # Another seed and prompt take as long, another number of steps does not.
-    assert "plain" not in set_widget(editor, "KSampler", "steps", STEPS + 1).saving
-    set_widget(editor, "KSampler", "steps", STEPS)
-    assert "plain" in set_widget(editor, "KSampler", "seed", 4).saving
+    set_widget(editor, "KSampler", "steps", STEPS + 1, is_timed=False)
+    set_widget(editor, "KSampler", "steps", STEPS, is_timed=True)
+    set_widget(editor, "KSampler", "seed", 4, is_timed=True)
     queue(editor)
     strip = editor.wait_for_strip(GATE, "Last run", RUN_SECONDS)
     plain = plan.saving.rpartition(" · ")[2]

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Route
-from strip_editor import StripEditor
+from strip_editor import BOTH_FRONTENDS, LOOKS, StripEditor
 
 from tgate_dev.editor import Links, Nodes, sampled
 
 GATE, ADVANCED = "TGATEApply", "TGATEApplyAdvanced"
 TEXTS = "/extensions/comfyui-tgate-nodes/texts.js"
+SETTING = "window.app.extensionManager.setting.get"
 # The run of a node in the graph that is open, unless it says otherwise.
 SEND = """(told) => {
   const detail = { workflow_id: window.app.rootGraph.id, ...told };
@@ -88,7 +89,32 @@ class TestWhichRun:
             "sampler": ("KSamplerAdvanced", {"steps": 20, "start_at_step": 4, "end_at_step": 16}),
         }
         editor.build(nodes, [("gate", "MODEL", "sampler", "model")])
-        assert "Approximate" in editor.wait_for_strip(ADVANCED, "gate after 6 of 12 steps").caption
+        assert "Approximate" not in editor.wait_for_strip(ADVANCED, "gate after 6 of 12 steps").caption
+
+    def test_noise_levels_by_the_schedulers_name(self, editor: StripEditor) -> None:
+        """With steps that are long for it, a multistep sampler is given fewer predictions."""
+        editor.build(*sampled(GATE, steps=25, sampler_name="dpmpp_2m", scheduler="normal"))
+        assert "Approximate" not in editor.wait_for_strip(GATE, "gate after 7 of 25 steps").caption
+        editor.on_node("KSampler", "(node) => { node.widgets.find((w) => w.name === 'scheduler').value = 'karras'; }")
+        editor.on_node(GATE, "(node) => node.onConnectionsChange()")
+        assert "Approximate" not in editor.wait_for_strip(GATE, "gate after 5 of 25 steps").caption
+
+    def test_noise_levels_by_a_node_of_their_own(self, editor: StripEditor) -> None:
+        nodes, links = custom_sampler("CFGGuider", 25)
+        nodes["gate"], nodes["bypassed"] = (GATE, {}), ("RescaleCFG", {})
+        nodes["scheduler"] = ("BasicScheduler", {"steps": 25, "scheduler": "karras"})
+        nodes["solver"] = ("KSamplerSelect", {"sampler_name": "dpmpp_2m"})
+        editor.build(nodes, [*links, ("solver", "SAMPLER", "sampler", "sampler")])
+        assert "Approximate" not in editor.wait_for_strip(GATE, "gate after 5 of 25 steps").caption
+
+    def test_a_node_that_changes_them_leaves_the_plan_approximate(self, editor: StripEditor) -> None:
+        nodes, links = sampled(GATE, steps=25, sampler_name="dpmpp_2m", scheduler="karras")
+        nodes["levels"] = ("ModelSamplingDiscrete", {})
+        editor.build(nodes, [*links, ("levels", "MODEL", "gate", "model")])
+        assert "Approximate" in editor.wait_for_strip(GATE, "of 25 steps").caption
+        editor.on_node("ModelSamplingDiscrete", "(node) => { node.mode = 4; }")
+        editor.on_node(GATE, "(node) => node.onConnectionsChange()")
+        assert "Approximate" not in editor.wait_for_strip(GATE, "gate after 5 of 25 steps").caption
 
     def test_steps_from_a_node_of_their_own(self, editor: StripEditor) -> None:
         nodes, links = sampled(GATE, steps=25)
@@ -124,6 +150,12 @@ class TestWhichRun:
 
 
 class TestWhatItSays:
+    def test_a_node_by_itself_says_what_to_connect_and_no_more(self, editor: StripEditor) -> None:
+        editor.build({"gate": (GATE, {})}, [])
+        strip = editor.wait_for_strip(GATE, "Plan")
+        assert strip.caption == "No sampler connected: 25 steps assumed. As for SDXL: connect a model."
+        assert not strip.is_cut
+
     def test_bars_are_told_apart_without_colour(self, editor: StripEditor) -> None:
         editor.build(*sampled(ADVANCED, {"protect_last": 2, "sp_interval": 3}, steps=20))
         strip = editor.wait_for_strip(ADVANCED, "gate after 10 of 20 steps")
@@ -145,7 +177,6 @@ class TestWhatItSays:
         assert strip.bars[4]["height"] == 100
         assert strip.bars[4]["label"] == "Step 5 of 12: refreshed; both guidance passes"
         assert "refresh" in strip.legend
-        assert "Approximate" in strip.caption
         editor.build(*sampled(ADVANCED, {**settings, "refresh": "by error"}, steps=12))
         strip = editor.wait_until(ADVANCED, lambda strip: "where the error asks for it" in strip.caption)
         assert not any("refresh" in bar["looks"] for bar in strip.bars)
@@ -266,7 +297,31 @@ class TestWhatItSays:
         assert editor.wait_for_strip(GATE, "of 12 steps").caption.startswith("cfg is 1")
 
 
+@BOTH_FRONTENDS
 class TestSettings:
+    @pytest.mark.parametrize("palette", ["dark", "light"])
+    def test_the_dialog_offers_the_nodes_presets(self, editor: StripEditor, palette: str) -> None:
+        editor.dress(False, palette)
+        page = editor.page
+        try:
+            page.keyboard.press("Escape")
+            page.keyboard.press("Control+,")
+            dialog = page.get_by_role("dialog")
+            dialog.get_by_text("TGATE", exact=True).first.click()
+            choice = dialog.get_by_role("combobox").filter(has_text="balanced")
+            choice.click()
+            offered = page.get_by_role("option").all_inner_texts()
+            definition = page.evaluate("async () => (await (await fetch('/object_info/TGATEApply')).json()).TGATEApply")
+            assert offered == definition["input"]["required"]["preset"][1]["options"]
+            page.get_by_role("option", name="gentle").click()
+            page.wait_for_function(f"() => {SETTING}('TGATE.DefaultPreset') === 'gentle'")
+        finally:
+            editor.keep_screenshot(f"settings-{palette}")
+            page.keyboard.press("Escape")
+            page.keyboard.press("Escape")
+            editor.set("TGATE.DefaultPreset", "balanced")
+            editor.dress(*LOOKS[0])
+
     def test_a_new_node_takes_the_preset_that_is_set(self, editor: StripEditor) -> None:
         editor.set("TGATE.DefaultPreset", "fast")
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import comfy.samplers
 import pytest
 import tiny
 from record import recording
@@ -116,3 +117,65 @@ def test_few_step_models_are_recognised(model, pack, steps, cfg, gate):
     with recording(model, patched) as record:
         tiny.sample(patched, steps=steps, cfg=cfg)
     assert record.per_call("cross_attention") == [ATTENTIONS] * gate + [0] * (steps - gate)
+
+
+def planned(pack, sampler, scheduler, steps, denoise=1.0, **more):
+    """What the strip is told of a run at balanced."""
+    query = {"node": "TGATEApply", "family": "sd15", "steps": str(steps), "sampler": sampler, "denoise": str(denoise)}
+    levels = pack.core("host.noise_levels").noise_levels
+    return pack.core("report.preview").preview({**query, "scheduler": scheduler, **more}, levels)
+
+
+@pytest.mark.parametrize("scheduler", comfy.samplers.SCHEDULER_NAMES)
+@pytest.mark.parametrize(("sampler", "steps", "denoise"), [("euler", 25, 1.0), ("uni_pc", 20, 0.6), ("dpm_2", 10, 1.0)])
+def test_noise_levels_are_known_before_a_run(model, pack, scheduler, sampler, steps, denoise):
+    noise = pack.core("report.preview").NoiseSchedule(scheduler, sampler, steps, 1.0 - denoise, 1.0, False)
+    levels = pack.core("host.noise_levels").noise_levels("sd15", noise)
+    run = comfy.samplers.KSampler(model, steps, "cpu", sampler, scheduler, denoise)
+    assert levels.sigmas == tuple(run.sigmas.tolist())
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5])
+def test_noise_levels_of_a_part_of_a_run(model, pack, share):
+    """As KSampler (Advanced) cuts it, and as a scheduler's node makes it."""
+    noise = pack.core("report.preview").NoiseSchedule("karras", "uni_pc", 8, share, share + 0.4, True)
+    levels = pack.core("host.noise_levels").noise_levels("sd15", noise)
+    sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "karras", 20)
+    first = round(20 * share)
+    assert levels.sigmas == tuple(sigmas[first : first + 9].tolist())
+
+
+@pytest.mark.parametrize(
+    ("sampler", "scheduler", "steps", "denoise"),
+    [
+        ("dpmpp_2m", "karras", 12, 1.0),
+        ("dpmpp_2m", "exponential", 10, 1.0),
+        ("dpmpp_2m", "karras", 25, 1.0),
+        ("dpmpp_2m", "normal", 20, 0.6),
+        ("euler", "ddim_uniform", 25, 1.0),
+        ("euler", "simple", 25, 1.0),
+    ],
+)
+def test_the_plan_is_what_runs(model, pack, sampler, scheduler, steps, denoise):
+    patched = pack.nodes["TGATEApply"].execute(model=model).args[0]
+    with recording(model, patched) as record:
+        tiny.sample(patched, steps=steps, sampler=sampler, scheduler=scheduler, denoise=denoise)
+    plan = planned(pack, sampler, scheduler, steps, denoise)
+    assert not plan["is_approximate"]
+    cells = [group for group in plan["groups"] for _ in range(group["count"]) if not group["predicted"]]
+    assert [call.branches for call in record.calls] == [[1, 0] if cell["guided"] else [0] for cell in cells]
+
+
+def test_long_steps_change_the_plan(pack):
+    """Without the scheduler's name the preview would not know."""
+    known, unknown = (planned(pack, "dpmpp_2m", name, 10) for name in ("exponential", ""))
+    assert known["groups"] != unknown["groups"]
+    assert unknown["is_approximate"]
+
+
+@pytest.mark.parametrize("changes", [{"family": "generic"}, {"scheduler": "nobody's"}, {"denoise": 0.001}])
+def test_where_noise_levels_are_not_known_they_are_taken_as_even(pack, changes):
+    asked = {"scheduler": "karras", "denoise": 1.0, **changes}
+    plan = planned(pack, "euler", steps=25, **asked)
+    assert plan["is_approximate"]
+    assert plan == planned(pack, "euler", steps=25, **{**asked, "scheduler": ""})

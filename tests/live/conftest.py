@@ -39,9 +39,9 @@ def workflow(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 @pytest.fixture
 def sd15() -> dict[str, Any]:
-    return json.loads((REPO / "workflows" / "sd15.json").read_text(encoding="utf-8"))
+    return json.loads((REPO / "workflows" / "2 Picture - SD 1.5.json").read_text(encoding="utf-8"))
 
 
 @pytest.fixture
 def sdxl() -> dict[str, Any]:
-    return json.loads((REPO / "workflows" / "sdxl.json").read_text(encoding="utf-8"))
+    return json.loads((REPO / "workflows" / "2 Picture - SDXL.json").read_text(encoding="utf-8"))

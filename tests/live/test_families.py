@@ -61,7 +61,7 @@ class Family:
 
 FAMILIES = [
     Family(
-        "pixart_sigma",
+        "2 Picture - PixArt-Sigma",
         model_files.pixart_sigma,
         "diffusion_models",
         "unet_name",
@@ -77,10 +77,10 @@ FAMILIES = [
             {"width": 272, "height": 272},
             (1, 4, 34, 34),
         )
-        for name in ("pixart_alpha", "lcm_pixart")
+        for name in ("2 Picture - PixArt-Alpha", "2 Picture - LCM PixArt-Alpha")
     ),
     Family(
-        "svd",
+        "3 Video - Stable Video Diffusion",
         model_files.svd,
         "checkpoints",
         "ckpt_name",
@@ -88,7 +88,7 @@ FAMILIES = [
         (2, 4, 8, 8),
     ),
     Family(
-        "wan_t2v",
+        "3 Video - Wan 2.1 from text",
         model_files.wan_t2v,
         "diffusion_models",
         "unet_name",
@@ -96,7 +96,7 @@ FAMILIES = [
         (1, 16, 2, 4, 4),
     ),
     Family(
-        "ltxv",
+        "3 Video - LTX-Video",
         model_files.ltxv,
         "checkpoints",
         "ckpt_name",
@@ -104,7 +104,7 @@ FAMILIES = [
         (1, 128, 2, 2, 2),
     ),
     Family(
-        "wan_i2v",
+        "3 Video - Wan 2.1 from a picture",
         model_files.wan_i2v,
         "diffusion_models",
         "unet_name",
@@ -112,7 +112,7 @@ FAMILIES = [
         (1, 16, 2, 4, 4),
     ),
     Family(
-        "sd21",
+        "2 Picture - SD 2.1",
         model_files.sd21,
         "checkpoints",
         "ckpt_name",
@@ -121,7 +121,7 @@ FAMILIES = [
         {"text_width": 1024},
     ),
     Family(
-        "hunyuan_dit",
+        "2 Picture - HunyuanDiT",
         model_files.hunyuan_dit,
         "checkpoints",
         "ckpt_name",
@@ -130,7 +130,7 @@ FAMILIES = [
         {"tokens": 77, "text_width": 1024, "mt5_tokens": 256},
     ),
     Family(
-        "kandinsky5",
+        "3 Video - Kandinsky 5 Lite",
         model_files.kandinsky5,
         "diffusion_models",
         "unet_name",
@@ -139,7 +139,7 @@ FAMILIES = [
         {"text_width": 3584, "pooled_width": 768},
     ),
     Family(
-        "stable_audio",
+        "4 Sound - Stable Audio Open",
         model_files.stable_audio,
         "checkpoints",
         "ckpt_name",

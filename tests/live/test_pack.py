@@ -147,7 +147,7 @@ def test_help_page_is_served(server: Server, node: str) -> None:
 
 def test_workflows_are_offered_as_templates(server: Server) -> None:
     templates = server.get_json("/workflow_templates")[PACK_NAME]
-    assert {"sd15", "sdxl", "1 Start here", "ace_step15"} <= set(templates)
+    assert {"1 Start here", "2 Picture - SD 1.5", "2 Picture - SDXL", "4 Sound - ACE-Step 1.5"} <= set(templates)
     for name in templates:
         # The editor looks for its picture there.
         with urllib.request.urlopen(f"{server.address}/api/workflow_templates/{PACK_NAME}/{quote(name)}.jpg") as answer:

@@ -53,12 +53,12 @@ class Recipe:
 
 RECIPES = [
     Recipe("1 Start here", ("gate at step 5 of 25",), ((2 * SIDE + 8, SIDE),)),
-    Recipe("img2img", ("gate at step 5 of 20",), ((2 * SIDE, 2 * SIDE),)),
-    Recipe("hires", ("gate at step 8 of 20", "gate at step 0 of 20"), ((SIDE * 3 // 2, SIDE * 3 // 2),)),
-    Recipe("controlnet", ("gate at step 5 of 25",)),
-    Recipe("regional", ("gate at step 5 of 25",), ((2 * SIDE, 2 * SIDE),)),
-    Recipe("deepcache_sdxl", ("gate at step 13 of 25",)),
-    Recipe("forecast_sdxl", ("gate at step 3 of 25",)),
+    Recipe("5 More - Picture to picture", ("gate at step 5 of 20",), ((2 * SIDE, 2 * SIDE),)),
+    Recipe("5 More - Two passes", ("gate at step 8 of 20", "gate at step 0 of 20"), ((SIDE * 3 // 2, SIDE * 3 // 2),)),
+    Recipe("5 More - ControlNet", ("gate at step 5 of 25",)),
+    Recipe("5 More - Regional prompts", ("gate at step 5 of 25",), ((2 * SIDE, 2 * SIDE),)),
+    Recipe("5 More - DeepCache", ("gate at step 13 of 25",)),
+    Recipe("5 More - Predicted steps", ("gate at step 3 of 25",)),
 ]
 
 
@@ -107,7 +107,7 @@ def test_recipe_runs_as_it_is(recipe: Recipe, with_models: Server, object_info: 
 
 
 def test_the_measuring_workflow_runs(with_models: Server, object_info: dict[str, Any]) -> None:
-    graph = json.loads((REPO / "workflows" / "probe.json").read_text(encoding="utf-8"))
+    graph = json.loads((REPO / "workflows" / "5 More - Find your gate.json").read_text(encoding="utf-8"))
     prompt = small_prompt(graph, object_info)
     # At this size, and for a prompt that it does not know, the small model never settles to within the 10 % as shipped.
     gated = next(node for node in prompt.values() if node["class_type"] == "TGATEApplyAdvanced")

@@ -21,22 +21,50 @@ from tgate_dev.workflows.workflow import DescriptionError, File, Workflow
 FOLDER = Path(__file__).resolve().parents[2] / "workflows"
 # What each workflow's model is to TGATE Apply; those with TGATE Apply (Advanced) say themselves where the gate is.
 FAMILIES = {
-    "sd15": "sd15",
-    "sd21": "sd21",
-    "playground25": "playground-2.5",
-    "svd": "svd",
-    "pixart_alpha": "pixart",
-    "pixart_sigma": "pixart",
+    "2 Picture - SD 1.5": "sd15",
+    "2 Picture - SD 2.1": "sd21",
+    "2 Picture - Playground 2.5": "playground-2.5",
+    "3 Video - Stable Video Diffusion": "svd",
+    "2 Picture - PixArt-Alpha": "pixart",
+    "2 Picture - PixArt-Sigma": "pixart",
     "1 Start here": "sd15",
-    "controlnet": "sd15",
-    "regional": "sd15",
-    "lcm_pixart": "few-step",
+    "5 More - ControlNet": "sd15",
+    "5 More - Regional prompts": "sd15",
+    "2 Picture - LCM PixArt-Alpha": "few-step",
     **dict.fromkeys(
-        ("hunyuan_dit", "cosmos_predict2", "anima", "wan_t2v", "wan_i2v", "ltxv", "cosmos1", "kandinsky5"), "generic"
+        (
+            "2 Picture - HunyuanDiT",
+            "2 Picture - Cosmos Predict2",
+            "2 Picture - Anima",
+            "3 Video - Wan 2.1 from text",
+            "3 Video - Wan 2.1 from a picture",
+            "3 Video - Wan 2.2 from text",
+            "3 Video - LTX-Video",
+            "3 Video - LTX-2",
+            "3 Video - Cosmos 1",
+            "3 Video - Kandinsky 5 Lite",
+            "4 Sound - Stable Audio Open",
+            "4 Sound - Stable Audio 3",
+            "4 Sound - ACE-Step 1",
+            "4 Sound - ACE-Step 1.5",
+        ),
+        "generic",
     ),
-    **dict.fromkeys(("stable_audio", "stable_audio3", "ace_step", "ace_step15", "ltx2", "wan22_t2v"), "generic"),
-    **dict.fromkeys(("qwen_image", "z_image", "flux2_klein", "chroma", "sd35", "lumina2", "hidream"), "joint"),
-    **dict.fromkeys(("omnigen2", "ernie_image", "hunyuan_video15"), "joint"),
+    **dict.fromkeys(
+        (
+            "2 Picture - Qwen-Image",
+            "2 Picture - Z-Image",
+            "2 Picture - Flux.2 Klein",
+            "2 Picture - Chroma",
+            "2 Picture - SD 3.5",
+            "2 Picture - NetaYume Lumina",
+            "2 Picture - HiDream I1",
+            "2 Picture - OmniGen 2",
+            "2 Picture - Ernie-Image",
+            "3 Video - HunyuanVideo 1.5",
+        ),
+        "joint",
+    ),
 }
 TABLE = yaml.safe_load(workflows.TABLE.read_text(encoding="utf-8"))
 OF_BLUEPRINTS = [model for model in (Model(**row) for row in TABLE["models"]) if model.blueprint]

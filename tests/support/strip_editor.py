@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 from playwright.sync_api import ConsoleMessage, Page
 
 from tgate_dev.editor import ANSWER_MS, Editor
 
 POLL_MS = 100
+SCREENSHOTS = Path(__file__).resolve().parents[2] / "test-output" / "screenshots"
+# The editor that the host brings, and the newest one.
+SHIPPED, NEWEST = "shipped", "newest"
+# Whether nodes are made of HTML, and the palette; the first is the one that tests find.
+LOOKS = ((False, "dark"), (False, "light"), (True, "dark"), (True, "light"))
+BOTH_FRONTENDS = pytest.mark.parametrize("editor", [SHIPPED, NEWEST], indirect=True)
 # What the host's own page complains of: files that a new user does not have, and models that it may not look up.
 HOST_COMPLAINTS = (
     "the server responded with a status of 404",
@@ -31,6 +39,8 @@ READ_STRIP = """(node) => {
     tag: text('.tag'), title: text('.title'), caption: text('.rest'), legend: text('.legend'),
     saving: text('.saving'), presets: text('.presets'),
     details: root.querySelector('.caption')?.title ?? '',
+    is_cut: [...root.querySelectorAll('.caption, .presets, .saving, .legend')].some(
+      (part) => part.scrollHeight > part.clientHeight + 1 || part.scrollWidth > part.clientWidth + 1),
     gate: row.findIndex((part) => part.classList.contains('gate')),
     bars: bars.map((bar) => ({
       looks: [...bar.classList].filter((name) => name !== 'cell'),
@@ -61,6 +71,7 @@ class Strip:
     presets: str  # what the other presets would save
     caption: str
     details: str  # what the caption shows under the pointer
+    is_cut: bool  # whether some of its texts have more than there is room for
     legend: str
     gate: int  # bars before the gate; -1 without one
     bars: list[dict[str, Any]]  # `looks` (classes), `label` (description) and `height` (percent) of each
@@ -115,3 +126,14 @@ class StripEditor(Editor):
         """Where on the page a point of a node lies; the function `point` gives it in the graph's pixels."""
         x, y = self.on_node(kind, PLACE_OF.replace("POINT", point))
         return x, y
+
+    def dress(self, is_html: bool, palette: str) -> None:
+        """Change how the editor looks, see `LOOKS`."""
+        self.set("Comfy.VueNodes.Enabled", is_html)
+        self.set("Comfy.ColorPalette", palette)
+
+    def keep_screenshot(self, name: str) -> None:
+        """A picture of the page for people, named after a test."""
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        file = re.sub(r"\W+", "-", name).strip("-")
+        self.page.screenshot(path=SCREENSHOTS / f"{file}.png")

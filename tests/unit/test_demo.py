@@ -31,7 +31,7 @@ def no_set_up(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def arguments(folder: Path, **changes: object) -> argparse.Namespace:
-    sd15 = REPO / "workflows" / "sd15.json"
+    sd15 = REPO / "workflows" / "2 Picture - SD 1.5.json"
     defaults = {"checkpoint": None, "workflow": sd15, "steps": None, "out": folder / "out", "verbose": False}
     return argparse.Namespace(**{**defaults, **changes})
 

@@ -12,12 +12,13 @@ import sys
 import tarfile
 import threading
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
 import uv
 
-from tgate_dev import bootstrap, cache, comfyui, environment
+from tgate_dev import bootstrap, cache, comfyui, environment, frontend
 from tgate_dev.errors import UserError
 from tgate_dev.progress import Stage
 
@@ -292,6 +293,42 @@ class TestFetchedComfyui:
         with pytest.raises(UserError, match=r"Installation of ComfyUI 0\.99\.0 failed"):
             comfyui.fetched("0.99.0", verbose=False)
         assert left_in(cache_folder / "comfyui") == []
+
+
+class TestFetchedFrontend:
+    @pytest.fixture
+    def wheel(self, tmp_path: Path, unreachable: None, monkeypatch: pytest.MonkeyPatch) -> Path:
+        """A wheel with a page, in place of the package index; its hash is the one that is pinned."""
+        file = tmp_path / "index" / f"comfyui_frontend_package-{frontend.RELEASE}-py3-none-any.whl"
+        info = f"comfyui_frontend_package-{frontend.RELEASE}.dist-info"
+        files = {
+            "comfyui_frontend_package/static/index.html": "<title>ComfyUI</title>",
+            "comfyui_frontend_package/__init__.py": "",
+            f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {frontend.PACKAGE}\nVersion: {frontend.RELEASE}\n",
+            f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+            f"{info}/RECORD": "",
+        }
+        file.parent.mkdir()
+        with zipfile.ZipFile(file, "w") as archive:
+            for name, text in files.items():
+                archive.writestr(name, text)
+        monkeypatch.setenv("PIP_NO_INDEX", "1")
+        monkeypatch.setenv("PIP_FIND_LINKS", str(file.parent))
+        monkeypatch.setattr(frontend, "SHA256", hashlib.sha256(file.read_bytes()).hexdigest())
+        return file
+
+    def test_its_pages_alone_are_kept_and_fetched_once(self, wheel: Path, cache_folder: Path) -> None:
+        pages = frontend.ready_frontend()
+        assert left_in(pages) == ["index.html"]
+        assert left_in(cache_folder / "frontend") == [pages.name]
+        wheel.unlink()
+        assert frontend.ready_frontend() == pages
+
+    def test_another_hash_is_refused(self, wheel: Path, cache_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(frontend, "SHA256", "0" * 64)
+        with pytest.raises(UserError, match=r"Installation of ComfyUI's editor .* failed"):
+            frontend.ready_frontend()
+        assert left_in(cache_folder / "frontend") == []
 
 
 class TestStage:

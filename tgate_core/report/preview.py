@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from ..engine.inputs import shown
-from ..forecast.schedule import forecast_steps
+from ..forecast.schedule import forecast_steps, has_long_steps
 from ..gate.config import SCOPES, GateConfig, Scope
 from ..gate.schedule import Schedule, build_schedule, refreshed_steps, resolve_gate_step
 from ..presets import GENERIC, PRESETS, PUBLISHED, PUBLISHED_ROWS, PresetConfig, PresetPlan, guidance_of
@@ -33,6 +33,42 @@ _YES_AND_NO = {"true": True, "1": True, "false": False, "0": False}
 
 
 @dataclass(frozen=True)
+class NoiseLevels:
+    """The noise that a run goes through.
+
+    Attributes:
+        sigmas: its N + 1 noise levels.
+        percent_to_sigma: the model's map from a share of its whole schedule (0 to 1) to sigma.
+    """
+
+    sigmas: tuple[float, ...]
+    percent_to_sigma: Callable[[float], float]
+
+
+@dataclass(frozen=True)
+class NoiseSchedule:
+    """What decides on a run's noise levels, beside the model.
+
+    Attributes:
+        scheduler, sampler: the host's names of them.
+        steps: number of steps N ≥ 1.
+        begin, end: shares of the whole noise schedule, see `Sampling`.
+        is_custom: whether a node of its own makes the levels, not the sampler.
+    """
+
+    scheduler: str
+    sampler: str
+    steps: int
+    begin: float
+    end: float
+    is_custom: bool
+
+
+# The noise levels for a family of models; None where they are not known.
+LevelsOf = Callable[[str, NoiseSchedule], NoiseLevels | None]
+
+
+@dataclass(frozen=True)
 class Sampling:
     """The run that a node's settings are shown for.
 
@@ -41,6 +77,7 @@ class Sampling:
         is_guided: whether it uses classifier-free guidance (cfg other than 1).
         begin: share of the whole noise schedule at which it begins; 0.5 for a denoise of 0.5.
         end: share of the whole noise schedule at which it ends.
+        levels: its noise levels, where they are known.
 
     Raises:
         ValueError: it ends before it begins, or outside of the schedule.
@@ -50,6 +87,7 @@ class Sampling:
     is_guided: bool = True
     begin: float = 0.0
     end: float = 1.0
+    levels: NoiseLevels | None = None
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.begin < self.end <= 1.0:
@@ -60,17 +98,30 @@ class Sampling:
 
     @property
     def sigmas(self) -> tuple[float, ...]:
-        """Stand-ins for its N + 1 noise levels: what is left of the schedule, evenly spaced."""
+        """Its N + 1 noise levels, or stand-ins for them: what is left of the schedule, evenly spaced."""
+        if self.levels is not None:
+            return self.levels.sigmas
         return tuple(1.0 - self.begin - (self.end - self.begin) * step / self.steps for step in range(self.steps + 1))
 
+    def percent_to_sigma(self, percent: float) -> float:
+        """The noise level, or its stand-in, at a share of the whole schedule."""
+        return 1.0 - percent if self.levels is None else self.levels.percent_to_sigma(percent)
 
-def preview(query: Mapping[str, str]) -> dict[str, Any]:
+    @property
+    def has_long_steps(self) -> bool:
+        """Whether its steps are known to be long in log sigma."""
+        return self.levels is not None and has_long_steps(self.levels.sigmas)
+
+
+def preview(query: Mapping[str, str], levels_of: LevelsOf = lambda family, schedule: None) -> dict[str, Any]:
     """The schedule of a node's settings, as the strip under it draws it.
 
     Args:
         query: `node` (its id), its widgets by name, and of the run `steps`, `guided` (1 or 0), `family` (of the model,
-            or its scope, if known), `sampler` (by the host's name), `denoise` and `ends_at` (share of the noise
-            schedule at which it ends). All but `node` have defaults; what else there is counts for nothing.
+            or its scope, if known), `sampler` and `scheduler` (by the host's names), `custom_sigmas` (1 where a node of
+            its own makes the noise levels), `denoise` and `ends_at` (share of the noise schedule at which it ends). All
+            but `node` have defaults; what else there is counts for nothing.
+        levels_of: the noise levels of a run with that scheduler. Without any they are taken to be evenly spaced.
 
     Returns:
         `groups` (of steps, see `as_groups`), `gate_step`, `is_assumed` (another family of models would give another
@@ -86,12 +137,7 @@ def preview(query: Mapping[str, str]) -> dict[str, Any]:
     for name, count in Counter(name for name, _ in query.items()).most_common(1):
         if count > 1:
             raise ValueError(f"TGATE: {shown(name)} is given {count} times; give it once.")
-    sampling = Sampling(
-        steps=_steps(query),
-        is_guided=_flag(query, "guided", True),
-        begin=1.0 - _number(query, "denoise", 1.0),
-        end=_number(query, "ends_at", 1.0),
-    )
+    sampling = _sampling(query, levels_of)
     settings, is_assumed = _settings(query, sampling)
     config, plan = settings.gate or NOTHING, _planned(settings, sampling)
     family = _family(query)
@@ -99,13 +145,33 @@ def preview(query: Mapping[str, str]) -> dict[str, Any]:
         "groups": as_groups(plan.cells),
         "gate_step": plan.schedule.gate_step,
         "is_assumed": is_assumed,
-        "is_approximate": config.gate_unit == "percent of schedule" or plan.has_refresh,
+        "is_approximate": sampling.levels is None and (config.gate_unit == "percent of schedule" or plan.has_refresh),
         "is_measured": config.gate_unit == "measured",
         "is_by_error": config.refresh == "by error" and sampling.is_guided and plan.schedule.has_gate,
         "family": family,
         "saved": round(planned_saving(plan.cells, family or ASSUMED_FAMILY, sampling.is_guided), 3),
         "presets": _presets(query, sampling) if query.get("node") == PRESET_NODE else [],
     }
+
+
+def _sampling(query: Mapping[str, str], levels_of: LevelsOf) -> Sampling:
+    """The run that is asked about; where its noise levels are known, they say how many steps it has."""
+    sampling = Sampling(
+        steps=_steps(query),
+        is_guided=_flag(query, "guided", True),
+        begin=1.0 - _number(query, "denoise", 1.0),
+        end=_number(query, "ends_at", 1.0),
+    )
+    schedule = NoiseSchedule(
+        scheduler=query.get("scheduler", ""),
+        sampler=query.get("sampler", ""),
+        steps=sampling.steps,
+        begin=sampling.begin,
+        end=sampling.end,
+        is_custom=_flag(query, "custom_sigmas", False),
+    )
+    levels = levels_of(_family(query) or ASSUMED_FAMILY, schedule)
+    return sampling if levels is None else replace(sampling, steps=len(levels.sigmas) - 1, levels=levels)
 
 
 @dataclass(frozen=True)
@@ -148,7 +214,7 @@ def _gate_step(config: GateConfig, sampling: Sampling) -> int:
     # A node that gates nothing passes its model on.
     if config.gates_nothing or config.gate_unit == "measured":
         return sampling.steps
-    return resolve_gate_step(config, sampling.sigmas, lambda percent: 1.0 - percent)
+    return resolve_gate_step(config, sampling.sigmas, sampling.percent_to_sigma)
 
 
 def _settings(query: Mapping[str, str], sampling: Sampling) -> tuple[PresetPlan, bool]:
@@ -163,7 +229,9 @@ def _settings(query: Mapping[str, str], sampling: Sampling) -> tuple[PresetPlan,
     rows = GENERIC if scope != "all" else ASSUMED_FAMILY if is_assumed else family
     preset: Any = query.get("preset", "balanced")  # checked when made
     solver = query.get("sampler", "euler")
-    plan = PresetConfig(rows, preset).resolve(sampling.steps, sampling.is_guided, SAME_SAMPLERS.get(solver, solver))
+    plan = PresetConfig(rows, preset).resolve(
+        sampling.steps, sampling.is_guided, SAME_SAMPLERS.get(solver, solver), sampling.has_long_steps
+    )
     if scope == "all" or plan.gate is None:
         return plan, is_assumed
     return PresetPlan(NOTHING) if preset == PUBLISHED else plan._replace(gate=guidance_of(plan.gate)), is_assumed

@@ -103,6 +103,18 @@ def _fetch(new: Path, folder: Path) -> None:
             raise
 
 
+def download(package: str, release: str, sha256: str, folder: Path, what: str, options: Sequence[str] = ()) -> None:
+    """Puts the one file of a package that has this hash into a folder, with nothing that it depends on.
+
+    Raises:
+        UserError: it cannot be fetched, or there is no such file.
+    """
+    requirement = folder / "requirement.txt"
+    requirement.write_text(f"{package}=={release} --hash=sha256:{sha256}\n", encoding="utf-8")
+    arguments = ["--no-deps", *options, "--dest", str(folder), "--requirement", str(requirement)]
+    install([*PIP, "download", *arguments], what)
+
+
 def install(command: Sequence[str], what: str, variables: Mapping[str, str] | None = None, shown: bool = True) -> None:
     """Runs an installer of `what` to its end; it does not outlive an interrupted parent.
 

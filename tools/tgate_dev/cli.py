@@ -47,7 +47,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     demo = commands.add_parser("demo", parents=[common], help=demo_help)
     checkpoint_help = "use this checkpoint, not the small one that is trained on drawn scenes"
     demo.add_argument("--checkpoint", type=Path, metavar="FILE", help=checkpoint_help)
-    demo.add_argument("--workflow", type=Path, metavar="FILE", default=environment.PACK / "workflows" / "sd15.json")
+    demo.add_argument(
+        "--workflow", type=Path, metavar="FILE", default=environment.PACK / "workflows" / "2 Picture - SD 1.5.json"
+    )
     demo.add_argument("--steps", type=int, metavar="N", help="sampling steps, instead of the workflow's")
     demo.add_argument("--out", type=Path, metavar="DIR", default=Path("demo-output"), help="where the results go")
     train_help = "train the small networks of tools/tgate_dev/scenes from nothing, or from where it was stopped"

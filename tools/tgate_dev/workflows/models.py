@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .note import Note
-from .workflow import BLURRY, INPUT, LIGHTHOUSE, File, FileRow, Link, Node, Workflow
+from .workflow import BLURRY, INPUT, LIGHTHOUSE, UNDER_NOTE, File, FileRow, Link, Node, Workflow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +62,7 @@ class Model(Note):
         if self.vae is None:
             w.checkpoint(File.of(self.file))
         else:
-            w.group("Model", 1).node("UNETLoader", unet_name=File.of(self.file))
+            w.group("Model", UNDER_NOTE).node("UNETLoader", unet_name=File.of(self.file))
             w.node("VAELoader", vae_name=File.of(self.vae))
         clip = [File.of(row) for row in self.clip]
         if len(clip) == 1:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .note import RUN, Note, Run
-from .workflow import GATE, INPUT, SEED, File, Link, Workflow
+from .workflow import GATE, INPUT, SEED, UNDER_NOTE, File, Link, Workflow
 
 EVEN_RUN: Run = (20, 7.0, "dpmpp_2m", "normal")
 EULER_RUN: Run = (25, 7.0, "euler", "normal")
@@ -33,7 +33,8 @@ WAN_STEPS: dict[str, dict[str, Any]] = {
     "Expert for little noise": {"start_at_step": 10, "add_noise": "disable", "return_with_leftover_noise": "disable"},
 }
 # Of nodes that draw on themselves.
-REPORT_HEIGHT, PLOT_HEIGHT = 300, 460
+REPORT_HEIGHT, PLOT_HEIGHT = 430, 600  # at which their pictures are as wide as the nodes
+COMPARED_HEIGHT = 370  # two square pictures beside each other
 CANNY = File("comfyanonymous/ControlNet-v1-1_fp16_safetensors:control_v11p_sd15_canny_fp16")
 
 
@@ -41,17 +42,19 @@ def compare(w: Workflow) -> None:
     """The same seed without and with TGATE, side by side; the node has the seconds of both."""
     w.checkpoint(SD15)
     model = w.last["MODEL"]
-    seed = w.group("Seed", 1, INPUT).node("PrimitiveInt", "Seed", value=SEED)
+    seed = w.group("Seed", UNDER_NOTE, INPUT).node("PrimitiveInt", "Seed", value=SEED)
+    w.gate(column=2)
     w.prompts()
-    w.gate()
-    latent = w.picture_size(512, 512)
-    plain = w.group("Without", 4).sampler(RUN, "Sampler without TGATE", model=model, seed=seed)
-    gated = w.group("With", 4).sampler(RUN, "Sampler with TGATE", latent_image=latent, seed=seed)
-    w.group("Left without, right with TGATE", 5)
+    latent = w.picture_size(512, 512, column=2)
+    w.group("Without and with TGATE", 3)
+    plain = w.sampler(RUN, "Sampler without TGATE", model=model, seed=seed)
+    gated = w.sampler(RUN, "Sampler with TGATE", latent_image=latent, seed=seed)
+    w.group("Side by side", 3)
     pictures = [w.node("VAEDecode", samples=samples) for samples in (plain, gated)]
     w.node("ImageStitch", image1=pictures[0], image2=pictures[1], spacing_width=8)
-    w.node("SaveImage", "Left without, right with TGATE", filename_prefix="TGATE/compare")
-    w.group("What was saved", 6).node("TGATEReport", "", REPORT_HEIGHT, latent=gated)
+    both = "Left without, right with TGATE"
+    w.group(both, 4).node("SaveImage", both, COMPARED_HEIGHT, filename_prefix="TGATE/compare")
+    w.group("What was saved", 4).node("TGATEReport", "", REPORT_HEIGHT, latent=gated)
 
 
 def deepcache_sdxl(w: Workflow) -> None:
@@ -176,7 +179,7 @@ def ltx2(w: Workflow) -> None:
 
 def wan22_t2v(w: Workflow) -> None:
     """Two experts, one for the steps with much noise and one for the others, and a node on each."""
-    w.group("Model", 1)
+    w.group("Model", UNDER_NOTE)
     experts = [w.node("UNETLoader", title, unet_name=file) for title, file in WAN_22.items()]
     w.node("VAELoader", vae_name=WAN_VAE)
     w.node("CLIPLoader", clip_name=UMT5, type="wan")
@@ -213,8 +216,8 @@ GRAPHS = {graph.__name__: graph for graph in _ALL}
 class Recipe(Note):
     """A use of T-GATE."""
 
-    graph: str = ""  # the function that makes it, where that has not the file's name
+    graph: str  # the function that makes it
 
     def build(self, w: Workflow) -> None:
         """Add the nodes."""
-        GRAPHS[self.graph or self.name](w)
+        GRAPHS[self.graph](w)

@@ -18,6 +18,8 @@ Ask = Callable[[str], Any]  # a server, by path
 
 SIDE, MARGIN, QUALITY = 400, 28, 75
 BARS_TOP, BARS_HEIGHT = 250, 110
+# Below what newer editors lay over a card's left corner.
+HEADING_TOP, HEADING_SIZE, LINE = 64, 26, 32
 GROUND, TEXT, FAINT = "#1e2024", "#e8eaed", "#a0a5ad"
 COLORS = {"planning": "#56b4e9", "fidelity": "#e69f00", "refresh": "#cc79a7", "protected": "#a0a5ad"}
 PRESET_FAMILIES = {
@@ -40,12 +42,10 @@ def draw_card(graph: Mapping[str, Any], object_info: ObjectInfo, ask: Ask, file:
     plan, size = _plan(graph, object_info, ask, "guidance alone" if JOINT in note else "")
     image = Image.new("RGB", (SIDE, SIDE), GROUND)
     draw = ImageDraw.Draw(image)
-    y = float(MARGIN)
-    for line in _wrapped(draw, heading, 30):
-        draw.text((MARGIN, y), line, TEXT, _font(30))
-        y += 38
+    for index, line in enumerate(_wrapped(draw, heading, HEADING_SIZE)):
+        draw.text((MARGIN, HEADING_TOP + index * LINE), line, TEXT, _font(HEADING_SIZE))
     if plan is not None:
-        draw.text((MARGIN, 150), f"about {100 * plan['saved']:.0f} % less work", COLORS["fidelity"], _font(36))
+        draw.text((MARGIN, 166), f"about {100 * plan['saved']:.0f} % less work", COLORS["fidelity"], _font(36))
         _draw_bars(draw, plan["groups"])
     draw.text((MARGIN, SIDE - MARGIN - 16), size, FAINT, _font(20), anchor="lm")
     image.save(file, quality=QUALITY, optimize=True)
@@ -70,7 +70,10 @@ def _plan(graph: Mapping[str, Any], object_info: ObjectInfo, ask: Ask, scope: st
     family = scope or next((name for part, name in PRESET_FAMILIES.items() if part in files.lower()), "generic")
     solver = next((node["inputs"]["sampler_name"] for node in nodes if "sampler_name" in node["inputs"]), "euler")
     guided = int(sampler.get("cfg", 0) != 1)
+    scheduler = next((node["inputs"]["scheduler"] for node in nodes if "scheduler" in node["inputs"]), "")
+    has_own_levels = any(node["class_type"].startswith("ModelSampling") for node in nodes)
     run = {"steps": steps, "guided": guided, "denoise": sampler.get("denoise", 1.0), "sampler": solver}
+    run |= {} if has_own_levels else {"scheduler": scheduler}
     plan = ask(f"/tgate/schedule?{urlencode({'node': ours['class_type'], **texts, **run, 'family': family})}")
     return (None if plan["is_measured"] else plan), size
 

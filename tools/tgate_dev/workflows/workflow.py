@@ -33,6 +33,8 @@ NAMESPACE = uuid.UUID("6f0f0b5e-3c0c-5d7e-9a68-1f8a6f3f6f1e")
 SLOT, WIDGET, BELOW_WIDGETS, BELOW_SLOTS, TITLE, STRIP = 20, 24, 14, 6, 30, 168
 CHARACTER, BESIDE_FILE_NAME = 7.2, 80
 GAP, NOTE_GAP, SIDE, ABOVE = 20, 60, 25, 80
+# The column of groups below the note. Graphs are opened as wide as the window, so narrow ones can be read.
+UNDER_NOTE = 0
 WIDTH = 330
 # Least width and height, with room for texts and pictures.
 SIZES = {
@@ -48,8 +50,8 @@ SIZES = {
     "PreviewImage": (WIDTH, 300),
     "PreviewAny": (WIDTH, 190),
     "PreviewAudio": (WIDTH, 100),
-    "TGATEReport": (480, 0),
-    "TGATEConvergencePlot": (480, 0),
+    "TGATEReport": (500, 0),
+    "TGATEConvergencePlot": (500, 0),
 }
 
 SEED = 156680208700286
@@ -185,7 +187,7 @@ class Workflow:
 
     def checkpoint(self, file: File) -> None:
         """Load diffusion model, text encoder and VAE from one file."""
-        self.group("Model", 1).node("CheckpointLoaderSimple", ckpt_name=file)
+        self.group("Model", UNDER_NOTE).node("CheckpointLoaderSimple", ckpt_name=file)
 
     def start_picture(self, title: str = "Picture") -> None:
         """A picture of the user's."""
@@ -242,9 +244,9 @@ class Workflow:
         self.node("SaveImage", filename_prefix=f"TGATE/{name}")
         return decoded
 
-    def laid_out(self) -> tuple[list[dict[str, Any]], list[list[Any]], list[dict[str, Any]]]:
-        """Nodes, links and groups, as a file has them."""
-        self._lay_out()
+    def laid_out(self, note: int = 0) -> tuple[list[dict[str, Any]], list[list[Any]], list[dict[str, Any]]]:
+        """Nodes, links and groups, as a file has them; `note` is the height of the note."""
+        self._lay_out(note)
         groups = [
             {"id": number, "title": group.title, "bounding": group.box, "color": group.color, "flags": {}}
             for number, group in enumerate(self._groups, start=1)
@@ -253,8 +255,8 @@ class Workflow:
 
     def saved(self, note: Note) -> dict[str, Any]:
         """The workflow as its file has it."""
-        nodes, links, groups = self.laid_out()
         text = note.markdown(self._loads)
+        nodes, links, groups = self.laid_out(note_height(text))
         note_entry = _entry(1, "MarkdownNote", [NOTE_WIDTH, note_height(text)])
         note_entry |= {"title": "Read me", "properties": {}, "widgets_values": [text], **NOTE_COLORS}
         return {
@@ -290,13 +292,15 @@ class Workflow:
         self._links.append([number, origin.entry["id"], origin.slot, target, target_slot, output["type"]])
         return number
 
-    def _lay_out(self) -> None:
+    def _lay_out(self, note: int) -> None:
         """Place all nodes and frame them."""
         left = NOTE_WIDTH + NOTE_GAP
         for column in sorted({group.column for group in self._groups}):
             groups = [group for group in self._groups if group.column == column]
             width = max(entry["size"][0] for group in groups for entry in group.entries)
             y = 0
+            if column == UNDER_NOTE:
+                left, width, y = SIDE, max(width, NOTE_WIDTH - 2 * SIDE), note + GAP + ABOVE if note else 0
             for group in groups:
                 top = y
                 for entry in group.entries:
@@ -305,7 +309,7 @@ class Workflow:
                 y += SIDE - TITLE - GAP
                 group.box = [left - SIDE, top - ABOVE, width + 2 * SIDE, y - top + ABOVE]
                 y += GAP + ABOVE
-            left += width + 2 * SIDE + GAP
+            left += width + 2 * SIDE + (NOTE_GAP if column == UNDER_NOTE else GAP)
 
 
 def _entry(number: int, kind: str, size: list[int]) -> dict[str, Any]:
