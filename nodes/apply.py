@@ -33,8 +33,9 @@ class TGATEApply(io.ComfyNode):
             display_name="TGATE Apply",
             category=CATEGORY,
             description=(
-                "Speeds up sampling: between full steps, cross-attention and the second guidance pass are reused "
-                "(T-GATE), and some steps are predicted. Connect it between model loader and sampler. "
+                "Speeds up sampling: some steps are predicted from those before them; where that leads astray, "
+                "cross-attention and the second guidance pass are reused (T-GATE). Connect it between model loader "
+                "and sampler. "
                 "The picture will change."
             ),
             search_aliases=[*ALIASES, "attention cache"],
@@ -46,7 +47,7 @@ class TGATEApply(io.ComfyNode):
                     default="balanced",
                     tooltip=(
                         "How much of the plain run's work to do. balanced: 62 %. gentle: 72 %, closer to the plain "
-                        "picture. fast: 40 % (55 % with samplers whose steps cannot be predicted). "
+                        "picture. fast: 40 % (up to 55 % with samplers that are harder to predict). "
                         "as published: the paper's method to the letter, without guidance after the gate."
                     ),
                 ),

@@ -1,15 +1,16 @@
 """What the presets of TGATE Apply mean in a run, as data.
 
 `as published` is the paper's: arXiv 2404.02747 v2 (tables 1 to 3), the published package's own examples, and its
-appendix L for families without a published row (m = 3/5 n, k = n/5). The others spend a budget: as many guided steps as
-fit into it, spread over the run, with steps in between predicted. With most samplers that add noise a held guidance
-difference leads farther astray than a prediction does: there all steps that run are guided. Budgets and how they are
-spent were chosen on half of the prompts of `bench quality`; `docs/quality.md` has the other half.
+appendix L for families without a published row (m = 3/5 n, k = n/5). The others spend a budget: as many steps as fit
+into it run whole, with both branches, and the others are predicted. With rectified flow a difference of predicted
+branches leads astray where few steps run, or where a multistep sampler multiplies how it jumps: there, and where no
+step can be predicted, as many steps are guided as fit, and their difference is held in between. Budgets and how they
+are spent were chosen on half of the prompts of `bench quality`; `docs/quality.md` has the other half.
 """
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, get_args
 
@@ -17,14 +18,8 @@ from .engine.inputs import choice
 from .engine.steps import round_half_up
 from .engine.storage import CacheSettings
 from .engine.technique import RunContext, Technique
-from .forecast.schedule import ForecastConfig, forecast_steps, has_long_steps
-from .forecast.technique import (
-    NOISY_ONE_STEP_SAMPLERS,
-    ONE_STEP_SAMPLERS,
-    PRESET_SAMPLERS,
-    Forecast,
-    why_not_predicted,
-)
+from .forecast.schedule import ForecastConfig, forecast_steps
+from .forecast.technique import MULTISTEP_SAMPLERS, NOISY_SAMPLERS, PRESET_SAMPLERS, Forecast, why_not_predicted
 from .gate.config import GateConfig, Scope
 from .gate.refresh import spread_steps
 from .gate.technique import Gate
@@ -88,26 +83,27 @@ class Budget:
 
     Attributes:
         share: where steps can be predicted.
-        careful: where that leads farther astray: with noise, and where steps are long for a multistep sampler.
+        with_noise: where the sampler adds noise.
         without_forecast: where no step can be predicted.
     """
 
     share: float
-    careful: float
+    with_noise: float
     without_forecast: float
 
 
 BUDGETS: dict[PresetName, Budget] = {
-    "balanced": Budget(share=0.62, careful=0.62, without_forecast=0.62),
-    "gentle": Budget(share=0.72, careful=0.72, without_forecast=0.72),
-    "fast": Budget(share=0.4, careful=0.55, without_forecast=0.55),
+    "balanced": Budget(share=0.62, with_noise=0.62, without_forecast=0.62),
+    "gentle": Budget(share=0.72, with_noise=0.72, without_forecast=0.72),
+    "fast": Budget(share=0.4, with_noise=0.45, without_forecast=0.55),
 }
 LEAST_GUIDED = 1
-FORECAST = ForecastConfig(strength=2, start=0.0, end=0.88, by_preset=True)
-# Where steps are long for a multistep sampler.
-FORECAST_OF_LONG_STEPS = replace(FORECAST, strength=1, end=0.7)
-# Where all that run are guided: most in a row, and the share of steps after which all run.
-MOST_IN_A_ROW, END = 2, 0.88
+# Most predicted steps in a row; with noise, the share of a run after which none is.
+STRENGTH, NOISY_END = 3, 0.88
+# Of steps to predict beside a held difference.
+HELD_FORECAST = ForecastConfig(strength=2, start=0.0, end=0.88, by_preset=True)
+# With rectified flow no noise level is higher.
+MOST_NOISE_OF_FLOW = 1.0
 # Against 0.62 * 50 being less than 31.
 ROUNDING = 1e-9
 
@@ -138,46 +134,44 @@ class PresetConfig:
         """Whether there are no published settings for the family."""
         return self.family == GENERIC
 
-    def resolve(
-        self, steps: int, has_guidance: bool, sampler: str = "euler", has_long_steps: bool = False
-    ) -> PresetPlan:
+    def resolve(self, sigmas: Sequence[float], has_guidance: bool, sampler: str = "euler") -> PresetPlan:
         """Settings for one run.
 
         Args:
-            steps: steps of the run.
+            sigmas: the run's schedule of N + 1 noise levels.
             has_guidance: whether the run uses classifier-free guidance (cfg other than 1).
             sampler: its name, "" where no step can be predicted.
-            has_long_steps: whether its steps are long in log sigma.
         """
-        published = PUBLISHED_ROWS[self.family]
+        published, steps = PUBLISHED_ROWS[self.family], len(sigmas) - 1
         if steps <= FEW_STEPS or not has_guidance:
             guidance = published.guidance if self.preset == PUBLISHED else "cached_delta"
             return PresetPlan(PublishedRow(4, FEW_STEP_GATES[self.preset], guidance=guidance).config(steps))
         if self.preset == PUBLISHED:
             return PresetPlan(published.config(steps))
         budget = BUDGETS[self.preset]
-        if sampler in NOISY_ONE_STEP_SAMPLERS:
-            return predicted_within_budget(steps, budget.careful)
-        if sampler in PRESET_SAMPLERS:
-            is_careful = has_long_steps and sampler not in ONE_STEP_SAMPLERS
-            if is_careful:
-                return within_budget(steps, budget.careful, FORECAST_OF_LONG_STEPS)
-            return within_budget(steps, budget.share, FORECAST)
-        return within_budget(steps, budget.without_forecast, None)
+        if sampler not in PRESET_SAMPLERS:
+            return held_within(sigmas, budget.without_forecast, None)
+        if sampler in NOISY_SAMPLERS:
+            return PresetPlan(None, spread_within(steps, budget.with_noise, sampler))
+        is_flow = sigmas[0] <= MOST_NOISE_OF_FLOW
+        if is_flow and (sampler in MULTISTEP_SAMPLERS or self.preset == "fast"):
+            return held_within(sigmas, budget.share, HELD_FORECAST)
+        return PresetPlan(None, spread_within(steps, budget.share, sampler))
 
 
-def within_budget(steps: int, share: float, forecast: ForecastConfig | None) -> PresetPlan:
+def held_within(sigmas: Sequence[float], share: float, forecast: ForecastConfig | None) -> PresetPlan:
     """As many guided steps as fit, the guidance difference held in between.
 
     Args:
-        steps: of the run.
+        sigmas: the run's schedule of N + 1 noise levels.
         share: what may run, of the plain run's rows.
         forecast: which of the other steps are predicted; None: none is.
     """
+    steps = len(sigmas) - 1
 
     def rows(guided: int) -> int:
         placed = frozenset(spread_steps(steps, guided))
-        predicted = forecast_steps(forecast, steps, placed) if forecast else ()
+        predicted = forecast_steps(forecast, sigmas, placed) if forecast else ()
         return len(placed) + steps - len(predicted)
 
     most = 2 * steps * share + ROUNDING
@@ -198,22 +192,23 @@ def within_budget(steps: int, share: float, forecast: ForecastConfig | None) -> 
     return PresetPlan(gate, forecast)
 
 
-def predicted_within_budget(steps: int, share: float) -> PresetPlan:
-    """As many steps as fit, all guided; the others are predicted, those at the end last.
+def spread_within(steps: int, share: float, sampler: str) -> ForecastConfig:
+    """As many steps as fit run whole, spread over the run; the others are predicted.
 
     Args:
         steps: of the run.
         share: what may run, of the plain run's rows.
+        sampler: its name.
     """
-    wanted, last = math.ceil(steps * (1 - share) - ROUNDING), int(END * steps)
-    for strength in range(1, MOST_IN_A_ROW + 1):
-        # The least end that leaves room for so many, less what rounding may do.
-        least = int(ForecastConfig.start * steps) + wanted * (strength + 1) // strength - strength - 1
-        for end in range(max(1, least), last + 1):
-            plan = ForecastConfig(strength, end=end / steps, by_preset=True)
-            if len(forecast_steps(plan, steps)) >= wanted:
-                return PresetPlan(None, plan)
-    return PresetPlan(None, ForecastConfig(MOST_IN_A_ROW, end=END, by_preset=True))
+    is_noisy = sampler in NOISY_SAMPLERS
+    return ForecastConfig(
+        STRENGTH,
+        start=0.0,
+        end=NOISY_END if is_noisy else 1.0,
+        running=max(1, int(steps * share + ROUNDING)),
+        is_even=is_noisy,
+        by_preset=True,
+    )
 
 
 @dataclass(frozen=True)
@@ -241,9 +236,7 @@ class Preset:
     def techniques(self, context: RunContext) -> list[Technique]:
         """What it is in one run."""
         sampler = context.sampler if why_not_predicted(context, by_preset=True) is None else ""
-        gate, forecast = self.config.resolve(
-            context.steps, context.has_guidance, sampler, has_long_steps(context.sigmas)
-        )
+        gate, forecast = self.config.resolve(context.sigmas, context.has_guidance, sampler)
         made: list[Technique] = []
         if gate is not None:
             made.append(Gate(gate if self.scope == "all" else guidance_of(gate)))

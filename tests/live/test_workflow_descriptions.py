@@ -105,7 +105,7 @@ def test_note_says_what_the_presets_do(name: str, object_info: dict[str, Any], p
     steps, is_guided = run_of(to_prompt(graph, object_info))
     note = note_of(graph)
     if FAMILIES[name] == "few-step":
-        gate = presets.PresetConfig("pixart").resolve(steps, is_guided).gate.gate
+        gate = presets.PresetConfig("pixart").resolve(range(steps, -1, -1), is_guided).gate.gate
         assert f"step {gate:g} of {steps} on" in note
         return
     budgets = presets.BUDGETS

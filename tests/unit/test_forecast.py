@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+from dataclasses import replace
 
 import pytest
+import torch
 
 from tgate_core.deepcache.schedule import DeepCacheConfig, build_deep_schedule
 from tgate_core.engine.actions import Action
-from tgate_core.forecast.schedule import ForecastConfig, first_late_step, forecast_steps, has_long_steps
+from tgate_core.forecast.schedule import ForecastConfig, forecast_steps, has_long_steps
+from tgate_core.forecast.technique import followed
 
 
 def steps_of(steps: int, needs_full: tuple[int, ...] = (), **settings: float) -> list[int]:
-    return sorted(forecast_steps(ForecastConfig(**settings), steps, needs_full))  # type: ignore[arg-type]
+    sigmas = [float(step) for step in range(steps, -1, -1)]
+    return sorted(forecast_steps(ForecastConfig(**settings), sigmas, needs_full))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -23,14 +28,16 @@ def test_after_each_step_that_runs_so_many_are_predicted(strength: int, expected
     assert steps_of(12, strength=strength, start=0.25, end=0.92) == expected
 
 
-def test_two_steps_run_first_and_one_last_whatever_is_asked_for() -> None:
-    assert steps_of(6, strength=4, start=0.0, end=1.0) == [2, 3, 4]
-    assert steps_of(3, strength=1, start=0.0, end=1.0) == []
+def test_three_steps_run_first_and_one_last_whatever_is_asked_for() -> None:
+    assert steps_of(7, strength=4, start=0.0, end=1.0) == [3, 4, 5]
+    assert steps_of(4, strength=1, start=0.0, end=1.0) == []
+    assert steps_of(4, running=1, end=1.0) == []
+    assert steps_of(1, running=1, end=1.0) == []
     assert steps_of(1, strength=1, start=0.0, end=1.0) == []
 
 
 def test_steps_that_others_need_run_and_the_count_begins_anew_behind_them() -> None:
-    assert steps_of(12, (4, 5, 8), strength=2, start=0.0, end=1.0) == [2, 3, 6, 7, 9, 10]
+    assert steps_of(12, (4, 5, 8), strength=2, start=0.0, end=1.0) == [3, 6, 7, 9, 10]
 
 
 def test_start_and_end_are_shares_of_the_run() -> None:
@@ -57,15 +64,63 @@ def test_deep_cache_counts_the_steps_that_run() -> None:
     assert [deep.steps[step].cycle for step in (8, 9)] == [6, 6]
 
 
-def test_a_step_is_late_where_the_noise_falls_faster_than_before() -> None:
-    even = [2.0**-step for step in range(13)]
-    assert first_late_step(even) == 11
-    assert first_late_step([*even[:9], even[8] / 2.5, even[8] / 7, 0.0]) == 8
-    assert first_late_step([4.0, 2.0, 3.0, 1.0, 0.0]) == 3  # a step that rises says nothing
-    assert first_late_step([1.0, 0.0]) == 0
-
-
 def test_steps_are_long_by_their_median_in_log_sigma() -> None:
     assert has_long_steps([1.3**-step for step in range(13)])
     assert not has_long_steps([1.1**-step for step in range(13)] + [0.0])
     assert not has_long_steps([1.0, 0.0])
+
+
+EVEN = [1.2**-step for step in range(25)] + [0.0]
+
+
+@pytest.mark.parametrize(("running", "most_in_a_row"), [(18, 1), (15, 1), (14, 1), (12, 2), (10, 3)])
+def test_so_many_steps_run_at_gaps_that_grow_by_one_at_most(running: int, most_in_a_row: int) -> None:
+    predicted = forecast_steps(ForecastConfig(3, end=1.0, running=running), EVEN)
+    run = [step for step in range(25) if step not in predicted]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(run)]
+    assert run[:3] == [0, 1, 2]
+    assert run[-1] == 24
+    assert len(run) == running
+    assert max(gaps) == most_in_a_row + 1
+    assert all(after <= before + 1 for before, after in itertools.pairwise(gaps))
+
+
+def test_more_run_where_no_more_may_be_predicted_in_a_row() -> None:
+    assert sorted(forecast_steps(ForecastConfig(1, end=1.0, running=1), EVEN)) == list(range(3, 24, 2))
+    assert max(forecast_steps(ForecastConfig(3, end=0.6, running=1), EVEN)) == 14
+
+
+def test_more_steps_run_where_they_are_long_in_log_sigma() -> None:
+    sigmas = [1.02**-step for step in range(13)] + [1.02**-12 * 1.8**-step for step in range(1, 13)] + [0.0]
+    config = ForecastConfig(3, end=1.0, running=14)
+    by_noise, even = (forecast_steps(one, sigmas) for one in (config, replace(config, is_even=True)))
+    assert len(by_noise) == len(even) == 11
+    assert sum(step < 12 for step in by_noise) > sum(step < 12 for step in even)
+
+
+def test_what_is_left_over_goes_to_the_end() -> None:
+    predicted = forecast_steps(ForecastConfig(3, end=1.0, running=18), EVEN)
+    assert sorted(predicted) == [3, 5, 7, 9, 11, 13, 15]
+
+
+def pictures(*values: tuple[float, ...]) -> list[torch.Tensor]:
+    """Each of so many steps, of pictures of one number."""
+    return [torch.tensor(step).reshape(-1, 1, 1, 1) for step in values]
+
+
+def test_a_change_is_followed_as_far_as_the_one_before_would_have_led() -> None:
+    # Of a picture each: it goes on in a line, by half, back, faster, and not at all.
+    seen = pictures((0.0, 0.0, 0.0, 0.0, 1.0), (1.0, 1.0, 1.0, 1.0, 1.0), (2.0, 1.5, 0.5, 3.0, 1.0))
+    made = followed(seen, (0, 1, 2, 3)).flatten()
+    assert made.tolist() == pytest.approx([3.0, 1.75, 0.5, 5.0, 1.0])
+    # Steps that ran twice as far apart, and one half as far from the last.
+    assert followed(seen, (0, 2, 4, 5)).flatten().tolist() == pytest.approx([2.5, 1.625, 0.5, 4.0, 1.0])
+
+
+def test_each_picture_of_a_batch_is_predicted_as_if_alone() -> None:
+    generator = torch.Generator().manual_seed(0)
+    seen = [torch.randn(3, 4, 8, 8, generator=generator) for _ in range(3)]
+    together = followed(seen, (1, 2, 4, 6))
+    for place in range(3):
+        alone = followed([one[place : place + 1] for one in seen], (1, 2, 4, 6))
+        assert torch.equal(together[place : place + 1], alone)

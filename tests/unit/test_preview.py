@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from multidict import MultiDict, MultiDictProxy
 
+from tgate_core.forecast.schedule import forecast_steps
 from tgate_core.gate.config import GateConfig
 from tgate_core.gate.schedule import build_schedule
 from tgate_core.presets import PRESETS, PUBLISHED_ROWS, PresetConfig
@@ -109,8 +110,11 @@ class TestPreset:
     @pytest.mark.parametrize("family", PUBLISHED_ROWS)
     def test_a_known_family_is_shown_as_it_will_run(self, family: str, preset: Any) -> None:
         answer = ask("TGATEApply", preset=preset, family=family, steps=25)
-        config = PresetConfig(family, preset).resolve(25, has_guidance=True).gate
-        assert answer["gate_step"] == config.gate
+        sigmas = Sampling(25).sigmas
+        plan = PresetConfig(family, preset).resolve(sigmas, has_guidance=True)
+        assert answer["gate_step"] == (plan.gate.gate if plan.gate else 25)
+        predicted = forecast_steps(plan.forecast, sigmas) if plan.forecast else set()
+        assert [step for step, cell in enumerate(steps_of(answer)) if cell["predicted"]] == sorted(predicted)
         assert not answer["is_assumed"]
 
     @pytest.mark.parametrize("family", ["", "something new"])
@@ -122,7 +126,7 @@ class TestPreset:
     @pytest.mark.parametrize("node", ["TGATEApply", "TGATEApplyAdvanced"])
     def test_where_attention_cannot_be_gated_only_guidance_is_shown(self, node: str) -> None:
         gate = {"gate": 3, "guidance": "cached_delta"} if node == "TGATEApplyAdvanced" else {}
-        cells = steps_of(ask(node, family="guidance alone", steps=25, **gate))
+        cells = steps_of(ask(node, family="guidance alone", steps=25, sampler="heun", **gate))
         assert not any(cell["self_reused"] or cell["cross_reused"] for cell in cells)
         assert {cell["guided"] for cell in cells if cell["phase"] == "fidelity"} == {False}
 

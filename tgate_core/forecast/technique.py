@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from ..engine.identity import CondKey, Place
 from ..engine.storage import CacheSettings, detached, widened
 from ..engine.technique import BatchPlan, FinishedBatch, Layout, RunContext, TechniqueRun
-from .schedule import NEEDED_STEPS, ForecastConfig, first_late_step, forecast_steps, has_long_steps
+from .schedule import NEEDED_STEPS, ForecastConfig, forecast_steps, has_long_steps
 
 # Names of the host's functions of samplers that evaluate each step once and add no noise. Measured one by one on the
 # trained UNet: predictions lead these hardly astray, alone and beside refreshed guidance.
@@ -23,10 +23,13 @@ MULTISTEP_SAMPLERS = frozenset(
 SAMPLERS = ONE_STEP_SAMPLERS | MULTISTEP_SAMPLERS
 # With noise between steps predictions lead astray, but less than a held guidance difference does: see docs/quality.md.
 NOISY_ONE_STEP_SAMPLERS = frozenset({"euler_ancestral", "euler_ancestral_cfg_pp"})
-NOISY_MULTISTEP_SAMPLERS = frozenset({"er_sde"})
+NOISY_MULTISTEP_SAMPLERS = frozenset({"dpmpp_2m_sde", "dpmpp_2m_sde_gpu", "er_sde"})
 PRESET_SAMPLERS = SAMPLERS | NOISY_ONE_STEP_SAMPLERS | NOISY_MULTISTEP_SAMPLERS
-# Guidance multiplies the error of the difference between branches: it is followed half of the way.
-DAMPING = 0.5
+# By how much it is the denoised prediction that goes on there, and not the slope.
+DENOISED_SHARE = {**dict.fromkeys(NOISY_ONE_STEP_SAMPLERS, 0.5), **dict.fromkeys(NOISY_MULTISTEP_SAMPLERS, 1.0)}
+NOISY_SAMPLERS = frozenset(DENOISED_SHARE)
+# Against division by the norm of a change that is zero.
+SMALLEST_NORM = 1e-12
 OTHER_SAMPLER = "Forecast: all steps run, as this sampler adds noise or looks ahead, which euler does not"
 LONG_STEPS = "Forecast: all steps run, as they are too long for predictions with this sampler: take more, or euler"
 BESIDE_STEP_CACHE = "Forecast: {name} on the same model predicts steps of its own; all others run"
@@ -60,12 +63,14 @@ class Seen:
         step: the step.
         sigma: its noise level.
         way: its conds, and whether it ran on captures of both branches.
-        noise: (x - denoised) / sigma, (B, C, ...): the slope of the way that the sampler follows, which changes least.
+        denoised: what it said, (B, C, ...). A sampler that adds noise changes all but this.
+        noise: (x - denoised) / sigma, same shape: the slope of the way that other samplers follow, which changes least.
     """
 
     step: int
     sigma: float
     way: tuple[tuple[CondKey, ...], bool]
+    denoised: Tensor
     noise: Tensor
 
 
@@ -83,7 +88,6 @@ class ForecastRun(TechniqueRun):
         # The last steps that ran, by place and branch.
         self._seen: dict[tuple[Place, int], tuple[Seen, ...]] = {}
         self._is_guessed = False
-        self._first_late = first_late_step(context.sigmas) if context.sampler in MULTISTEP_SAMPLERS else context.steps
 
     @property
     def saves(self) -> bool:
@@ -93,7 +97,7 @@ class ForecastRun(TechniqueRun):
     def lay_out(self, layout: Layout) -> None:
         """Steps that others need whole run, and all do where predictions cannot be made."""
         if self._obstacle is None:
-            self.skipped = forecast_steps(self._config, self._context.steps, layout.needs_full)
+            self.skipped = forecast_steps(self._config, self._context.sigmas, layout.needs_full)
 
     @property
     def _obstacle(self) -> str | None:
@@ -125,9 +129,7 @@ class ForecastRun(TechniqueRun):
         if plan.step not in self.skipped or plan.is_relied_on or plan.is_repeated or self._is_disturbed:
             return plan
         branches = _alive(plan)
-        if not branches or (len(branches) > 1 and plan.step >= self._first_late):
-            return plan
-        is_known = all(self._can_predict(plan, branch) for branch in branches)
+        is_known = bool(branches) and all(self._can_predict(plan, branch) for branch in branches)
         return replace(plan, runs_network=False) if is_known else plan
 
     @property
@@ -139,13 +141,13 @@ class ForecastRun(TechniqueRun):
         return reason is not None
 
     def _can_predict(self, plan: BatchPlan, branch: int) -> bool:
-        """Whether a branch ran in two steps that lie close, at this place, with these conds, each with less noise."""
+        """Whether a branch ran in steps that lie close, at this place, with these conds, each with less noise."""
         seen = self._seen.get((plan.batch.place, branch), ())
         if len(seen) < NEEDED_STEPS or any(one.way != _way(plan, branch) for one in seen):
             return False
-        (older, newer), most = seen, self._config.strength
-        is_close = plan.step - newer.step <= most and newer.step - older.step <= most + 1
-        return is_close and older.sigma > newer.sigma > self._context.sigmas[plan.step]
+        (oldest, older, newer), most = seen, self._config.strength
+        is_close = plan.step - newer.step <= most and newer.step - oldest.step <= 2 * (most + 1)
+        return is_close and oldest.sigma > older.sigma > newer.sigma > self._context.sigmas[plan.step]
 
     def finish(self, done: FinishedBatch, predictions: list[Tensor]) -> list[Tensor]:
         """After a step that ran its predictions are kept; in one that did not they are made."""
@@ -162,9 +164,10 @@ class ForecastRun(TechniqueRun):
 
     def _keep(self, done: FinishedBatch, branch: int, prediction: Tensor) -> None:
         plan, key = done.plan, (done.plan.batch.place, branch)
-        noise = (widened(detached(done.x)) - detached(prediction)) / done.sigma
+        denoised = widened(detached(prediction))
+        noise = (widened(detached(done.x)) - denoised) / done.sigma
         before = [one for one in self._seen.get(key, ()) if one.step < plan.step]
-        seen = Seen(plan.step, done.sigma, _way(plan, branch), noise)
+        seen = Seen(plan.step, done.sigma, _way(plan, branch), denoised, noise)
         self._seen[key] = (*before[1 - NEEDED_STEPS :], seen)
 
     def _predicted(self, done: FinishedBatch) -> list[Tensor]:
@@ -172,13 +175,15 @@ class ForecastRun(TechniqueRun):
         predictions = [torch.zeros_like(done.x) for _ in done.plan.batch.branches]
         first, *others = _alive(done.plan)
         seen = {branch: self._seen[done.plan.batch.place, branch] for branch in (first, *others)}
-        older, newer = seen[first]
-        share = (done.plan.step - newer.step) / (newer.step - older.step)
-        noise = extrapolated(older.noise, newer.noise, share)
+        steps = (*(one.step for one in seen[first]), done.plan.step)
+        noise = extrapolated(seen[first][-2].noise, seen[first][-1].noise, _reach(steps))
+        if (share := DENOISED_SHARE.get(self._context.sampler)) is not None:
+            denoised = followed([one.denoised for one in seen[first]], steps)
+            noise = torch.lerp(noise, (done.x - denoised) / done.sigma, share)
         predictions[first] = (done.x - done.sigma * noise).to(done.x.dtype)
         for branch in others:
-            before, now = (one.noise - main.noise for one, main in zip(seen[branch], seen[first], strict=True))
-            other_noise = noise + extrapolated(before, now, DAMPING * share)
+            differences = [one.noise - main.noise for one, main in zip(seen[branch], seen[first], strict=True)]
+            other_noise = noise + followed(differences, steps)
             predictions[branch] = (done.x - done.sigma * other_noise).to(done.x.dtype)
         return predictions
 
@@ -203,15 +208,39 @@ def why_not_predicted(context: RunContext, by_preset: bool = False) -> str | Non
     return LONG_STEPS if has_long_steps(context.sigmas) else None
 
 
-def extrapolated(older: Tensor, newer: Tensor, share: float) -> Tensor:
+def extrapolated(older: Tensor, newer: Tensor, reach: float) -> Tensor:
     """What follows `newer`, of order 1 in the number of the step, see arXiv 2503.06923.
 
     Args:
         older: in the last step but one that ran.
         newer: in the last step that ran, same shape.
-        share: steps from there on, of those between the two.
+        reach: steps from there on, of those between the two.
     """
-    return torch.lerp(older, newer, 1 + share)
+    return torch.lerp(older, newer, 1 + reach)
+
+
+def followed(seen: Sequence[Tensor], steps: Sequence[int]) -> Tensor:
+    """What follows, of order 1 as far as that has held before: what does not go on in a line is held.
+
+    The last change is followed by the share, from 0 to 1 and of each picture, at which the change before it would have
+    led here best.
+
+    Args:
+        seen: what was in the last three steps that ran, each (B, C, ...).
+        steps: these steps, and the one to predict.
+    """
+    oldest, older, newer = seen
+    expected, change = (older - oldest) * _reach(steps[:3]), newer - older
+    dimensions = tuple(range(1, change.ndim))
+    norm = expected.square().sum(dimensions, keepdim=True).clamp_min(SMALLEST_NORM)
+    share = ((change * expected).sum(dimensions, keepdim=True) / norm).clamp(0, 1)
+    return torch.addcmul(newer, share, change, value=_reach(steps))
+
+
+def _reach(steps: Sequence[int]) -> float:
+    """How far the last of some steps lies from the one before it, of what that lies from the one before."""
+    older, newer, step = steps[-3:]
+    return (step - newer) / (newer - older)
 
 
 def _alive(plan: BatchPlan) -> list[int]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from ..engine.inputs import shown
-from ..forecast.schedule import forecast_steps, has_long_steps
+from ..forecast.schedule import forecast_steps
 from ..gate.config import SCOPES, GateConfig, Scope
 from ..gate.schedule import Schedule, build_schedule, refreshed_steps, resolve_gate_step
 from ..presets import GENERIC, PRESETS, PUBLISHED, PUBLISHED_ROWS, PresetConfig, PresetPlan, guidance_of
@@ -107,11 +107,6 @@ class Sampling:
         """The noise level, or its stand-in, at a share of the whole schedule."""
         return 1.0 - percent if self.levels is None else self.levels.percent_to_sigma(percent)
 
-    @property
-    def has_long_steps(self) -> bool:
-        """Whether its steps are known to be long in log sigma."""
-        return self.levels is not None and has_long_steps(self.levels.sigmas)
-
 
 def preview(query: Mapping[str, str], levels_of: LevelsOf = lambda family, schedule: None) -> dict[str, Any]:
     """The schedule of a node's settings, as the strip under it draws it.
@@ -145,7 +140,7 @@ def preview(query: Mapping[str, str], levels_of: LevelsOf = lambda family, sched
         "groups": as_groups(plan.cells),
         "gate_step": plan.schedule.gate_step,
         "is_assumed": is_assumed,
-        "is_approximate": sampling.levels is None and (config.gate_unit == "percent of schedule" or plan.has_refresh),
+        "is_approximate": sampling.levels is None and (config.gate_unit == "percent of schedule" or plan.goes_by_noise),
         "is_measured": config.gate_unit == "measured",
         "is_by_error": config.refresh == "by error" and sampling.is_guided and plan.schedule.has_gate,
         "family": family,
@@ -178,7 +173,7 @@ def _sampling(query: Mapping[str, str], levels_of: LevelsOf) -> Sampling:
 class _Plan:
     schedule: Schedule
     cells: tuple[StepCell, ...]
-    has_refresh: bool
+    goes_by_noise: bool
 
 
 def _planned(settings: PresetPlan, sampling: Sampling) -> _Plan:
@@ -187,9 +182,10 @@ def _planned(settings: PresetPlan, sampling: Sampling) -> _Plan:
     refreshed = refreshed_steps(config, sampling.sigmas, gate_step, sampling.is_guided)
     schedule = build_schedule(config, sampling.steps, gate_step, refreshed=refreshed)
     guided = {*range(gate_step), *refreshed} if schedule.has_gate else set[int]()
-    predicted = forecast_steps(forecast, sampling.steps, guided) if forecast else frozenset()
+    predicted = forecast_steps(forecast, sampling.sigmas, guided) if forecast else frozenset()
     cells = planned_cells(config, schedule, sampling.is_guided, predicted=predicted)
-    return _Plan(schedule, cells, bool(refreshed))
+    is_spread = forecast is not None and forecast.running > 0 and not forecast.is_even
+    return _Plan(schedule, cells, bool(refreshed) or is_spread)
 
 
 def _family(query: Mapping[str, str]) -> str | None:
@@ -229,9 +225,7 @@ def _settings(query: Mapping[str, str], sampling: Sampling) -> tuple[PresetPlan,
     rows = GENERIC if scope != "all" else ASSUMED_FAMILY if is_assumed else family
     preset: Any = query.get("preset", "balanced")  # checked when made
     solver = query.get("sampler", "euler")
-    plan = PresetConfig(rows, preset).resolve(
-        sampling.steps, sampling.is_guided, SAME_SAMPLERS.get(solver, solver), sampling.has_long_steps
-    )
+    plan = PresetConfig(rows, preset).resolve(sampling.sigmas, sampling.is_guided, SAME_SAMPLERS.get(solver, solver))
     if scope == "all" or plan.gate is None:
         return plan, is_assumed
     return PresetPlan(NOTHING) if preset == PUBLISHED else plan._replace(gate=guidance_of(plan.gate)), is_assumed

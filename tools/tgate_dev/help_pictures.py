@@ -33,10 +33,19 @@ def draw_all(nodes: Mapping[str, Any], folder: Path) -> list[Path]:
 
 def _schedule(nodes: Mapping[str, Any]) -> Image.Image:
     """The balanced preset on SDXL, as planned."""
-    core = pack_core(nodes)
-    config = core("presets").PresetConfig("sdxl", "balanced").resolve(STEPS, has_guidance=True).gate
-    schedule = core("gate.schedule").build_schedule(config, STEPS, int(config.gate))
-    return _timeline(core, "SDXL, 25 steps, preset balanced", config, schedule)
+    core, sigmas = pack_core(nodes), _usual_sigmas()
+    forecast = core("presets").PresetConfig("sdxl", "balanced").resolve(sigmas, has_guidance=True).forecast
+    predicted = core("forecast.schedule").forecast_steps(forecast, sigmas)
+    nothing = core("report.preview").NOTHING
+    schedule = core("gate.schedule").build_schedule(nothing, STEPS, STEPS)
+    return _timeline(core, "SDXL, 25 steps, preset balanced", nothing, schedule, predicted=predicted)
+
+
+def _usual_sigmas() -> list[float]:
+    """Noise levels of the scheduler 'normal'."""
+    sampling = painting.load_model().get_model_object("model_sampling")
+    sigmas: list[float] = comfy.samplers.calculate_sigmas(sampling, "normal", STEPS).tolist()
+    return sigmas
 
 
 def _deep_cache(nodes: Mapping[str, Any]) -> Image.Image:
@@ -60,7 +69,7 @@ def _forecast(nodes: Mapping[str, Any]) -> Image.Image:
     schedule = core("gate.schedule").build_schedule(config, STEPS, FORECAST_GATE, refreshed=refreshed)
     forecast = core("forecast.schedule")
     needed = {FORECAST_GATE - 1, *refreshed}
-    predicted = forecast.forecast_steps(forecast.ForecastConfig(FORECAST_STRENGTH), STEPS, needed)
+    predicted = forecast.forecast_steps(forecast.ForecastConfig(FORECAST_STRENGTH), _usual_sigmas(), needed)
     title = f"25 steps, Forecast with strength {FORECAST_STRENGTH} and T-GATE refreshed from gate {FORECAST_GATE} on"
     return _timeline(core, title, config, schedule, predicted=predicted)
 

@@ -12,6 +12,7 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
 from ..bench.pack import PACK, Nodes, pack_core, preset, presets
 from ..bench.timing.rows import DEEP_CACHE, Gate, node_patch, peer_rows, usual_gate
+from ..bench.timing.sampling import sigmas
 from ..cache import content_key
 
 PLAIN = "plain"
@@ -93,11 +94,11 @@ def _own_patches(model: Any, steps: int, nodes: Nodes) -> Iterator[tuple[str, Ca
     for name, patch in apply.items():
         if can_freeze or name != pack_core(nodes)("presets").PUBLISHED:  # which refuses the others
             yield f"TGATE Apply, {name}", patch
-    of_presets = [replace(preset(model, nodes), preset=name).resolve(steps, True).gate for name in apply]
-    known = {config.gate for config in of_presets if config.guidance == "uncond" and not config.self_attention}
+    published = replace(preset(model, nodes), preset="as published").resolve(sigmas(model, steps), True).gate
+    known = None if published.self_attention else published.gate
     for gate in PAPER_GATES:
         at = {"gate": gate / PAPER_STEPS, "gate_unit": "fraction of steps"}
-        if round(steps * gate / PAPER_STEPS) not in known:
+        if round(steps * gate / PAPER_STEPS) != known:
             name = f"as published, gate {gate} of {PAPER_STEPS}"
             yield name, node_patch(nodes["TGATEApplyAdvanced"], **NO_SELF_ATTENTION, guidance="uncond", **at)
     early = {**NO_SELF_ATTENTION, "gate": EARLY_GATE / PAPER_STEPS, "gate_unit": "fraction of steps"}

@@ -18,14 +18,14 @@ CHANGES = {
     "sound": f"The sound will change. {COMPARE}",
 }
 USUAL = (
-    "It does 62 % of the work: both guidance passes run in full where it matters, close together at first and farther "
-    "apart later; in between they are reused, or the whole step is predicted."
+    "It does 62 % of the work: the network runs where it matters, and the steps in between are predicted from those "
+    "before them."
 )
-JOINT = "Text and picture share one attention in this model: none is frozen, the second guidance pass is what is saved."
+JOINT = "Text and picture share one attention in this model: whole steps are saved, and no attention is frozen."
 PRESETS = (
     "**balanced**: start here.",
     "**gentle**: 72 % of the work, closer to the plain picture.",
-    "**fast**: 40 % of the work, 55 % with a sampler that adds noise.",
+    "**fast**: 40 % of the work, up to 55 % with samplers that are harder to predict.",
 )
 WRITE_YOURS = "**Prompt**: write yours."
 

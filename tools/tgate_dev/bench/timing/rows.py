@@ -41,8 +41,8 @@ class Gate(NamedTuple):
 
 def usual_gate(model: ModelPatcher, steps: int, nodes: Nodes) -> Gate:
     """The published gate for a model, in a run with guidance."""
-    step = int(replace(preset(model, nodes), preset="as published").resolve(steps, True).gate.gate)
     schedule = sigmas(model, steps)
+    step = int(replace(preset(model, nodes), preset="as published").resolve(schedule, True).gate.gate)
     between = float(schedule[step - 1] + schedule[step]) / 2
     to_sigma = model.get_model_object("model_sampling").percent_to_sigma
     place = bisect_left(range(PERCENT_PARTS), -between, key=lambda part: -to_sigma(part / PERCENT_PARTS))
