@@ -95,12 +95,13 @@ def test_predicted_steps_follow_the_oracle(model, forecast, strength, predicted)
     assert record.batches == oracle.rows == [2] * (STEPS - len(predicted))
 
 
-def test_a_multistep_sampler_predicts_in_short_steps(model, forecast):
-    steps = 30
-    oracle = Oracle(tuple(range(4, 26, 2)), tuple(range(steps)))
+def test_a_multistep_sampler_predicts_in_short_steps_and_not_late(model, forecast, pack):
+    steps, late = 30, 26
+    oracle = Oracle(tuple(range(8, late, 2)), tuple(range(steps)))
     expected = tiny.sample(oracle.install(model), steps=steps, sampler="dpmpp_2m")
     with recording(model, patched := forecast(model)) as record:
         result = tiny.sample(patched, steps=steps, sampler="dpmpp_2m")
+    assert pack.core("forecast.schedule").first_late_step(record.sigmas) == late
     assert record.batches == oracle.rows
     assert distance(result, expected) < EXACT
 
@@ -125,8 +126,8 @@ def test_captures_last_through_predicted_steps(model, forecast, gated, guidance)
     patched = forecast(gated(model, gate=3.0, guidance=guidance), strength=4, end=1.0)
     with recording(model, patched) as record:
         tiny.sample(patched, steps=STEPS)
-    # What runs on captures of both branches, as nothing before the gate does, has first to run twice.
-    first = (3, 4) if guidance in ("uncond", "cond_mean") else ()
+    # What runs on captures of both branches, as nothing before the gate does, has first to run three times.
+    first = (3, 4, 5) if guidance in ("uncond", "cond_mean") else ()
     ran = [record.sigmas[step] for step in (0, 1, 2, *first, 7, STEPS - 1)]
     assert [call.sigma for call in record.calls] == pytest.approx(ran)
     # Four steps without a use of the captures are no reason to drop them.
@@ -253,7 +254,7 @@ def test_a_restart_is_computed(model, forecast):
     patched = forecast(model, start=0.0, end=1.0)
     with recording(model, patched) as record:
         tiny.sample(patched, sigmas=sigmas)
-    assert [call.sigma for call in record.calls] == [10.0, 8.0, 4.0, 9.0, 7.0, 3.0, 1.0]
+    assert [call.sigma for call in record.calls] == [10.0, 8.0, 6.0, 9.0, 7.0, 5.0, 2.0, 1.0]
 
 
 @pytest.mark.parametrize("settings", [{"start": 0.9, "end": 0.9}, {"start": 1.0, "end": 0.0}])

@@ -11,7 +11,7 @@ import torch
 
 from tgate_core.deepcache.schedule import DeepCacheConfig, build_deep_schedule
 from tgate_core.engine.actions import Action
-from tgate_core.forecast.schedule import ForecastConfig, forecast_steps, has_long_steps
+from tgate_core.forecast.schedule import ForecastConfig, first_late_step, forecast_steps, has_long_steps
 from tgate_core.forecast.technique import followed
 
 
@@ -62,6 +62,14 @@ def test_deep_cache_counts_the_steps_that_run() -> None:
     assert full == [0, 2, 6, 10]
     assert deep.shallow == {1, 4, 8, 11}
     assert [deep.steps[step].cycle for step in (8, 9)] == [6, 6]
+
+
+def test_a_step_is_late_where_the_noise_falls_faster_than_before() -> None:
+    even = [2.0**-step for step in range(13)]
+    assert first_late_step(even) == 11
+    assert first_late_step([*even[:9], even[8] / 2.5, even[8] / 7, 0.0]) == 8
+    assert first_late_step([4.0, 2.0, 3.0, 1.0, 0.0]) == 3  # a step that rises says nothing
+    assert first_late_step([1.0, 0.0]) == 0
 
 
 def test_steps_are_long_by_their_median_in_log_sigma() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..engine.identity import CondKey, Place
 from ..engine.storage import CacheSettings, detached, widened
 from ..engine.technique import BatchPlan, FinishedBatch, Layout, RunContext, TechniqueRun
-from .schedule import NEEDED_STEPS, ForecastConfig, forecast_steps, has_long_steps
+from .schedule import NEEDED_STEPS, ForecastConfig, first_late_step, forecast_steps, has_long_steps
 
 # Names of the host's functions of samplers that evaluate each step once and add no noise. Measured one by one on the
 # trained UNet: predictions lead these hardly astray, alone and beside refreshed guidance.
@@ -88,6 +88,9 @@ class ForecastRun(TechniqueRun):
         # The last steps that ran, by place and branch.
         self._seen: dict[tuple[Place, int], tuple[Seen, ...]] = {}
         self._is_guessed = False
+        # Presets have their own ways with multistep samplers.
+        is_multistep = context.sampler in MULTISTEP_SAMPLERS and not config.by_preset
+        self._first_late = first_late_step(context.sigmas) if is_multistep else context.steps
 
     @property
     def saves(self) -> bool:
@@ -129,7 +132,9 @@ class ForecastRun(TechniqueRun):
         if plan.step not in self.skipped or plan.is_relied_on or plan.is_repeated or self._is_disturbed:
             return plan
         branches = _alive(plan)
-        is_known = bool(branches) and all(self._can_predict(plan, branch) for branch in branches)
+        if not branches or (len(branches) > 1 and plan.step >= self._first_late):
+            return plan
+        is_known = all(self._can_predict(plan, branch) for branch in branches)
         return replace(plan, runs_network=False) if is_known else plan
 
     @property
