@@ -18,7 +18,7 @@ from .engine.inputs import choice
 from .engine.steps import round_half_up
 from .engine.storage import CacheSettings
 from .engine.technique import RunContext, Technique
-from .forecast.schedule import ForecastConfig, forecast_steps
+from .forecast.schedule import ForecastConfig, first_late_step, forecast_steps, has_long_steps
 from .forecast.technique import MULTISTEP_SAMPLERS, NOISY_SAMPLERS, PRESET_SAMPLERS, Forecast, why_not_predicted
 from .gate.config import GateConfig, Scope
 from .gate.refresh import spread_steps
@@ -84,7 +84,7 @@ class Budget:
     Attributes:
         share: where steps can be predicted.
         with_noise: where the sampler adds noise.
-        without_forecast: where no step can be predicted.
+        without_forecast: where no step can be predicted, or few, as steps are long.
     """
 
     share: float
@@ -100,8 +100,9 @@ BUDGETS: dict[PresetName, Budget] = {
 LEAST_GUIDED = 1
 # Most predicted steps in a row; with noise, the share of a run after which none is.
 STRENGTH, NOISY_END = 3, 0.88
-# Of steps to predict beside a held difference.
+# Of steps to predict beside a held difference, and where steps are long, and longer late, for a multistep sampler.
 HELD_FORECAST = ForecastConfig(strength=2, start=0.0, end=0.88, by_preset=True)
+FORECAST_OF_LONG_STEPS = replace(HELD_FORECAST, strength=1, end=0.7)
 # With rectified flow no noise level is higher.
 MOST_NOISE_OF_FLOW = 1.0
 # Against 0.62 * 50 being less than 31.
@@ -153,6 +154,8 @@ class PresetConfig:
             return held_within(sigmas, budget.without_forecast, None)
         if sampler in NOISY_SAMPLERS:
             return PresetPlan(None, spread_within(steps, budget.with_noise, sampler))
+        if sampler in MULTISTEP_SAMPLERS and has_long_steps(sigmas) and first_late_step(sigmas) < steps - 1:
+            return held_within(sigmas, budget.without_forecast, FORECAST_OF_LONG_STEPS)
         is_flow = sigmas[0] <= MOST_NOISE_OF_FLOW
         if is_flow and (sampler in MULTISTEP_SAMPLERS or self.preset == "fast"):
             return held_within(sigmas, budget.share, HELD_FORECAST)
