@@ -166,10 +166,11 @@ def test_joint_attention_drops_guidance_if_asked_to(pack, joint, caplog, guidanc
 
 @pytest.mark.parametrize("preset", ["balanced", "gentle", "fast"])
 def test_presets_hold_the_guidance_difference_with_joint_attention(pack, joint, caplog, preset):
+    """Where no step can be predicted."""
     patched = pack.nodes["TGATEApply"].execute(model=joint, preset=preset).args[0]
-    result, batches = branches_of(patched, steps=20)
+    result, batches = branches_of(patched, steps=20, sampler="heun")
     assert torch.isfinite(result).all()
-    assert not torch.equal(result, sample_joint(joint, steps=20))
+    assert not torch.equal(result, sample_joint(joint, steps=20, sampler="heun"))
     assert set(batches) == {1, 2}
     with caplog.at_level(logging.INFO):
         pack.nodes["TGATEApply"].execute(model=joint, preset=preset)
