@@ -39,19 +39,19 @@ def test_node_is_dragged_from_the_library_and_connected(editor: StripEditor) -> 
     page.mouse.down()
     page.mouse.move(*editor.place_of("KSampler", "(node) => node.getInputPos(0)"), steps=8)
     page.mouse.up()
-    strip = editor.wait_for_strip("TGATEApply", "gate after 9 of 40 steps")
+    strip = editor.wait_for_strip("TGATEApply", "16 of 40 steps predicted")
     assert len(strip.bars) == 40
     assert "No sampler" not in strip.caption
 
 
 def test_strip_follows_widgets_that_are_clicked(editor: StripEditor) -> None:
     editor.build(*sampled("TGATEApply", {"preset": "balanced"}, steps=25))
-    strip = editor.wait_for_strip("TGATEApply", "gate after 7 of 25 steps")
+    strip = editor.wait_for_strip("TGATEApply", "10 of 25 steps predicted")
     assert any("predicted" in bar["looks"] for bar in strip.bars)
     click_arrow(editor, "TGATEApply", "preset")
-    editor.wait_for_strip("TGATEApply", "gate after 10 of 25 steps")  # gentle
+    editor.wait_for_strip("TGATEApply", "7 of 25 steps predicted")  # gentle
     click_arrow(editor, "TGATEApply", "preset")
-    editor.wait_for_strip("TGATEApply", "gate after 2 of 25 steps")
+    editor.wait_for_strip("TGATEApply", "15 of 25 steps predicted")
     # A widget of another node.
     click_arrow(editor, "KSampler", "steps")
     editor.wait_for_strip("TGATEApply", "of 26 steps")
@@ -61,11 +61,11 @@ def test_strip_follows_widgets_made_of_html(editor: StripEditor) -> None:
     editor.set("Comfy.VueNodes.Enabled", True)
     try:
         editor.build(*sampled("TGATEApply", {"preset": "balanced"}, steps=25))
-        editor.wait_for_strip("TGATEApply", "gate after 7 of 25 steps")
+        editor.wait_for_strip("TGATEApply", "10 of 25 steps predicted")
         page = editor.page
         page.locator(".lg-node").filter(has_text="TGATE Apply").get_by_role("combobox").click()
         page.get_by_role("option", name="fast").click()
-        editor.wait_for_strip("TGATEApply", "gate after 2 of 25 steps")
+        editor.wait_for_strip("TGATEApply", "15 of 25 steps predicted")
         sampler = page.locator(".lg-node").filter(has_text="KSampler")
         steps = sampler.get_by_test_id("node-widget").filter(has_text="steps")
         steps.get_by_test_id("increment").click()

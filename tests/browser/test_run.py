@@ -60,7 +60,7 @@ def test_a_run_reports_to_its_node(editor: StripEditor, other_window: StripEdito
     for window in (other_window, editor):
         window.build(*text_to_picture(checkpoint.name, STEPS, SIDE, seed=1))
         # The small model is of the SD 1.5 family: its file says so.
-        plan = window.wait_for_strip(GATE, f"Plan gate after 3 of {STEPS} steps")
+        plan = window.wait_for_strip(GATE, f"Plan 4 of {STEPS} steps predicted")
         assert plan.caption.startswith("Model: SD 1.5.")
         assert plan.saving.startswith("about −")
     queue(editor)
@@ -68,18 +68,32 @@ def test_a_run_reports_to_its_node(editor: StripEditor, other_window: StripEdito
     assert strip.title == plan.title
     assert [bar["looks"] for bar in strip.bars] == [bar["looks"] for bar in plan.bars]
     assert len(strip.bars) == STEPS
-    assert strip.gate == 3
+    assert strip.gate == -1
     assert strip.bars[0]["label"] == f"Step 1 of {STEPS}: planning; both guidance passes"
-    assert strip.bars[-1]["label"] == f"Step {STEPS} of {STEPS}: fidelity; cross-attention frozen; one pass"
-    assert "attentions reused" in strip.caption
     # The bars show which steps.
-    assert "refreshed at" in strip.details
-    assert "refreshed at" not in strip.caption
+    assert "predicted: " in strip.details
     assert "predicted: " not in strip.caption
     assert not strip.is_cut
     assert re.fullmatch(r"−\d+ % work · \d+\.\d s", strip.saving)
     assert other_window.read_strip(GATE).tag == "Plan"
     assert other_window.complaints == []
+
+
+def test_a_run_that_holds_guidance_shows_its_gate(editor: StripEditor, checkpoint: Path) -> None:
+    """With a sampler whose steps cannot be predicted."""
+    editor.build(*text_to_picture(checkpoint.name, STEPS, SIDE, seed=1))
+    editor.on_node("KSampler", "(node) => { node.widgets.find((w) => w.name === 'sampler_name').value = 'dpm_2'; }")
+    editor.on_node(GATE, "(node) => node.onConnectionsChange()")
+    plan = editor.wait_for_strip(GATE, f"Plan gate after 1 of {STEPS} steps")
+    queue(editor)
+    strip = editor.wait_for_strip(GATE, "Last run", RUN_SECONDS)
+    assert strip.title == plan.title
+    assert strip.gate == 1
+    assert [bar["looks"] for bar in strip.bars] == [bar["looks"] for bar in plan.bars]
+    assert strip.bars[-1]["label"] == f"Step {STEPS} of {STEPS}: fidelity; cross-attention frozen; one pass"
+    assert "attentions reused" in strip.caption
+    assert "refreshed at" in strip.details
+    assert "refreshed at" not in strip.caption
 
 
 def test_a_plain_run_is_remembered_and_told(editor: StripEditor, checkpoint: Path, server: Server) -> None:

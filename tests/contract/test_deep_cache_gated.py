@@ -103,19 +103,40 @@ def test_deeper_branches(model, both, guidance):
     assert distance(result, tiny.sample(reference(model, 4, guidance, interval=3, branch=1), steps=STEPS)) < EXACT
 
 
-@pytest.mark.parametrize("order", ORDERS)
-def test_presets(model, pack, deep, order):
-    def gate(model):
-        return pack.nodes["TGATEApply"].execute(model=model, preset="balanced").args[0]
+@pytest.fixture
+def preset_and_deep(pack, deep):
+    """Both nodes on a model, in one order or the other."""
 
-    patched = gate(deep(model)) if order == ORDERS[0] else deep(gate(model))
+    def patch(model, order):
+        def gate(model):
+            return pack.nodes["TGATEApply"].execute(model=model, preset="balanced").args[0]
+
+        return gate(deep(model)) if order == ORDERS[0] else deep(gate(model))
+
+    return patch
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_presets(model, preset_and_deep, order):
+    patched = preset_and_deep(model, order)
     with block_recording(model, patched) as record:
         tiny.sample(patched, steps=25)
-    # All 14 guided steps are whole; of the others some are predicted, and those that run are shallow.
+    # Of the steps that run, two in three are shallow.
+    assert record.depths == "FssFssFssFssFss"
+    assert [len(call.branches) for call in record.calls] == [2] * 15
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_presets_where_no_step_can_be_predicted(model, preset_and_deep, order):
+    """All guided steps are whole; of the others most are shallow."""
+    patched = preset_and_deep(model, order)
+    with block_recording(model, patched) as record:
+        tiny.sample(patched, steps=25, sampler="ddpm")
     guided = [len(call.branches) == 2 for call in record.calls]
-    assert sum(guided) == 14
+    assert len(guided) == 25
+    assert sum(guided) == 6
     assert all(depth == "F" for depth, is_guided in zip(record.depths, guided, strict=True) if is_guided)
-    assert len(record.calls) == 17
+    assert record.depths.count("s") > 12
 
 
 def test_protected_steps_are_full(model, both):

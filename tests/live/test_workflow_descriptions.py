@@ -109,7 +109,8 @@ def test_note_says_what_the_presets_do(name: str, object_info: dict[str, Any], p
         assert f"step {gate:g} of {steps} on" in note
         return
     budgets = presets.BUDGETS
-    shares = (budgets["balanced"].share, budgets["gentle"].share, budgets["fast"].share, budgets["fast"].careful)
+    fast = budgets["fast"]
+    shares = (budgets["balanced"].share, budgets["gentle"].share, fast.share, fast.without_forecast)
     assert re.findall(r"(\d+ %)", note)[:4] == [f"{100 * share:.0f} %" for share in shares]
     assert ("nobody has published settings" in note) == (FAMILIES[name] == "generic")
     assert (JOINT in note) == (FAMILIES[name] == "joint")
