@@ -28,16 +28,16 @@ def test_after_each_step_that_runs_so_many_are_predicted(strength: int, expected
     assert steps_of(12, strength=strength, start=0.25, end=0.92) == expected
 
 
-def test_three_steps_run_first_and_one_last_whatever_is_asked_for() -> None:
-    assert steps_of(7, strength=4, start=0.0, end=1.0) == [3, 4, 5]
-    assert steps_of(4, strength=1, start=0.0, end=1.0) == []
+def test_two_steps_run_first_and_one_last_whatever_is_asked_for() -> None:
+    assert steps_of(6, strength=4, start=0.0, end=1.0) == [2, 3, 4]
+    assert steps_of(3, strength=1, start=0.0, end=1.0) == []
     assert steps_of(4, running=1, end=1.0) == []
     assert steps_of(1, running=1, end=1.0) == []
     assert steps_of(1, strength=1, start=0.0, end=1.0) == []
 
 
 def test_steps_that_others_need_run_and_the_count_begins_anew_behind_them() -> None:
-    assert steps_of(12, (4, 5, 8), strength=2, start=0.0, end=1.0) == [3, 6, 7, 9, 10]
+    assert steps_of(12, (4, 5, 8), strength=2, start=0.0, end=1.0) == [2, 3, 6, 7, 9, 10]
 
 
 def test_start_and_end_are_shares_of_the_run() -> None:

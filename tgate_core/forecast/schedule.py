@@ -21,8 +21,8 @@ MOST_STRENGTH = 4
 LATE_GROWTH = 1.2
 # Longest steps, in log sigma, with which a multistep sampler bears predictions: 25 of SD 1.5 do, 20 do not at cfg 7.
 LONGEST_STEP = 0.18
-# A prediction of order 1 goes on from two steps that ran; the one before tells how far it can be trusted.
-NEEDED_STEPS = 3
+# A prediction of order 1 goes on from two steps that ran; where it is followed as far as that has held, from three.
+LEAST_STEPS, NEEDED_STEPS = 2, 3
 # Where the number of steps that run is given: a step weighs the cube root of its length in log sigma, up to here.
 WEIGHT_POWER, LONGEST_WEIGHED = 1 / 3, 1.0
 # A gap grows from the shortest of so many before it.
@@ -85,7 +85,7 @@ def forecast_steps(config: ForecastConfig, sigmas: Sequence[float], needs_full: 
         weights = [1.0 if config.is_even else _weight(now, after) for now, after in pairwise(sigmas[:steps])]
         run = spread(weights, config.running, config.strength, round_half_up(config.end * steps))
         return frozenset(range(steps)) - run - set(needs_full)
-    first = max(NEEDED_STEPS, round_half_up(config.start * steps))
+    first = max(LEAST_STEPS, round_half_up(config.start * steps))
     last = min(round_half_up(config.end * steps), steps - 1)
     predicted: list[int] = []
     for step in range(first, last):
