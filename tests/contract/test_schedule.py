@@ -173,7 +173,7 @@ def test_the_plan_is_what_runs(model, pack, sampler, scheduler, steps, denoise):
     assert [call.branches for call in record.calls] == [[1, 0] if cell["guided"] else [0] for cell in cells]
 
 
-def test_long_steps_change_the_plan(pack):
+def test_noise_levels_change_the_plan(pack):
     """Without the scheduler's name the preview would not know."""
     known, unknown = (planned(pack, "dpmpp_2m", name, 10) for name in ("exponential", ""))
     assert known["groups"] != unknown["groups"]
