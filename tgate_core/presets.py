@@ -157,7 +157,8 @@ class PresetConfig:
         if sampler in MULTISTEP_SAMPLERS and has_long_steps(sigmas) and first_late_step(sigmas) < steps - 1:
             return held_within(sigmas, budget.without_forecast, FORECAST_OF_LONG_STEPS)
         is_flow = sigmas[0] <= MOST_NOISE_OF_FLOW
-        if is_flow and (sampler in MULTISTEP_SAMPLERS or self.preset == "fast"):
+        is_near = self.preset == "gentle" or (self.preset == "balanced" and sampler not in MULTISTEP_SAMPLERS)
+        if is_flow and not is_near:
             return held_within(sigmas, budget.share, HELD_FORECAST)
         return PresetPlan(None, spread_within(steps, budget.share, FLOW_END if is_flow else 1.0))
 
