@@ -18,7 +18,7 @@ from .engine.inputs import choice
 from .engine.steps import round_half_up
 from .engine.storage import CacheSettings
 from .engine.technique import RunContext, Technique
-from .forecast.schedule import ForecastConfig, forecast_steps
+from .forecast.schedule import ForecastConfig, first_late_step, forecast_steps, has_long_steps
 from .forecast.technique import MULTISTEP_SAMPLERS, NOISY_SAMPLERS, PRESET_SAMPLERS, Forecast, why_not_predicted
 from .gate.config import GateConfig, Scope
 from .gate.refresh import spread_steps
@@ -84,7 +84,7 @@ class Budget:
     Attributes:
         share: where steps can be predicted.
         with_noise: where the sampler adds noise.
-        without_forecast: where no step can be predicted.
+        without_forecast: where no step can be predicted, or few, as steps are long.
     """
 
     share: float
@@ -98,10 +98,11 @@ BUDGETS: dict[PresetName, Budget] = {
     "fast": Budget(share=0.4, with_noise=0.45, without_forecast=0.55),
 }
 LEAST_GUIDED = 1
-# Most predicted steps in a row; with noise, the share of a run after which none is.
-STRENGTH, NOISY_END = 3, 0.88
-# Of steps to predict beside a held difference.
+# Most predicted steps in a row, and shares of a run after which none is: with noise, and with rectified flow.
+STRENGTH, NOISY_END, FLOW_END = 3, 0.88, 0.8
+# Of steps to predict beside a held difference, and where steps are long, and longer late, for a multistep sampler.
 HELD_FORECAST = ForecastConfig(strength=2, start=0.0, end=0.88, by_preset=True)
+FORECAST_OF_LONG_STEPS = replace(HELD_FORECAST, strength=1, end=0.7)
 # With rectified flow no noise level is higher.
 MOST_NOISE_OF_FLOW = 1.0
 # Against 0.62 * 50 being less than 31.
@@ -152,11 +153,13 @@ class PresetConfig:
         if sampler not in PRESET_SAMPLERS:
             return held_within(sigmas, budget.without_forecast, None)
         if sampler in NOISY_SAMPLERS:
-            return PresetPlan(None, spread_within(steps, budget.with_noise, sampler))
+            return PresetPlan(None, spread_within(steps, budget.with_noise, NOISY_END, is_even=True))
+        if sampler in MULTISTEP_SAMPLERS and has_long_steps(sigmas) and first_late_step(sigmas) < steps - 1:
+            return held_within(sigmas, budget.without_forecast, FORECAST_OF_LONG_STEPS)
         is_flow = sigmas[0] <= MOST_NOISE_OF_FLOW
         if is_flow and (sampler in MULTISTEP_SAMPLERS or self.preset == "fast"):
             return held_within(sigmas, budget.share, HELD_FORECAST)
-        return PresetPlan(None, spread_within(steps, budget.share, sampler))
+        return PresetPlan(None, spread_within(steps, budget.share, FLOW_END if is_flow else 1.0))
 
 
 def held_within(sigmas: Sequence[float], share: float, forecast: ForecastConfig | None) -> PresetPlan:
@@ -192,23 +195,17 @@ def held_within(sigmas: Sequence[float], share: float, forecast: ForecastConfig 
     return PresetPlan(gate, forecast)
 
 
-def spread_within(steps: int, share: float, sampler: str) -> ForecastConfig:
+def spread_within(steps: int, share: float, end: float, is_even: bool = False) -> ForecastConfig:
     """As many steps as fit run whole, spread over the run; the others are predicted.
 
     Args:
         steps: of the run.
         share: what may run, of the plain run's rows.
-        sampler: its name.
+        end: share of the run after which no step is predicted.
+        is_even: whether they are spread without a look at noise levels.
     """
-    is_noisy = sampler in NOISY_SAMPLERS
-    return ForecastConfig(
-        STRENGTH,
-        start=0.0,
-        end=NOISY_END if is_noisy else 1.0,
-        running=max(1, int(steps * share + ROUNDING)),
-        is_even=is_noisy,
-        by_preset=True,
-    )
+    running = max(1, int(steps * share + ROUNDING))
+    return ForecastConfig(STRENGTH, 0.0, end, running=running, is_even=is_even, by_preset=True)
 
 
 @dataclass(frozen=True)

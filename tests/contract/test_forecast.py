@@ -39,12 +39,14 @@ def report(pack):
 
 def followed(seen: list[tuple[int, torch.Tensor]], step: int, is_trusted: bool = False) -> torch.Tensor:
     """In a line from the last two of three, whole or by the share that would have led from the two before here best."""
-    (first, y0), (second, y1), (third, y2) = seen
-    line, change = (y1 - y0) * (third - second) / (second - first), y2 - y1
+    (second, y1), (third, y2) = seen[-2:]
+    change = y2 - y1
+    if is_trusted:
+        return y2 + (step - third) / (third - second) * change
+    (first, y0), *_ = seen
+    line = (y1 - y0) * (third - second) / (second - first)
     shares = [(a * b).sum() / (a * a).sum() for a, b in zip(line, change, strict=True)]
     far = (step - third) / (third - second)
-    if is_trusted:
-        return y2 + far * change
     return torch.stack([y + far * s.clamp(0, 1) * c for y, s, c in zip(y2, shares, change, strict=True)])
 
 
@@ -95,12 +97,13 @@ def test_predicted_steps_follow_the_oracle(model, forecast, strength, predicted)
     assert record.batches == oracle.rows == [2] * (STEPS - len(predicted))
 
 
-def test_a_multistep_sampler_predicts_in_short_steps(model, forecast):
-    steps = 30
-    oracle = Oracle(tuple(range(4, 26, 2)), tuple(range(steps)))
+def test_a_multistep_sampler_predicts_in_short_steps_and_not_late(model, forecast, pack):
+    steps, late = 30, 26
+    oracle = Oracle(tuple(range(8, late, 2)), tuple(range(steps)))
     expected = tiny.sample(oracle.install(model), steps=steps, sampler="dpmpp_2m")
     with recording(model, patched := forecast(model)) as record:
         result = tiny.sample(patched, steps=steps, sampler="dpmpp_2m")
+    assert pack.core("forecast.schedule").first_late_step(record.sigmas) == late
     assert record.batches == oracle.rows
     assert distance(result, expected) < EXACT
 
@@ -253,7 +256,7 @@ def test_a_restart_is_computed(model, forecast):
     patched = forecast(model, start=0.0, end=1.0)
     with recording(model, patched) as record:
         tiny.sample(patched, sigmas=sigmas)
-    assert [call.sigma for call in record.calls] == [10.0, 8.0, 4.0, 9.0, 7.0, 3.0, 1.0]
+    assert [call.sigma for call in record.calls] == [10.0, 8.0, 6.0, 4.0, 9.0, 7.0, 5.0, 3.0, 1.0]
 
 
 @pytest.mark.parametrize("settings", [{"start": 0.9, "end": 0.9}, {"start": 1.0, "end": 0.0}])

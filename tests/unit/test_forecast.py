@@ -11,7 +11,7 @@ import torch
 
 from tgate_core.deepcache.schedule import DeepCacheConfig, build_deep_schedule
 from tgate_core.engine.actions import Action
-from tgate_core.forecast.schedule import ForecastConfig, forecast_steps, has_long_steps
+from tgate_core.forecast.schedule import ForecastConfig, first_late_step, forecast_steps, has_long_steps
 from tgate_core.forecast.technique import followed
 
 
@@ -28,16 +28,16 @@ def test_after_each_step_that_runs_so_many_are_predicted(strength: int, expected
     assert steps_of(12, strength=strength, start=0.25, end=0.92) == expected
 
 
-def test_three_steps_run_first_and_one_last_whatever_is_asked_for() -> None:
-    assert steps_of(7, strength=4, start=0.0, end=1.0) == [3, 4, 5]
-    assert steps_of(4, strength=1, start=0.0, end=1.0) == []
+def test_two_steps_run_first_and_one_last_whatever_is_asked_for() -> None:
+    assert steps_of(6, strength=4, start=0.0, end=1.0) == [2, 3, 4]
+    assert steps_of(3, strength=1, start=0.0, end=1.0) == []
     assert steps_of(4, running=1, end=1.0) == []
     assert steps_of(1, running=1, end=1.0) == []
     assert steps_of(1, strength=1, start=0.0, end=1.0) == []
 
 
 def test_steps_that_others_need_run_and_the_count_begins_anew_behind_them() -> None:
-    assert steps_of(12, (4, 5, 8), strength=2, start=0.0, end=1.0) == [3, 6, 7, 9, 10]
+    assert steps_of(12, (4, 5, 8), strength=2, start=0.0, end=1.0) == [2, 3, 6, 7, 9, 10]
 
 
 def test_start_and_end_are_shares_of_the_run() -> None:
@@ -62,6 +62,14 @@ def test_deep_cache_counts_the_steps_that_run() -> None:
     assert full == [0, 2, 6, 10]
     assert deep.shallow == {1, 4, 8, 11}
     assert [deep.steps[step].cycle for step in (8, 9)] == [6, 6]
+
+
+def test_a_step_is_late_where_the_noise_falls_faster_than_before() -> None:
+    even = [2.0**-step for step in range(13)]
+    assert first_late_step(even) == 11
+    assert first_late_step([*even[:9], even[8] / 2.5, even[8] / 7, 0.0]) == 8
+    assert first_late_step([4.0, 2.0, 3.0, 1.0, 0.0]) == 3  # a step that rises says nothing
+    assert first_late_step([1.0, 0.0]) == 0
 
 
 def test_steps_are_long_by_their_median_in_log_sigma() -> None:

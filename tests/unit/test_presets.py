@@ -154,6 +154,17 @@ def test_25_steps(preset, expected):
     assert "".join("x" if step in predicted else "-" for step in range(25)) == expected
 
 
+@pytest.mark.parametrize(
+    ("sampler", "last", "is_held"), [("dpmpp_2m", 8, True), ("dpmpp_2m", 1, False), ("euler", 8, False)]
+)
+def test_where_steps_are_long_and_longer_late_a_multistep_sampler_predicts_little(sampler, last, is_held):
+    sigmas = [1.25**-step * 14 for step in range(14)]
+    plan = PresetConfig("sdxl").resolve([*sigmas, sigmas[-1] / 1.25 / last, 0.0], True, sampler)
+    assert (plan.gate is not None) is is_held
+    if is_held:
+        assert (plan.forecast.strength, plan.forecast.end) == (1, 0.7)
+
+
 def test_where_nothing_is_predicted_the_difference_is_held():
     plan = PresetConfig("sdxl").resolve(falling(25), True, "heun")
     assert spread_steps(25, plan.gate.guided_steps) == (0, 1, 4, 7, 11, 16)

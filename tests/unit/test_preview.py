@@ -9,6 +9,7 @@ from multidict import MultiDict, MultiDictProxy
 
 from tgate_core.forecast.schedule import forecast_steps
 from tgate_core.gate.config import GateConfig
+from tgate_core.gate.refresh import spread_steps
 from tgate_core.gate.schedule import build_schedule
 from tgate_core.presets import PRESETS, PUBLISHED_ROWS, PresetConfig
 from tgate_core.report.preview import Sampling, preview
@@ -113,7 +114,8 @@ class TestPreset:
         sigmas = Sampling(25).sigmas
         plan = PresetConfig(family, preset).resolve(sigmas, has_guidance=True)
         assert answer["gate_step"] == (plan.gate.gate if plan.gate else 25)
-        predicted = forecast_steps(plan.forecast, sigmas) if plan.forecast else set()
+        guided = spread_steps(25, plan.gate.guided_steps) if plan.gate else ()
+        predicted = forecast_steps(plan.forecast, sigmas, guided) if plan.forecast else set()
         assert [step for step, cell in enumerate(steps_of(answer)) if cell["predicted"]] == sorted(predicted)
         assert not answer["is_assumed"]
 

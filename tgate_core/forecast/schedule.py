@@ -14,13 +14,15 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from ..engine.inputs import MAX_STEPS, number, whole_number
-from ..engine.steps import round_half_up
+from ..engine.steps import growth_in_log_sigma, round_half_up
 
 MOST_STRENGTH = 4
+# A step is late where it is this much longer, in log sigma, than the one before it, and in the second half of a run.
+LATE_GROWTH = 1.2
 # Longest steps, in log sigma, with which a multistep sampler bears predictions: 25 of SD 1.5 do, 20 do not at cfg 7.
 LONGEST_STEP = 0.18
-# A prediction of order 1 goes on from two steps that ran; the one before tells how far it can be trusted.
-NEEDED_STEPS = 3
+# A prediction of order 1 goes on from two steps that ran; where it is followed as far as that has held, from three.
+LEAST_STEPS, NEEDED_STEPS = 2, 3
 # Where the number of steps that run is given: a step weighs the cube root of its length in log sigma, up to here.
 WEIGHT_POWER, LONGEST_WEIGHED = 1 / 3, 1.0
 # A gap grows from the shortest of so many before it.
@@ -83,7 +85,7 @@ def forecast_steps(config: ForecastConfig, sigmas: Sequence[float], needs_full: 
         weights = [1.0 if config.is_even else _weight(now, after) for now, after in pairwise(sigmas[:steps])]
         run = spread(weights, config.running, config.strength, round_half_up(config.end * steps))
         return frozenset(range(steps)) - run - set(needs_full)
-    first = max(NEEDED_STEPS, round_half_up(config.start * steps))
+    first = max(LEAST_STEPS, round_half_up(config.start * steps))
     last = min(round_half_up(config.end * steps), steps - 1)
     predicted: list[int] = []
     for step in range(first, last):
@@ -150,3 +152,17 @@ def has_long_steps(sigmas: Sequence[float]) -> bool:
     """
     lengths = [math.log(now / after) for now, after in pairwise(sigmas) if now > after > 0]
     return bool(lengths) and statistics.median(lengths) > LONGEST_STEP
+
+
+def first_late_step(sigmas: Sequence[float]) -> int:
+    """The first late step of a run, its last one at the latest.
+
+    A multistep sampler extrapolates from its last predictions by the ratio of the last steps in log sigma. Where that
+    grows, what guidance makes of the errors of two predicted branches spoils the picture.
+
+    Args:
+        sigmas: the run's schedule of N + 1 noise levels.
+    """
+    steps = len(sigmas) - 1
+    late = (step for step in range(max(1, steps // 2), steps - 1) if growth_in_log_sigma(sigmas, step) > LATE_GROWTH)
+    return next(late, steps - 1)

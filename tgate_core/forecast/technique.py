@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from torch import Tensor
 from ..engine.identity import CondKey, Place
 from ..engine.storage import CacheSettings, detached, widened
 from ..engine.technique import BatchPlan, FinishedBatch, Layout, RunContext, TechniqueRun
-from .schedule import NEEDED_STEPS, ForecastConfig, forecast_steps, has_long_steps
+from .schedule import LEAST_STEPS, NEEDED_STEPS, ForecastConfig, first_late_step, forecast_steps, has_long_steps
 
 # Names of the host's functions of samplers that evaluate each step once and add no noise. Measured one by one on the
 # trained UNet: predictions lead these hardly astray, alone and beside refreshed guidance.
@@ -88,6 +89,9 @@ class ForecastRun(TechniqueRun):
         # The last steps that ran, by place and branch.
         self._seen: dict[tuple[Place, int], tuple[Seen, ...]] = {}
         self._is_guessed = False
+        # Presets have their own ways with multistep samplers.
+        is_multistep = context.sampler in MULTISTEP_SAMPLERS and not config.by_preset
+        self._first_late = first_late_step(context.sigmas) if is_multistep else context.steps
 
     @property
     def saves(self) -> bool:
@@ -129,7 +133,10 @@ class ForecastRun(TechniqueRun):
         if plan.step not in self.skipped or plan.is_relied_on or plan.is_repeated or self._is_disturbed:
             return plan
         branches = _alive(plan)
-        is_known = bool(branches) and all(self._can_predict(plan, branch) for branch in branches)
+        if not branches or (len(branches) > 1 and plan.step >= self._first_late):
+            return plan
+        needed = NEEDED_STEPS if len(branches) > 1 or self._context.sampler in DENOISED_SHARE else LEAST_STEPS
+        is_known = all(self._can_predict(plan, branch, needed) for branch in branches)
         return replace(plan, runs_network=False) if is_known else plan
 
     @property
@@ -140,14 +147,15 @@ class ForecastRun(TechniqueRun):
             self._context.counts.note(reason)
         return reason is not None
 
-    def _can_predict(self, plan: BatchPlan, branch: int) -> bool:
+    def _can_predict(self, plan: BatchPlan, branch: int, needed: int) -> bool:
         """Whether a branch ran in steps that lie close, at this place, with these conds, each with less noise."""
-        seen = self._seen.get((plan.batch.place, branch), ())
-        if len(seen) < NEEDED_STEPS or any(one.way != _way(plan, branch) for one in seen):
+        seen = self._seen.get((plan.batch.place, branch), ())[-needed:]
+        if len(seen) < needed or any(one.way != _way(plan, branch) for one in seen):
             return False
-        (oldest, older, newer), most = seen, self._config.strength
-        is_close = plan.step - newer.step <= most and newer.step - oldest.step <= 2 * (most + 1)
-        return is_close and oldest.sigma > older.sigma > newer.sigma > self._context.sigmas[plan.step]
+        steps, most = [*(one.step for one in seen), plan.step], self._config.strength
+        is_close = steps[-1] - steps[-2] <= most and all(after - one <= most + 1 for one, after in pairwise(steps))
+        sigmas = [*(one.sigma for one in seen), self._context.sigmas[plan.step]]
+        return is_close and all(one > after for one, after in pairwise(sigmas))
 
     def finish(self, done: FinishedBatch, predictions: list[Tensor]) -> list[Tensor]:
         """After a step that ran its predictions are kept; in one that did not they are made."""
