@@ -284,7 +284,7 @@ class TestWhatItSays:
         editor.wait_for_strip(GATE, PREDICTED)
         try:
             editor.set("Comfy.Locale", "zh")
-            strip = editor.wait_for_strip(GATE, "计划 共 25 步")
+            strip = editor.wait_for_strip(GATE, "计划 25 步中有 10 步为推算")
             assert "规划" in strip.legend
         finally:
             editor.set("Comfy.Locale", "en")
