@@ -127,15 +127,8 @@ def test_a_preset_keeps_to_its_budget(preset, sampler, schedule, name, steps):
     if schedule is flow and name == "share":
         is_held = preset == "fast" or (sampler, preset) == ("dpmpp_2m", "balanced")
     # In short runs the first and last steps, gaps that grow slowly, and one that is guided, may cost more.
-    least = (
-        0.5 + 1 / (2 * steps)
-        if name == "without_forecast"
-        else 0.67
-        if steps < 12
-        else 0.58
-        if steps < 19
-        else share + (0.03 if steps < 25 else 0)
-    )
+    over = next(least for most, least in ((11, 0.78), (18, 0.58), (24, share + 0.03), (100, 0)) if steps <= most)
+    least = 0.5 + 1 / (2 * steps) if name == "without_forecast" else over
     assert rows_of(plan, sigmas) <= max(share, least) + 1e-9
     if steps >= 12:  # in fewer, steps of any schedule are long
         assert (plan.gate is None, plan.forecast is None) == (not is_held, name == "without_forecast")
