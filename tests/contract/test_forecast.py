@@ -251,6 +251,22 @@ def test_a_prompt_that_comes_later_is_computed(model, forecast, counts):
     assert counts(patched).skipped_passes > 0
 
 
+def test_a_branch_that_was_away_is_predicted_once_both_have_run_together(model, forecast):
+    """The host leaves the second branch out where cfg is 1: what it said before is older than what the first did."""
+    steps = 20
+    override = host_node("nodes_custom_sampler", "CFGOverride", cfg=1.0, start_percent=0.3, end_percent=0.45)
+    with recording(model, unpredicted := override(model)) as plain:
+        tiny.sample(unpredicted, steps=steps)
+    away = [step for step, rows in enumerate(plain.batches) if rows == 1]
+    assert 2 <= len(away) <= 4
+    with recording(model, patched := forecast(override(model), strength=4, start=0.0, end=1.0)) as record:
+        tiny.sample(patched, steps=steps)
+    ran = {round(call.sigma, 4) for call in record.calls}
+    back = away[-1] + 1
+    assert {round(plain.sigmas[step], 4) for step in range(back, back + 3)} <= ran
+    assert len(record.calls) < steps
+
+
 def test_a_restart_is_computed(model, forecast):
     sigmas = torch.tensor([10.0, 8.0, 6.0, 4.0, 9.0, 7.0, 5.0, 3.0, 2.0, 1.0, 0.0])
     patched = forecast(model, start=0.0, end=1.0)

@@ -137,7 +137,7 @@ class ForecastRun(TechniqueRun):
             return plan
         needed = NEEDED_STEPS if len(branches) > 1 or self._context.sampler in DENOISED_SHARE else LEAST_STEPS
         is_known = all(self._can_predict(plan, branch, needed) for branch in branches)
-        return replace(plan, runs_network=False) if is_known else plan
+        return replace(plan, runs_network=False) if is_known and self._ran_together(plan, branches) else plan
 
     @property
     def _is_disturbed(self) -> bool:
@@ -156,6 +156,11 @@ class ForecastRun(TechniqueRun):
         is_close = steps[-1] - steps[-2] <= most and all(after - one <= most + 1 for one, after in pairwise(steps))
         sigmas = [*(one.sigma for one in seen), self._context.sigmas[plan.step]]
         return is_close and all(one > after for one, after in pairwise(sigmas))
+
+    def _ran_together(self, plan: BatchPlan, branches: Sequence[int]) -> bool:
+        """Whether branches were seen in the same steps: their difference in others is none of guidance."""
+        seen = (self._seen[plan.batch.place, branch] for branch in branches)
+        return len({tuple(one.step for one in steps) for steps in seen}) == 1
 
     def finish(self, done: FinishedBatch, predictions: list[Tensor]) -> list[Tensor]:
         """After a step that ran its predictions are kept; in one that did not they are made."""
