@@ -251,20 +251,23 @@ def test_a_prompt_that_comes_later_is_computed(model, forecast, counts):
     assert counts(patched).skipped_passes > 0
 
 
-def test_a_branch_that_was_away_is_predicted_once_both_have_run_together(model, forecast):
-    """The host leaves the second branch out where cfg is 1: what it said before is older than what the first did."""
-    steps = 20
-    override = host_node("nodes_custom_sampler", "CFGOverride", cfg=1.0, start_percent=0.3, end_percent=0.45)
-    with recording(model, unpredicted := override(model)) as plain:
-        tiny.sample(unpredicted, steps=steps)
-    away = [step for step, rows in enumerate(plain.batches) if rows == 1]
-    assert 2 <= len(away) <= 4
-    with recording(model, patched := forecast(override(model), strength=4, start=0.0, end=1.0)) as record:
-        tiny.sample(patched, steps=steps)
-    ran = {round(call.sigma, 4) for call in record.calls}
-    back = away[-1] + 1
-    assert {round(plain.sigmas[step], 4) for step in range(back, back + 3)} <= ran
-    assert len(record.calls) < steps
+def test_a_difference_is_predicted_of_steps_in_which_both_branches_ran(model, pack):
+    """The host leaves the second branch out of step 8, where cfg is 1: what it said last is older than the first's."""
+    sampling, steps = model.get_model_object("model_sampling"), 25
+    sigmas = comfy.samplers.calculate_sigmas(sampling, "normal", steps).tolist()
+    begin, end = (
+        next(share / 1000 for share in range(1000) if sampling.percent_to_sigma(share / 1000) < sum(pair) / 2)
+        for pair in (sigmas[7:9], sigmas[8:10])
+    )
+    override = host_node("nodes_custom_sampler", "CFGOverride", cfg=1.0, start_percent=begin, end_percent=end)
+    ran = []
+    for other in (lambda model: model, override):
+        patched = pack.nodes["TGATEApply"].execute(model=other(model)).args[0]
+        with recording(model, patched) as record:
+            tiny.sample(patched, steps=steps)
+        ran.append([(sigmas.index(pytest.approx(call.sigma)), len(call.branches)) for call in record.calls])
+    assert ran[0][5:8] == [(8, 2), (10, 2), (12, 2)]
+    assert ran[1][5:8] == [(8, 1), (9, 2), (10, 2)]
 
 
 def test_a_restart_is_computed(model, forecast):
