@@ -134,13 +134,13 @@ def _at_gaps_of(weight: float, weights: Sequence[float], strength: int, end: int
     """Steps that run where gaps have this weight, or are as long as they may be."""
     last, since = len(weights), 0.0
     placed = list(range(min(NEEDED_STEPS, last + 1)))
+    longest = 1
     for step in range(len(placed), last + 1):
         since += weights[step - 1]
-        gaps = [later - earlier for earlier, later in pairwise(placed[-1 - growing_from :])]
-        is_longest = step - placed[-1] > min(strength, *gaps)
-        if since >= weight or is_longest or step >= end or step == last:
+        if since >= weight or step - placed[-1] > longest or step >= end or step == last:
             since = 0.0
             placed.append(step)
+            longest = min(strength, *(after - before for before, after in pairwise(placed[-1 - growing_from :])))
     return placed
 
 

@@ -24,7 +24,7 @@ ASSUMED_FAMILY = "sdxl"
 NOTHING = GateConfig(cross_attention=False, self_attention=False, guidance="keep")
 # The host samples these by a function of another name.
 SAME_SAMPLERS = {"ddim": "euler", "uni_pc_bh2": "unipc_bh2"}
-# More than anyone samples with, and more than a strip has room for; ten times as many would take 0.1 s.
+# More than anyone samples with, and more than a strip has room for; ten times as many would take seconds.
 MAX_STEPS = 1000
 
 # As JavaScript writes them. Python would also take other scripts' digits, spaces, underscores and words.
