@@ -13,6 +13,8 @@ pytestmark = pytest.mark.newest
 
 ROUNDING = 1e-5
 STEPS = 12
+# Of a run long enough for every preset to keep to its budget: predicted steps need some that ran.
+USUAL_STEPS = 20
 HELD = {"gate": 3.0, "guidance": "cached_delta", "sp_interval": 1, "cross_attention": False}
 # sp_interval, fi_interval, warm_up: after the gate alone, before it alone, both.
 SCHEDULES = {(1, 2, 0): "after the gate", (2, 1, 0): "before it", (2, 2, 1): "both"}
@@ -84,10 +86,10 @@ def test_presets_drop_the_second_pass(family, model, pack, preset):
 @pytest.mark.parametrize("preset", ["balanced", "gentle", "fast"])
 def test_presets_keep_to_their_budget(family, model, pack, preset):
     patched = pack.nodes["TGATEApply"].execute(model=model, preset=preset).args[0]
-    result, batches = branches_of(family, patched, steps=STEPS)
+    result, batches = branches_of(family, patched, steps=USUAL_STEPS)
     assert torch.isfinite(result).all()
-    assert sum(batches) <= 2 * STEPS * pack.core("presets").BUDGETS[preset].share
-    assert not torch.equal(result, family.sample(model, steps=STEPS))
+    assert sum(batches) <= 2 * USUAL_STEPS * pack.core("presets").BUDGETS[preset].share
+    assert not torch.equal(result, family.sample(model, steps=USUAL_STEPS))
 
 
 def test_how_the_host_batches_does_not_show(family, model, gated):

@@ -39,7 +39,7 @@ SHARES: dict[str, RowCost] = {
     "playground-2.5": _SDXL,
     "svd": _shares(0.089, 0.046, deep=0.820, shallow=(0.018, 0.009)),
     "pixart": _shares(0.284, 0.149),
-    GENERIC: _shares(0.283, 0.146),
+    GENERIC: _shares(0.275, 0.148),
     # Of pictures with Flux and its kin, the products of attention included: nothing else is left out. Of long videos it
     # is up to 0.9.
     "inline joint attention": _shares(0.2, 0.0),
