@@ -99,7 +99,7 @@ BUDGETS: dict[PresetName, Budget] = {
 }
 LEAST_GUIDED = 1
 # Most predicted steps in a row, and shares of a run after which none is: with noise, and with rectified flow.
-STRENGTH, NOISY_END, FLOW_END = 3, 0.88, 0.8
+STRENGTH, NOISY_END, FLOW_END = 3, 0.88, 0.72
 # Of steps to predict beside a held difference, and where steps are long, and longer late, for a multistep sampler.
 HELD_FORECAST = ForecastConfig(strength=2, start=0.0, end=0.88, by_preset=True)
 FORECAST_OF_LONG_STEPS = replace(HELD_FORECAST, strength=1, end=0.7)

@@ -235,8 +235,8 @@ def extrapolated(older: Tensor, newer: Tensor, reach: float) -> Tensor:
 def followed(seen: Sequence[Tensor], steps: Sequence[int]) -> Tensor:
     """What follows, of order 1 as far as that has held before: what does not go on in a line is held.
 
-    The last change is followed by the share, from 0 to 1 and of each picture, at which the change before it would have
-    led here best.
+    The last change is followed by the root of the share, from 0 to 1 and of each picture, at which the change before it
+    would have led here best: that share alone is too small, as both changes are noisy.
 
     Args:
         seen: what was in the last three steps that ran, each (B, C, ...).
@@ -246,7 +246,7 @@ def followed(seen: Sequence[Tensor], steps: Sequence[int]) -> Tensor:
     expected, change = (older - oldest) * _reach(steps[:3]), newer - older
     dimensions = tuple(range(1, change.ndim))
     norm = expected.square().sum(dimensions, keepdim=True).clamp_min(SMALLEST_NORM)
-    share = ((change * expected).sum(dimensions, keepdim=True) / norm).clamp(0, 1)
+    share = ((change * expected).sum(dimensions, keepdim=True) / norm).clamp(0, 1).sqrt()
     return torch.addcmul(newer, share, change, value=_reach(steps))
 
 
