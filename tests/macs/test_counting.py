@@ -17,9 +17,11 @@ FLOPS_PER_MAC = 2
 OUTSIDE_OF_NETWORKS = 1e-6
 # Embeddings of time are made once a call, whatever its rows.
 ONCE_A_CALL = 1e-4
+# Of each kind of network the first, which is the smallest.
+KINDS = tuple({run.contract: run for run in reversed(USUAL_RUNS)}.values())
 
 
-@pytest.mark.parametrize("run", USUAL_RUNS, ids=lambda run: run.name)
+@pytest.mark.parametrize("run", KINDS, ids=lambda run: run.name)
 def test_torchs_own_counter_agrees(run: UsualRun, pack: Any) -> None:
     patcher = build_on_meta(run.model)
     ours = count_macs(patcher, run.model, pack.nodes, steps=1, cfg=5.0)
