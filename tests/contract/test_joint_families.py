@@ -19,7 +19,12 @@ STEPS = 12
 USUAL_STEPS = 20
 HELD = {"gate": 3.0, "guidance": "cached_delta", "sp_interval": 1, "cross_attention": False}
 # sp_interval, fi_interval, warm_up: after the gate alone, before it alone, both.
-SCHEDULES = {(1, 2, 0): "after the gate", (2, 1, 0): "before it", (2, 2, 1): "both"}
+AFTER, BEFORE, BOTH = (1, 2, 0), (2, 1, 0), (2, 2, 1)
+SCHEDULES = [
+    pytest.param(AFTER, "keep", id="after the gate-keep"),
+    pytest.param(BEFORE, "cached_delta", id="before it-cached_delta"),
+    *(pytest.param(BOTH, guidance, id=f"both-{guidance}") for guidance in ("cond", "cached_delta", "keep")),
+]
 
 
 @pytest.fixture(scope="module", params=JOINT_FAMILIES, ids=lambda family: family.name)
@@ -58,8 +63,7 @@ def branches_of(family, patched, **options):
     return family.sample(watched, **options), batches
 
 
-@pytest.mark.parametrize("guidance", ["cond", "cached_delta", "keep"])
-@pytest.mark.parametrize("schedule", SCHEDULES, ids=SCHEDULES.get)
+@pytest.mark.parametrize(("schedule", "guidance"), SCHEDULES)
 def test_joint_attention_is_reused_like_self_attention(family, model, plain, gated, schedule, guidance):
     """By whole modules, or within blocks; where that is not known, nothing is reused."""
     sp_interval, fi_interval, warm_up = schedule
