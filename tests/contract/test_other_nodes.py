@@ -75,6 +75,7 @@ def by_the_reference(model: ModelPatcher, node: OtherNode, settings: dict[str, A
     return sample(reference(node.apply(model), int(settings["gate"]), guidance, **intervals), node)
 
 
+@pytest.mark.oldest
 @pytest.mark.parametrize("node", ALL_NODES, ids=lambda node: node.name)
 def test_beside_another_node_off_is_bit_equal(bench, gated, node):
     alone = sample(node.apply(bench.model(node)), node)
