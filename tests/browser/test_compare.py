@@ -25,7 +25,7 @@ FIT = """(checkpoint) => {
     }
   };
   const seed = Math.floor(Math.random() * 1e6);
-  const values = { ckpt_name: checkpoint, width: 64, height: 64, seed, steps: 12 };
+  const values = { ckpt_name: checkpoint, width: 64, height: 64, seed, steps: 9 };
   for (const [name, value] of Object.entries(values)) set(name, value);
   for (const node of window.app.rootGraph.nodes) if (node.type === 'PrimitiveInt') node.widgets[0].value = seed;
 }"""

@@ -78,6 +78,7 @@ def show(editor: StripEditor) -> None:
 
 
 @BOTH_FRONTENDS
+@pytest.mark.parametrize(("theme", "language"), [("dark", "en"), ("light", "zh")], indirect=True)
 def test_strip_can_be_read(editor: StripEditor, is_html: bool, theme: str, language: str) -> None:
     show(editor)
     colours: dict[str, list[int]] = editor.on_node(ADVANCED, COLOURS)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Route
-from strip_editor import BOTH_FRONTENDS, LOOKS, StripEditor
+from strip_editor import LOOKS, NEWEST, SHIPPED, StripEditor
 
 from tgate_dev.server import PACK_NAME
 
@@ -18,8 +18,7 @@ READABLE_SCALE = 8 / 14
 pytestmark = pytest.mark.slow
 
 
-@BOTH_FRONTENDS
-@pytest.mark.parametrize("palette", ["dark", "light"])
+@pytest.mark.parametrize(("editor", "palette"), [(SHIPPED, "dark"), (NEWEST, "light")], indirect=["editor"])
 def test_they_stand_in_the_order_of_their_names(editor: StripEditor, palette: str) -> None:
     page = editor.page
 

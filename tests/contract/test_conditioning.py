@@ -64,6 +64,7 @@ def test_every_conditioning_is_gated_by_the_branch_rule(model, gated, caplog, na
     assert caplog.text.count("guidance kept: a branch has several conds") == int(is_kept_by_the_rule)
 
 
+@pytest.mark.oldest
 @pytest.mark.parametrize("name", CASES)
 def test_every_conditioning_is_left_alone_while_the_gate_is_beyond_the_run(model, gated, name):
     positive, negative = CASES[name].build()

@@ -19,6 +19,8 @@ from variants import ATTENTIONS
 
 import nodes as host_nodes
 
+pytestmark = pytest.mark.oldest
+
 GUIDANCE = ["uncond", "cond", "cached_delta", "keep"]
 SURVIVORS = {"uncond": [[1]], "cond": [[0]], "cached_delta": [[0]]}
 EXACT = 1e-6  # of the latent's spread; the effect of T-GATE is above 1e-3

@@ -22,6 +22,8 @@ from record import recording
 from reference import reference
 from tiny import distance
 
+pytestmark = pytest.mark.oldest
+
 GUIDANCE = ["uncond", "cond", "cached_delta", "keep"]
 SURVIVORS = {"uncond": [1], "cond": [0], "cached_delta": [0], "keep": [1, 0]}
 EXACT = 1e-6  # of the latent's spread

@@ -167,6 +167,7 @@ def test_families(family, forecast, counts):
     assert not torch.equal(result, family.sample(model, steps=STEPS))
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize("sampler", sorted(comfy.samplers.SAMPLER_NAMES))
 def test_other_samplers_are_left_as_they_are(model, forecast, counts, pack, sampler):
     """Those that bear predictions in short steps alone are, too."""

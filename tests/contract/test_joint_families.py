@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 import torch
 from comfy.patcher_extension import WrappersMP
@@ -17,7 +19,12 @@ STEPS = 12
 USUAL_STEPS = 20
 HELD = {"gate": 3.0, "guidance": "cached_delta", "sp_interval": 1, "cross_attention": False}
 # sp_interval, fi_interval, warm_up: after the gate alone, before it alone, both.
-SCHEDULES = {(1, 2, 0): "after the gate", (2, 1, 0): "before it", (2, 2, 1): "both"}
+AFTER, BEFORE, BOTH = (1, 2, 0), (2, 1, 0), (2, 2, 1)
+SCHEDULES = [
+    pytest.param(AFTER, "keep", id="after the gate-keep"),
+    pytest.param(BEFORE, "cached_delta", id="before it-cached_delta"),
+    *(pytest.param(BOTH, guidance, id=f"both-{guidance}") for guidance in ("cond", "cached_delta", "keep")),
+]
 
 
 @pytest.fixture(scope="module", params=JOINT_FAMILIES, ids=lambda family: family.name)
@@ -37,6 +44,12 @@ def plain(family, model):
     return family.sample(model)
 
 
+@pytest.fixture(scope="module")
+def plain_at(family, model):
+    """Runs without T-GATE that several tests compare with, by their options."""
+    return functools.cache(lambda **options: family.sample(model, **options))
+
+
 def branches_of(family, patched, **options):
     """The latent, and number of branches in each network call."""
     batches = []
@@ -50,8 +63,7 @@ def branches_of(family, patched, **options):
     return family.sample(watched, **options), batches
 
 
-@pytest.mark.parametrize("guidance", ["cond", "cached_delta", "keep"])
-@pytest.mark.parametrize("schedule", SCHEDULES, ids=SCHEDULES.get)
+@pytest.mark.parametrize(("schedule", "guidance"), SCHEDULES)
 def test_joint_attention_is_reused_like_self_attention(family, model, plain, gated, schedule, guidance):
     """By whole modules, or within blocks; where that is not known, nothing is reused."""
     sp_interval, fi_interval, warm_up = schedule
@@ -74,22 +86,22 @@ def test_guidance_is_what_the_reference_says(family, model, plain, gated, guidan
 
 
 @pytest.mark.parametrize("preset", ["balanced", "gentle", "fast"])
-def test_presets_drop_the_second_pass(family, model, pack, preset):
+def test_presets_drop_the_second_pass(family, model, plain_at, pack, preset):
     """Where no step can be predicted."""
     patched = pack.nodes["TGATEApply"].execute(model=model, preset=preset).args[0]
     result, batches = branches_of(family, patched, steps=STEPS, sampler="heun")
     assert torch.isfinite(result).all()
     assert set(batches) == {1, 2}
-    assert not torch.equal(result, family.sample(model, steps=STEPS, sampler="heun"))
+    assert not torch.equal(result, plain_at(steps=STEPS, sampler="heun"))
 
 
 @pytest.mark.parametrize("preset", ["balanced", "gentle", "fast"])
-def test_presets_keep_to_their_budget(family, model, pack, preset):
+def test_presets_keep_to_their_budget(family, model, plain_at, pack, preset):
     patched = pack.nodes["TGATEApply"].execute(model=model, preset=preset).args[0]
     result, batches = branches_of(family, patched, steps=USUAL_STEPS)
     assert torch.isfinite(result).all()
     assert sum(batches) <= 2 * USUAL_STEPS * pack.core("presets").BUDGETS[preset].share
-    assert not torch.equal(result, family.sample(model, steps=USUAL_STEPS))
+    assert not torch.equal(result, plain_at(steps=USUAL_STEPS))
 
 
 def test_how_the_host_batches_does_not_show(family, model, gated):

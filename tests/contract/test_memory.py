@@ -50,6 +50,7 @@ def test_the_place_of_captures_does_not_show(model, gated, device):
     assert torch.equal(tiny.sample(gated(model, **settings, cache_device=device)), expected)
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize("guidance", ["uncond", "cond", "cached_delta", "keep"])
 def test_a_limit_is_never_passed_and_the_rest_is_computed(gated, guidance):
     model = tiny.sd15(model_channels=64)

@@ -75,6 +75,7 @@ def by_the_reference(model: ModelPatcher, node: OtherNode, settings: dict[str, A
     return sample(reference(node.apply(model), int(settings["gate"]), guidance, **intervals), node)
 
 
+@pytest.mark.oldest
 @pytest.mark.parametrize("node", ALL_NODES, ids=lambda node: node.name)
 def test_beside_another_node_off_is_bit_equal(bench, gated, node):
     alone = sample(node.apply(bench.model(node)), node)
@@ -84,7 +85,7 @@ def test_beside_another_node_off_is_bit_equal(bench, gated, node):
     assert node.is_inert != differs(alone, bench.without_node(node))
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", [pytest.param("uncond", marks=pytest.mark.newest), "cached_delta"])
 @pytest.mark.parametrize("node", ALL_NODES, ids=lambda node: node.name)
 def test_beside_another_node(bench, gated, node, mode):
     """Both orders agree, keep the other node's effect, and give what freezing all outputs by hand gives."""

@@ -49,7 +49,7 @@ def joint_models():
         yield made
 
 
-@searching(examples=30)
+@searching(examples=20)
 @hypothesis.given(graph=graphs(KNOWN, [*OTHER_NODES, *FAMILY_NODES, FORECAST]))
 def test_random_graphs(models, gated, forecast, pack, graph):
     own = {name: partial(node, family=graph.family) for name, node in nodes_for(graph.family).items()}
@@ -59,7 +59,7 @@ def test_random_graphs(models, gated, forecast, pack, graph):
 
 
 @pytest.mark.newest
-@searching(examples=15)
+@searching(examples=10)
 @hypothesis.given(graph=graphs(JOINT, [*JOINT_NODES, FORECAST]))
 def test_random_graphs_of_joint_attention(joint_models, gated, forecast, pack, graph):
     nodes = {**JOINT_NODES, FORECAST: partial(forecast, strength=2, start=0.0, end=1.0)}

@@ -67,7 +67,7 @@ def checked():
     return itertools.count(1)
 
 
-@searching(examples=120)
+@searching(examples=60)
 @hypothesis.given(
     graph=graphs([ONE_LEVEL, ONE_LEVEL, TWO_LEVELS], [*OTHER_NODES, DEEP_CACHE, FORECAST], moving.SAMPLERS)
 )

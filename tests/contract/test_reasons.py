@@ -59,6 +59,7 @@ CASES = [
 ]
 
 
+@pytest.mark.oldest
 @pytest.mark.parametrize("guidance", ["uncond", "cached_delta", "keep"])
 @pytest.mark.parametrize(("node", "drawn", "reason"), CASES)
 def test_a_run_that_saved_nothing_says_why(model, gated, told, caplog, pack, node, drawn, reason, guidance):

@@ -8,6 +8,8 @@ import torch
 from record import recording
 from tiling import EQUAL, TILINGS, tiled, wandering
 
+pytestmark = pytest.mark.oldest
+
 GUIDANCE = ["uncond", "cond", "cached_delta", "keep"]
 SETTINGS = {"gate": 4.0, "sp_interval": 3, "fi_interval": 2}
 

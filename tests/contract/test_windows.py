@@ -20,6 +20,8 @@ from reference import reference
 from torch import Tensor
 from variants import ATTENTIONS
 
+pytestmark = pytest.mark.oldest
+
 GUIDANCE = ["uncond", "cond", "cached_delta", "keep"]
 SETTINGS = {"gate": 4.0, "sp_interval": 3, "fi_interval": 2}
 MODELS = {"frames apart": variants.one_level, "frames attend to each other": variants.svd}

@@ -16,7 +16,7 @@ from tgate_dev.readme import section
 
 REPO = Path(__file__).resolve().parents[2]
 sys.path.extend([str(REPO / "tests" / "parity"), str(REPO / "tests" / "contract")])
-CHEAP = ("LCM PixArt-Alpha", "HunyuanDiT 1.2", "LTX-Video 2B", "ACE-Step 1.5")
+CHEAP = ("LCM PixArt-Alpha", "LTX-Video 2B", "Z-Image Turbo")
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ from tgate_dev.quality.subjects import Scenes
 from tgate_dev.scenes import checkpoint, painting, text, unet
 
 QUICK = Setting("unet", 15, "euler", 4.0)
-COUNT = 24
+COUNT = 16
 ERRORS = 3  # how many standard errors a difference has to have
 
 PEER = """

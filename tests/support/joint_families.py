@@ -224,6 +224,10 @@ _LTX_2: dict[str, Any] = {
     "audio_num_attention_heads": 2,
     "caption_channels": 16,
     "num_layers": 2,
+    # Of what makes ready a text that has not been: the text here has been. Of their usual size they have gigabytes.
+    "connector_num_layers": 1,
+    "connector_attention_head_dim": 16,
+    "connector_num_attention_heads": 2,
 }
 _LTX_23 = {
     **_LTX_2,

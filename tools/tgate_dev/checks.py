@@ -26,6 +26,7 @@ PYTEST = ("-m", "pytest", "-c", "pytest.ini", "--rootdir", ".")
 # Whoever is done first takes over tests of the other.
 TWO_PROCESSES = ("--numprocesses", "2", "--dist", "worksteal")
 QUICK = "(unit or contract) and not random and not slow"
+ON_OLDEST, ON_OTHERS = "hosts", "hosts and not oldest"
 # A test's name may well be a word that they are given.
 EXPRESSION_OPTIONS = ("-k", "-m")
 CACHES = {"RUFF_CACHE_DIR": "ruff", "MYPY_CACHE_DIR": "mypy", "HYPOTHESIS_STORAGE_DIRECTORY": "hypothesis"}
@@ -71,7 +72,8 @@ def run(
 ) -> int:
     """Runs every check, whatever the others say, and sums up; 0 if all passed, else 1.
 
-    On `older` hosts run the tests that are marked `hosts`. Without arguments for pytest all tests run.
+    On `older` hosts, the oldest of them first, run the tests that are marked `hosts`, and `oldest` ones on the first
+    alone. Without arguments for pytest all tests run.
     """
     place, tests = Workplace(environment, pack, verbose), pack / "tests"
     named_tests = absolute_paths(pytest_arguments or TWO_PROCESSES, Path.cwd(), tests)
@@ -86,7 +88,11 @@ def run(
     results = [_timed(name, check) for name, check in checks.items()]
     # Each in one process, so that another host can be tested beside it.
     hosts = {f"hosts {other.comfyui_version}": Workplace(other, pack, verbose) for other in older}
-    run_hosts = [partial(host.call, *PYTEST, "-m", "hosts", folder=tests, at_end=True) for host in hosts.values()]
+    chosen = [ON_OLDEST, *[ON_OTHERS] * len(hosts)]
+    run_hosts = [
+        partial(host.call, *PYTEST, "-m", marked, folder=tests, at_end=True)
+        for host, marked in zip(hosts.values(), chosen, strict=False)
+    ]
     with ThreadPoolExecutor(max_workers=2) as processors:
         results += processors.map(_timed, hosts, run_hosts)
     print("\n".join(["", *(line for line, _ in results)]), flush=True)
