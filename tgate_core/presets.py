@@ -3,9 +3,9 @@
 `as published` is the paper's: arXiv 2404.02747 v2 (tables 1 to 3), the published package's own examples, and its
 appendix L for families without a published row (m = 3/5 n, k = n/5). The others spend a budget: as many steps as fit
 into it run whole, with both branches, and the others are predicted. With rectified flow a difference of predicted
-branches leads astray where few steps run, or where a multistep sampler multiplies how it jumps: there, and where no
-step can be predicted, as many steps are guided as fit, and their difference is held in between. Budgets and how they
-are spent were chosen on half of the prompts of `bench quality`; `docs/quality.md` has the other half.
+branches leads astray where few steps run: there, and where no step can be predicted, as many steps are guided as fit,
+and their difference is held in between. Budgets and how they are spent were chosen on half of the prompts of `bench
+quality`; `docs/quality.md` has the other half.
 """
 
 from __future__ import annotations
@@ -100,11 +100,14 @@ BUDGETS: dict[PresetName, Budget] = {
 LEAST_GUIDED = 1
 # Most predicted steps in a row, and shares of a run after which none is: with noise, and with rectified flow.
 STRENGTH, NOISY_END, FLOW_END = 3, 0.88, 0.72
-# Of steps to predict beside a held difference, and where steps are long, and longer late, for a multistep sampler.
+# Of steps to predict beside a held difference.
 HELD_FORECAST = ForecastConfig(strength=2, start=0.0, end=0.88, by_preset=True)
-FORECAST_OF_LONG_STEPS = replace(HELD_FORECAST, strength=1, end=0.7)
-# With rectified flow no noise level is higher.
+# With rectified flow no noise level is higher. Predictions of both branches need so many steps that run there, and more
+# with a multistep sampler, which multiplies how they jump.
 MOST_NOISE_OF_FLOW = 1.0
+LEAST_RUNNING, LEAST_RUNNING_OF_MULTISTEP = 14, 18
+# Shorter runs with rectified flow are nothing with less.
+SHORT_RUN, LEAST_SHARE_OF_SHORT_RUN = 25, 0.45
 # Against 0.62 * 50 being less than 31.
 ROUNDING = 1e-9
 
@@ -155,12 +158,27 @@ class PresetConfig:
         if sampler in NOISY_SAMPLERS:
             return PresetPlan(None, spread_within(steps, budget.with_noise, NOISY_END, is_even=True))
         if sampler in MULTISTEP_SAMPLERS and has_long_steps(sigmas) and first_late_step(sigmas) < steps - 1:
-            return held_within(sigmas, budget.without_forecast, FORECAST_OF_LONG_STEPS)
-        is_flow = sigmas[0] <= MOST_NOISE_OF_FLOW
-        is_near = self.preset == "gentle" or (self.preset == "balanced" and sampler not in MULTISTEP_SAMPLERS)
-        if is_flow and not is_near:
-            return held_within(sigmas, budget.share, HELD_FORECAST)
-        return PresetPlan(None, spread_within(steps, budget.share, FLOW_END if is_flow else 1.0))
+            return held_within(sigmas, budget.without_forecast, HELD_FORECAST)
+        if sigmas[0] <= MOST_NOISE_OF_FLOW:
+            return within_flow(sigmas, budget.share, is_multistep=sampler in MULTISTEP_SAMPLERS)
+        return PresetPlan(None, spread_within(steps, budget.share, 1.0))
+
+
+def within_flow(sigmas: Sequence[float], share: float, is_multistep: bool) -> PresetPlan:
+    """Whole steps and predicted ones where enough run, else a difference that is held.
+
+    Args:
+        sigmas: the run's schedule of N + 1 noise levels.
+        share: what may run, of the plain run's rows.
+        is_multistep: whether the sampler builds on predictions of earlier steps.
+    """
+    steps = len(sigmas) - 1
+    forecast = spread_within(steps, share, FLOW_END)
+    running = steps - len(forecast_steps(forecast, sigmas))
+    least = LEAST_RUNNING_OF_MULTISTEP if is_multistep else LEAST_RUNNING
+    if least <= running <= steps * share + ROUNDING:
+        return PresetPlan(None, forecast)
+    return held_within(sigmas, max(share, LEAST_SHARE_OF_SHORT_RUN) if steps < SHORT_RUN else share, HELD_FORECAST)
 
 
 def held_within(sigmas: Sequence[float], share: float, forecast: ForecastConfig | None) -> PresetPlan:

@@ -38,7 +38,7 @@ def report(pack):
 
 
 def followed(seen: list[tuple[int, torch.Tensor]], step: int, is_trusted: bool = False) -> torch.Tensor:
-    """In a line from the last two of three, whole or by the share that would have led from the two before here best."""
+    """In a line from the last two of three, whole or by the root of the share that would have led there before."""
     (second, y1), (third, y2) = seen[-2:]
     change = y2 - y1
     if is_trusted:
@@ -47,7 +47,7 @@ def followed(seen: list[tuple[int, torch.Tensor]], step: int, is_trusted: bool =
     line = (y1 - y0) * (third - second) / (second - first)
     shares = [(a * b).sum() / (a * a).sum() for a, b in zip(line, change, strict=True)]
     far = (step - third) / (third - second)
-    return torch.stack([y + far * s.clamp(0, 1) * c for y, s, c in zip(y2, shares, change, strict=True)])
+    return torch.stack([y + far * s.clamp(0, 1).sqrt() * c for y, s, c in zip(y2, shares, change, strict=True)])
 
 
 class Oracle:

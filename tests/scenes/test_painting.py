@@ -28,7 +28,7 @@ def loaded() -> tuple[Any, Any, Any]:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", painting.NETWORKS)
 def test_prompts_come_out_right(name: str) -> None:
-    attributes, noise = world.measuring_set(24)
+    attributes, noise = world.measuring_set(48)
     latents = painting.paint(painting.load_model(name), attributes, noise)
     pictures = painting.pictures(painting.load_decoder(), latents)
     assert painting.load_judge().right(pictures, attributes).float().mean() >= 0.95

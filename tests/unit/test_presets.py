@@ -9,7 +9,7 @@ from tgate_core.forecast.schedule import forecast_steps
 from tgate_core.forecast.technique import Forecast
 from tgate_core.gate.refresh import spread_steps
 from tgate_core.gate.technique import Gate
-from tgate_core.presets import BUDGETS, GENERIC, PRESETS, PUBLISHED_ROWS, Preset, PresetConfig
+from tgate_core.presets import BUDGETS, GENERIC, HELD_FORECAST, PRESETS, PUBLISHED_ROWS, Preset, PresetConfig
 
 EARNED = tuple(BUDGETS)
 RUNS = [*range(9, 61), 100]
@@ -125,9 +125,11 @@ def test_a_preset_keeps_to_its_budget(preset, sampler, schedule, name, steps):
     plan = PresetConfig("sdxl", preset).resolve(sigmas, True, sampler)
     share, is_held = getattr(BUDGETS[preset], name), name == "without_forecast"
     if schedule is flow and name == "share":
-        is_held = preset == "fast" or (sampler, preset) == ("dpmpp_2m", "balanced")
+        # Few steps that run lead predictions astray there; those of `fast` always do.
+        is_held = preset == "fast" or int(steps * share + 1e-9) < {"euler": 14, "dpmpp_2m": 18}[sampler]
     # In short runs the first and last steps, gaps that grow slowly, and one that is guided, may cost more.
-    over = next(least for most, least in ((11, 0.78), (18, 0.58), (24, share + 0.03), (100, 0)) if steps <= most)
+    short = max(share + 0.03, 0.45)
+    over = next(least for most, least in ((11, 0.78), (18, 0.58), (24, short), (100, 0)) if steps <= most)
     least = 0.5 + 1 / (2 * steps) if name == "without_forecast" else over
     assert rows_of(plan, sigmas) <= max(share, least) + 1e-9
     if steps >= 12:  # in fewer, steps of any schedule are long
@@ -151,12 +153,12 @@ def test_25_steps(preset, expected):
 @pytest.mark.parametrize(
     ("sampler", "last", "is_held"), [("dpmpp_2m", 8, True), ("dpmpp_2m", 1, False), ("euler", 8, False)]
 )
-def test_where_steps_are_long_and_longer_late_a_multistep_sampler_predicts_little(sampler, last, is_held):
+def test_where_steps_are_long_and_longer_late_a_multistep_sampler_holds_the_difference(sampler, last, is_held):
     sigmas = [1.25**-step * 14 for step in range(14)]
     plan = PresetConfig("sdxl").resolve([*sigmas, sigmas[-1] / 1.25 / last, 0.0], True, sampler)
     assert (plan.gate is not None) is is_held
     if is_held:
-        assert (plan.forecast.strength, plan.forecast.end) == (1, 0.7)
+        assert plan.forecast == HELD_FORECAST
 
 
 def test_where_nothing_is_predicted_the_difference_is_held():
