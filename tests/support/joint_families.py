@@ -347,6 +347,7 @@ JOINT_FAMILIES: tuple[JointFamily, ...] = (
         _PICTURE,
         32,
         _llama,
+        joint=r"single_stream_blocks\.\d+\.block\.attn1",
     ),
     JointFamily(
         "OmniGen 2",

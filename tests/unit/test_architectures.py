@@ -51,7 +51,7 @@ def test_a_network_is_known_by_its_class_and_those_derived_from_it(known):
 
 
 @pytest.mark.parametrize(
-    "path", ["comfy.ldm.hidream.model.HiDreamImageTransformer2DModel", "elsewhere.WanModel", "comfy.ldm.wan.model.Wan"]
+    "path", ["comfy.ldm.cogvideo.model.CogVideoXTransformer3DModel", "elsewhere.WanModel", "comfy.ldm.wan.model.Wan"]
 )
 def test_another_class_is_not_known(path):
     assert architecture_of(network_of(path)) is None
@@ -73,7 +73,7 @@ def test_networks_with_rules_of_their_own_are_left_alone(path, parent):
 @pytest.mark.parametrize(
     ("path", "reason"),
     [
-        ("comfy.ldm.hidream.model.HiDreamImageTransformer2DModel", "joint attention"),
+        ("comfy.ldm.cogvideo.model.CogVideoXTransformer3DModel", "joint attention"),
         ("pack.sd.ReUNetModel", "another node runs this model by code of its own (ReUNetModel)"),
     ],
 )

@@ -283,6 +283,15 @@ AURA_FLOW = Architecture(
     in_files=("AuraFlow",),
 )
 
+# As with AuraFlow: most of its blocks come after those that keep text and picture apart.
+HIDREAM = Architecture(
+    name="HiDream",
+    classes=("comfy.ldm.hidream.model.HiDreamImageTransformer2DModel",),
+    rules=(SiteRule(SELF_ATTENTION, r"single_stream_blocks\.\d+\.block\.attn1"),),
+    input_name="norm_image_tokens",
+    in_files=("hidream",),
+)
+
 # Control networks of these classes exist, and are given none of the host's options. What refines HunyuanVideo's text
 # comes before its blocks, and has no number.
 FLUX = Architecture(
@@ -352,6 +361,7 @@ ARCHITECTURES = (
     ERNIE_IMAGE,
     OMNIGEN_2,
     AURA_FLOW,
+    HIDREAM,
     FLUX,
     CHROMA,
     HUNYUAN_VIDEO,
