@@ -117,12 +117,12 @@ def pictures(*values: tuple[float, ...]) -> list[torch.Tensor]:
 
 
 def test_a_change_is_followed_as_far_as_the_one_before_would_have_led() -> None:
-    # Of a picture each: it goes on in a line, by half, back, faster, and not at all.
-    seen = pictures((0.0, 0.0, 0.0, 0.0, 1.0), (1.0, 1.0, 1.0, 1.0, 1.0), (2.0, 1.5, 0.5, 3.0, 1.0))
+    # Of a picture each: it goes on in a line, by a quarter, which half of it follows, back, faster, and not at all.
+    seen = pictures((0.0, 0.0, 0.0, 0.0, 1.0), (1.0, 1.0, 1.0, 1.0, 1.0), (2.0, 1.25, 0.5, 3.0, 1.0))
     made = followed(seen, (0, 1, 2, 3)).flatten()
-    assert made.tolist() == pytest.approx([3.0, 1.75, 0.5, 5.0, 1.0])
+    assert made.tolist() == pytest.approx([3.0, 1.375, 0.5, 5.0, 1.0])
     # Steps that ran twice as far apart, and one half as far from the last.
-    assert followed(seen, (0, 2, 4, 5)).flatten().tolist() == pytest.approx([2.5, 1.625, 0.5, 4.0, 1.0])
+    assert followed(seen, (0, 2, 4, 5)).flatten().tolist() == pytest.approx([2.5, 1.3125, 0.5, 4.0, 1.0])
 
 
 def test_each_picture_of_a_batch_is_predicted_as_if_alone() -> None:
