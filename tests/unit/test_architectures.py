@@ -58,16 +58,17 @@ def test_another_class_is_not_known(path):
 
 
 @pytest.mark.parametrize(
-    ("path", "parent"),
+    ("path", "parent", "reason"),
     [
-        ("comfy.ldm.wan.ar_model.CausalWanModel", "comfy.ldm.wan.model.WanModel"),
+        ("comfy.ldm.wan.ar_model.CausalWanModel", "comfy.ldm.wan.model.WanModel", "autoregressive Wan"),
+        ("comfy.ldm.wan.model_animate2.WanAnimate2Model", "comfy.ldm.wan.model.WanModel", "Wan-Animate 2"),
     ],
 )
-def test_networks_with_rules_of_their_own_are_left_alone(path, parent):
+def test_networks_with_rules_of_their_own_are_left_alone(path, parent, reason):
     network = network_of(path, type(network_of(parent)))
     for excluded in (network, network_of("elsewhere.Variant", type(network))):
         assert architecture_of(excluded) is None
-        assert why_unknown(type(excluded)).startswith("autoregressive Wan")
+        assert why_unknown(type(excluded)).startswith(reason)
 
 
 @pytest.mark.parametrize(

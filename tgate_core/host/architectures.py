@@ -384,6 +384,8 @@ OTHER_CODE = "another node runs this model by code of its own ({name})"
 # Derived from one of the above, and yet not to be gated.
 _EXCLUDED = {
     "comfy.ldm.wan.ar_model.CausalWanModel": "autoregressive Wan caches attention itself: nothing to freeze",
+    # Of hosts newer than 0.30; attends twice in a block, by methods of its own.
+    "comfy.ldm.wan.model_animate2.WanAnimate2Model": "Wan-Animate 2 has an attention of its own: nothing to freeze",
 }
 # Classes of the host's configurations of those.
 _EXCLUDED_CONFIGS = {"WAN21_CausalAR_T2V"}
