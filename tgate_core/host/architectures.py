@@ -388,7 +388,7 @@ _EXCLUDED = {
     "comfy.ldm.wan.model_animate2.WanAnimate2Model": "Wan-Animate 2 has an attention of its own: nothing to freeze",
 }
 # Classes of the host's configurations of those.
-_EXCLUDED_CONFIGS = {"WAN21_CausalAR_T2V"}
+_EXCLUDED_CONFIGS = {"WAN21_CausalAR_T2V", "WAN_Animate2"}
 # Takes the rows of a call for two branches, one a half, whatever they are.
 _HALVES_ARE_BRANCHES = "comfy.ldm.hunyuan3dv2_1.hunyuandit.HunYuanDiTPlain"
 ONE_AT_A_TIME = "this network mixes up the rows of a batch once one guidance branch runs alone: set batch_size to 1"
