@@ -106,7 +106,7 @@ HELD_FORECAST = ForecastConfig(strength=2, start=0.0, end=0.88, by_preset=True)
 # with a multistep sampler, which multiplies how they jump.
 MOST_NOISE_OF_FLOW = 1.0
 LEAST_RUNNING, LEAST_RUNNING_OF_MULTISTEP = 14, 18
-# Shorter runs with rectified flow are nothing with less.
+# Shorter runs with rectified flow need this much of the plain run.
 SHORT_RUN, LEAST_SHARE_OF_SHORT_RUN = 25, 0.45
 # Against 0.62 * 50 being less than 31.
 ROUNDING = 1e-9
