@@ -78,15 +78,16 @@ export function barsOf(groups, gateStep) {
  * What the steps of a bar do, in words.
  * @param {Bar} bar
  * @param {number} steps of the run
+ * @param {string} phase what the part of the run is called that they are in
  * @param {import("./texts.js").Texts} texts
  */
-export function described({ group, first, count }, steps, texts) {
+export function described({ group, first, count }, steps, phase, texts) {
   const text = count > 1 ? texts.manySteps : texts.oneStep;
   const name = filled(text, { first: first + 1, last: first + count, steps });
   if (!group.ran) return `${name}: ${texts.skipped}`;
   if (group.predicted) return `${name}: ${texts.predicted}`;
   const parts = [
-    texts[group.phase],
+    phase,
     share(group.self_reused, texts.reused, texts),
     share(group.cross_reused, texts.frozen, texts),
     group.guided ? texts.twoPasses : texts.onePass,

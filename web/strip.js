@@ -50,9 +50,9 @@ export class ScheduleStrip {
     const isDrawn = !["error", "off"].includes(view.kind);
     const title = isDrawn ? titleOf(view, texts) : "";
     const caption = make("div", "caption");
-    if (title) caption.append(make("span", "title", title), ". ");
+    if (title) caption.append(make("span", "title", title), texts.stop);
     caption.append(make("span", "rest", view.caption));
-    caption.title = [title, view.details ?? view.caption].filter(Boolean).join(". ");
+    caption.title = [title, view.details ?? view.caption].filter(Boolean).join(texts.stop);
     const parts = isDrawn ? [heading(view, texts), bars(view, texts), legend(view, texts)] : [];
     if (!isDrawn && view.saving) parts.push(make("div", "saving", view.saving));
     if (view.presets) parts.push(hinted("presets", view.presets));
@@ -133,26 +133,37 @@ function bars(view, texts) {
   row.setAttribute("aria-label", filled(texts.stripLabel, { title: titleOf(view, texts) }));
   for (const one of barsOf(view.groups, view.gateStep)) {
     if (one.first === view.gateStep) row.append(gateMark(texts));
-    row.append(bar(one, steps, texts));
+    row.append(bar(one, view, texts));
   }
   return row;
 }
 
 /**
  * @param {import("./cells.js").Bar} one
- * @param {number} steps of the run
+ * @param {View} view
  * @param {Texts} texts
  */
-function bar(one, steps, texts) {
+function bar(one, view, texts) {
+  const description = described(one, stepsOf(view.groups), phaseText(one.group, view, texts), texts);
   const cell = make("div", `cell ${looks(one.group).join(" ")}`);
   cell.setAttribute("role", "listitem");
-  cell.setAttribute("aria-label", described(one, steps, texts));
-  cell.title = described(one, steps, texts);
+  cell.setAttribute("aria-label", description);
+  cell.title = description;
   cell.style.flexGrow = String(one.count);
   const filling = make("div", "bar");
   filling.style.height = `${Math.round(100 * workShare(one.group))}%`;
   cell.append(filling);
   return cell;
+}
+
+/**
+ * What the part of the run is called that steps are in. Without a gate there is but one, and nothing is planned in it.
+ * @param {import("./cells.js").Group} group
+ * @param {View} view
+ * @param {Texts} texts
+ */
+function phaseText({ phase }, { groups, gateStep }, texts) {
+  return phase === "planning" && gateStep >= stepsOf(groups) ? texts.computed : texts[phase];
 }
 
 /** @param {Texts} texts */
@@ -172,7 +183,8 @@ function gateMark(texts) {
 function legend(view, texts) {
   const row = make("div", "legend");
   row.title = texts.tallerIsMore;
-  const names = { planning: "planning", reused: "reusedShort", fidelity: "fidelity", refresh: "refreshShort", protected: "protected" };
+  const whole = view.gateStep >= stepsOf(view.groups) ? "computed" : "planning";
+  const names = { planning: whole, reused: "reusedShort", fidelity: "fidelity", refresh: "refreshShort", protected: "protected" };
   const rare = { shallow: "shallowShort", predicted: "predictedShort", skipped: "skipped" };
   const seen = new Set(view.groups.flatMap(looks));
   for (const [look, name] of Object.entries({ ...names, ...rare })) {

@@ -9,6 +9,7 @@
 const ENGLISH = {
   plan: "Plan",
   run: "Last run",
+  stop: ". ",
   interrupted: "Stopped",
   gate: "gate after {gate} of {steps} steps",
   gateAtOnce: "gated from the first of {steps} steps",
@@ -28,6 +29,7 @@ const ENGLISH = {
   oneStep: "Step {first} of {steps}",
   manySteps: "Steps {first} to {last} of {steps}",
   planning: "planning",
+  computed: "computed",
   fidelity: "fidelity",
   refresh: "refreshed",
   refreshShort: "refresh",
@@ -66,6 +68,7 @@ const ENGLISH = {
 const CHINESE = {
   plan: "计划",
   run: "上次运行",
+  stop: "。",
   interrupted: "已中断",
   gate: "共 {steps} 步，第 {gate} 步后门控",
   gateAtOnce: "共 {steps} 步，从第一步起门控",
@@ -85,6 +88,7 @@ const CHINESE = {
   oneStep: "第 {first} 步，共 {steps} 步",
   manySteps: "第 {first} 至 {last} 步，共 {steps} 步",
   planning: "规划",
+  computed: "计算",
   fidelity: "保真",
   refresh: "刷新",
   refreshShort: "刷新",

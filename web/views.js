@@ -7,7 +7,7 @@ import { isProbed } from "./schedule_query.js";
 import { familyName, filled, scopeText } from "./texts.js";
 
 /** What is said, or drawn, elsewhere in the strip. */
-const SAID_ABOVE = /^(\d+\.\d × as fast [^;]*\), )?gate at step \d+ of \d+; |(refreshed at|predicted: steps) \d+(, \d+)*, /g;
+const SAID_ABOVE = /^(\d+\.\d × as fast [^;]*\), )?gate at step \d+ of \d+; |(^|, )(refreshed at|predicted: steps) \d+(, \d+)*/g;
 
 /** @typedef {import("./strip.js").View} View */
 /** @typedef {import("./texts.js").Texts} Texts */
@@ -112,7 +112,8 @@ export function runView(detail, texts) {
   const time = plain
     ? filled(texts.secondsBeside, { seconds, plain: plain.toFixed(1) })
     : filled(texts.seconds, { seconds });
-  const why = detail.notes?.length ? detail.notes.join("; ") : detail.summary.replace(SAID_ABOVE, "");
+  const told = detail.summary.replace(SAID_ABOVE, "").replace(/^, /, "") || texts.tallerIsMore;
+  const why = detail.notes?.length ? detail.notes.join("; ") : told;
   return {
     kind: detail.was_interrupted ? "interrupted" : "run",
     groups: detail.groups,

@@ -69,10 +69,13 @@ def test_a_run_reports_to_its_node(editor: StripEditor, other_window: StripEdito
     assert [bar["looks"] for bar in strip.bars] == [bar["looks"] for bar in plan.bars]
     assert len(strip.bars) == STEPS
     assert strip.gate == -1
-    assert strip.bars[0]["label"] == f"Step 1 of {STEPS}: planning; both guidance passes"
+    assert strip.bars[0]["label"] == f"Step 1 of {STEPS}: computed; both guidance passes"
     # The bars show which steps.
     assert "predicted: " in strip.details
-    assert "predicted: " not in strip.caption
+    assert strip.caption == "Taller bars compute more."
+    # Nothing was planned for a gate, and nothing kept.
+    assert strip.legend == plan.legend == "computedpredicted"
+    assert "cache peak" not in strip.details
     assert not strip.is_cut
     assert re.fullmatch(r"−\d+ % work · \d+\.\d s", strip.saving)
     assert other_window.read_strip(GATE).tag == "Plan"

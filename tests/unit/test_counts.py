@@ -86,7 +86,7 @@ def test_the_summary_ends_with_the_reasons():
     counts = RunCounts(steps=1)
     counts.note("tiles")
     counts.note("areas")
-    assert summary_text(record(counts, 0)).endswith(" MiB; tiles; areas")
+    assert summary_text(record(counts, 0)).endswith(" evaluations; tiles; areas")
 
 
 def test_the_summary_names_deep_cache_beside_a_gate_and_alone():
@@ -94,6 +94,6 @@ def test_the_summary_names_deep_cache_beside_a_gate_and_alone():
     counts.by_step[1].shallow_calls = 16
     assert summary_text(record(counts, 10, 16)) == (
         "gate at step 10 of 25; 0 of 0 attentions reused, guidance dropped in 0 evaluations, "
-        "16 of 25 network calls left out the deep blocks, cache peak 0.0 MiB"
+        "16 of 25 network calls left out the deep blocks"
     )
-    assert summary_text(record(counts, 25, 16)) == "16 of 25 network calls left out the deep blocks, cache peak 0.0 MiB"
+    assert summary_text(record(counts, 25, 16)) == "16 of 25 network calls left out the deep blocks"

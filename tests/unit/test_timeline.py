@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from tgate_core.gate.config import GateConfig
 from tgate_core.gate.schedule import Phase, build_schedule
+from tgate_core.report.pictures.canvas import BLUE
+from tgate_core.report.pictures.timeline_picture import GAP, ROW_HEIGHT, draw_timeline
 from tgate_core.report.timeline import StepCell, as_groups, planned_cells
 
 
@@ -50,3 +52,23 @@ def test_a_gate_beyond_the_run_is_one_long_plan() -> None:
     assert set(column(rows, "phase")) == {"planning"}
     assert all(column(rows, "guided"))
     assert not any(column(rows, "self_reused"))
+
+
+def colors(predicted: set[int], gate_step: int) -> set[tuple[int, ...]]:
+    """What the picture of a run of 8 steps is painted in."""
+    config = GateConfig(gate=gate_step, self_attention=False)
+    cells = planned_cells(config, build_schedule(config, 8, gate_step), True, predicted=predicted)
+    return {color for _, color in draw_timeline(cells, "a run", ()).getcolors(2**16)}
+
+
+def test_the_picture_has_phases_where_there_is_a_gate() -> None:
+    assert BLUE in colors(set(), gate_step=5)
+    assert BLUE not in colors({3, 5}, gate_step=8)
+
+
+def test_the_picture_of_predicted_steps_has_one_row() -> None:
+    """Of a run without a gate, in which every other row would say the same."""
+    config = GateConfig(gate=8)
+    schedule = build_schedule(config, 8, 8)
+    plain, predicted = (planned_cells(config, schedule, True, predicted=steps) for steps in ((), (3, 5)))
+    assert draw_timeline(plain, "", ()).height - draw_timeline(predicted, "", ()).height == 2 * (ROW_HEIGHT + GAP)

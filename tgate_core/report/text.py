@@ -23,10 +23,9 @@ def report_text(record: RunRecord, cost: RunCost | None, uncounted: str = "") ->
     """
     lines = [f"Why not more: {reason}" for reason in _reasons(record)] + _saved(record)
     if not record.is_plain:
-        lines += [
-            _cost_line(cost, uncounted),
-            f"Captures: {record.counts.peak_cache_bytes / _MEBI:.1f} MiB at most",
-        ]
+        lines.append(_cost_line(cost, uncounted))
+        if peak := record.counts.peak_cache_bytes:
+            lines.append(f"Captures: {peak / _MEBI:.1f} MiB at most")
     return [*lines, f"Time: {record.seconds:.1f} s"]
 
 
@@ -61,7 +60,8 @@ def summary_text(record: RunRecord, plain_seconds: float | None = None) -> str:
         parts.append(f"predicted: steps {predicted}")
     if record.shallow_steps:
         parts.append(f"{counts.shallow_calls} of {counts.network_calls} network calls left out the deep blocks")
-    parts.append(f"cache peak {counts.peak_cache_bytes / _MEBI:.1f} MiB")
+    if counts.peak_cache_bytes:
+        parts.append(f"cache peak {counts.peak_cache_bytes / _MEBI:.1f} MiB")
     if faster := speed_text(record, plain_seconds):
         parts.insert(0, faster)
     return "; ".join([", ".join(parts), *counts.notes])

@@ -17,6 +17,8 @@ STEPS, CFG, SAMPLER, SCHEDULER = 25, 7.0, "dpmpp_2m", "karras"
 CPU = torch.device("cpu")
 # Enough for flat areas and smooth edges, and small files.
 COLORS = 64
+# Refreshed from an early gate on, the last steps in full: what Advanced can do.
+ADVANCED_GATE, PROTECTED = 7, 2
 # As in the paper's table of DeepCache with T-GATE.
 DEEP_CACHE_INTERVAL, DEEP_CACHE_GATE = 3, 13
 FORECAST_STRENGTH, FORECAST_GATE, LAST_REFRESH = 3, 3, 19
@@ -39,6 +41,16 @@ def _schedule(nodes: Mapping[str, Any]) -> Image.Image:
     nothing = core("report.preview").NOTHING
     schedule = core("gate.schedule").build_schedule(nothing, STEPS, STEPS)
     return _timeline(core, "SDXL, 25 steps, preset balanced", nothing, schedule, predicted=predicted)
+
+
+def _advanced(nodes: Mapping[str, Any]) -> Image.Image:
+    """A gate, refreshed steps and protected ones, as planned."""
+    core = pack_core(nodes)
+    settings = {"guidance": "cached_delta", "refresh": "growing gaps", "protect_last": PROTECTED}
+    config = core("gate.config").GateConfig(gate=ADVANCED_GATE, sp_interval=5, warm_up=2, **settings)
+    refreshed = core("gate.refresh").growing_gaps(ADVANCED_GATE, config.refresh_gap, LAST_REFRESH)
+    schedule = core("gate.schedule").build_schedule(config, STEPS, ADVANCED_GATE, refreshed=refreshed)
+    return _timeline(core, f"25 steps, gate {ADVANCED_GATE}, growing gaps, last 2 in full", config, schedule)
 
 
 def _usual_sigmas() -> list[float]:
@@ -70,7 +82,7 @@ def _forecast(nodes: Mapping[str, Any]) -> Image.Image:
     forecast = core("forecast.schedule")
     needed = {FORECAST_GATE - 1, *refreshed}
     predicted = forecast.forecast_steps(forecast.ForecastConfig(FORECAST_STRENGTH), _usual_sigmas(), needed)
-    title = f"25 steps, Forecast with strength {FORECAST_STRENGTH} and T-GATE refreshed from gate {FORECAST_GATE} on"
+    title = f"25 steps, Forecast at strength {FORECAST_STRENGTH}, T-GATE at gate {FORECAST_GATE}"
     return _timeline(core, title, config, schedule, predicted=predicted)
 
 
@@ -107,4 +119,4 @@ def _as_picture(image: torch.Tensor) -> Image.Image:
     return Image.fromarray((image[0] * 255.0).round().to(torch.uint8).numpy())
 
 
-PICTURES = (_schedule, _deep_cache, _forecast, _report, _convergence)
+PICTURES = (_schedule, _advanced, _deep_cache, _forecast, _report, _convergence)

@@ -19,7 +19,8 @@ GAP = 6
 TITLE_SIZE = 32
 TEXT_SIZE = 23
 SWATCH = 20
-COMPUTED, LEFT_OUT = "computed", "left out"
+COMPUTED, LEFT_OUT, PREDICTED = "computed", "left out", "predicted"
+NETWORK = "network"
 # Below this a number under a column would touch the next.
 LEAST_COLUMN_FOR_NUMBER = 30
 
@@ -35,18 +36,19 @@ _PHASE_WORDS = {
     Phase.REFRESH: "refreshed",
     Phase.PROTECTED: "protected",
 }
-# How much of a thing was computed in a step, 0 to 1.
-_ROWS: tuple[tuple[str, Callable[[StepCell], float]], ...] = (
+# What is drawn of a thing: its name, and how much of it was computed in a step, 0 to 1.
+_Row = tuple[str, Callable[[StepCell], float]]
+_ROWS: tuple[_Row, ...] = (
     ("self-attention", lambda cell: 1 - cell.self_reused),
     ("cross-attention", lambda cell: 1 - cell.cross_reused),
     ("second pass", lambda cell: float(cell.is_guided)),
     ("deep blocks", lambda cell: 1 - float(cell.is_shallow)),
-    ("network", lambda cell: 1.0),
+    (NETWORK, lambda cell: 1.0),
 )
 # Rows that are left away where nothing of them is left out.
 _RARE: Mapping[str, Callable[[StepCell], bool]] = {
     "deep blocks": lambda cell: cell.is_shallow,
-    "network": lambda cell: cell.is_predicted,
+    NETWORK: lambda cell: cell.is_predicted,
 }
 
 
@@ -58,20 +60,22 @@ def draw_timeline(cells: Sequence[StepCell], title: str, lines: Sequence[str]) -
         title: headline.
         lines: what is said below the picture.
     """
-    rows = [row for row in _ROWS if row[0] not in _RARE or any(_RARE[row[0]](cell) for cell in cells)]
+    has_phases = any(cell.phase is not Phase.PLANNING for cell in cells)
+    rows = _rows(cells, has_phases)
     wrapped = [part for line in lines for part in Canvas(1, 1).wrapped(line, WIDTH - 2 * MARGIN, TEXT_SIZE)]
     titles = Canvas(1, 1).wrapped(title, WIDTH - 2 * MARGIN, TITLE_SIZE)
     top = MARGIN + len(titles) * (TITLE_SIZE + 8) + SWATCH + 18
-    below = top + (len(rows) + 1) * (ROW_HEIGHT + GAP) + 36
+    below = top + (len(rows) + has_phases) * (ROW_HEIGHT + GAP) + 36
     canvas = Canvas(WIDTH, round(below + len(wrapped) * (TEXT_SIZE + 9) + MARGIN))
     for index, line in enumerate(titles):
         canvas.text((MARGIN, MARGIN + index * (TITLE_SIZE + 8)), line, size=TITLE_SIZE)
     if cells:
-        _draw_legend(canvas, cells, top - SWATCH - 12)
+        _draw_legend(canvas, cells if has_phases else (), rows, top - SWATCH - 12)
     column = (WIDTH - 2 * MARGIN - LABEL_WIDTH) / max(1, len(cells))
     left = MARGIN + LABEL_WIDTH
-    _draw_phases(canvas, cells, left, top, column)
-    for index, (name, computed) in enumerate(rows, 1):
+    if has_phases:
+        _draw_phases(canvas, cells, left, top, column)
+    for index, (name, computed) in enumerate(rows, int(has_phases)):
         y = top + index * (ROW_HEIGHT + GAP)
         canvas.text((MARGIN, y + ROW_HEIGHT / 2), name, FAINT, TEXT_SIZE, "lm")
         for step, cell in enumerate(cells):
@@ -83,12 +87,21 @@ def draw_timeline(cells: Sequence[StepCell], title: str, lines: Sequence[str]) -
     return canvas.finished()
 
 
-def _draw_legend(canvas: Canvas, cells: Sequence[StepCell], y: float) -> None:
-    """All colours that occur, with what they mean."""
+def _rows(cells: Sequence[StepCell], has_phases: bool) -> list[_Row]:
+    """What there is to tell: where steps are but predicted, nothing of a row that says the same as the network's."""
+    rows = [row for row in _ROWS if row[0] not in _RARE or any(_RARE[row[0]](cell) for cell in cells)]
+    if has_phases or rows[-1][0] != NETWORK:
+        return rows
+    running = [cell for cell in cells if not cell.is_predicted]
+    return [row for row in rows if row[0] == NETWORK or any(row[1](cell) < 1 for cell in running)]
+
+
+def _draw_legend(canvas: Canvas, cells: Sequence[StepCell], rows: Sequence[_Row], y: float) -> None:
+    """All colours that occur, with what they mean; `cells` are those whose phases are drawn."""
     phases = {cell.phase for cell in cells}
     entries = [(_PHASE_COLORS[phase], word) for phase, word in _PHASE_WORDS.items() if phase in phases]
     x = float(MARGIN)
-    for color, word in [*entries, (LIGHT, COMPUTED), (PANEL, LEFT_OUT)]:
+    for color, word in [*entries, (LIGHT, COMPUTED), (PANEL, PREDICTED if len(rows) == 1 else LEFT_OUT)]:
         canvas.rectangle((x, y, x + SWATCH, y + SWATCH), color, outline=FAINT)
         canvas.text((x + SWATCH + 8, y + SWATCH / 2), word, FAINT, TEXT_SIZE - 3, "lm")
         x += SWATCH + 32 + canvas.text_width(word, TEXT_SIZE - 3)
