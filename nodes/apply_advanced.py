@@ -38,8 +38,8 @@ def _schedule_inputs() -> list[io.Input]:
             max=MAX_GATE,
             step=0.05,
             tooltip=(
-                "Where cross-attention is frozen, in gate_unit. Of 25 steps the paper uses 5 (fast) or 10 (closer); "
-                "a gate past the last step disables the node."
+                "From here on cross-attention is frozen and guidance saved, counted in gate_unit. Of 25 steps, 5 is "
+                "fast and 10 stays closer; past the last step, the node does nothing."
             ),
         ),
         io.Combo.Input(
@@ -61,7 +61,7 @@ def _schedule_inputs() -> list[io.Input]:
             max=MAX_STEPS,
             step=1,
             tooltip=(
-                "Planning phase: self-attention is computed every N steps, reused in between. 3 or 5 are usual; "
+                "Before the gate: self-attention is computed every N steps, reused in between. 3 or 5 are usual; "
                 "1 computes it always."
             ),
         ),
@@ -73,7 +73,7 @@ def _schedule_inputs() -> list[io.Input]:
             min=1,
             max=MAX_STEPS,
             step=1,
-            tooltip="Fidelity phase: the same, where self-attention matters most. Leave it at 1 unless you test.",
+            tooltip="After the gate: the same, where self-attention matters most. Leave it at 1 unless you test.",
         ),
         io.Int.Input(
             "warm_up",

@@ -11,7 +11,7 @@ import { offView, planView, runView } from "./views.js";
 
 export const WIDGET_NAME = "tgate_schedule";
 /** The least width that leaves room for the heading and the legend. */
-export const NODE_WIDTH = 310;
+export const NODE_WIDTH = 340;
 
 const MARGIN = 8;
 const BAD_REQUEST = 400;

@@ -7,7 +7,7 @@
  */
 
 /** Height of the strip in pixels of the graph. */
-export const STRIP_HEIGHT = 136;
+export const STRIP_HEIGHT = 144;
 
 export const STYLE = `
 :host {
@@ -38,7 +38,8 @@ export const STYLE = `
   font: 11px/14px Inter, system-ui, sans-serif;
   user-select: none;
 }
-.head { display: flex; align-items: center; gap: 6px; white-space: nowrap; }
+/* After a run there is room for a second line. */
+.head { display: flex; flex-wrap: wrap; align-items: center; gap: 1px 6px; white-space: nowrap; }
 .saving { overflow: hidden; text-overflow: ellipsis; font-weight: 600; font-size: 13px; line-height: 16px; }
 .presets { flex: none; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .tag {
@@ -76,6 +77,7 @@ export const STYLE = `
 }
 .shallow .bar { border-top: 2px solid var(--text); }
 .predicted .bar { height: 35% !important; background: none; border: 1px dashed var(--text); border-bottom: none; }
+.swatch.predicted .bar { height: 75% !important; }
 .skipped .bar { height: 100% !important; background: none; border: 1px dotted var(--muted); }
 .cell.working { outline: 1px solid var(--text); outline-offset: 1px; animation: working 1s ease-in-out infinite alternate; }
 @keyframes working { to { outline-color: transparent; } }
@@ -89,7 +91,7 @@ export const STYLE = `
   border: 4px solid transparent;
   border-top: 5px solid var(--text);
 }
-.legend { display: flex; flex-wrap: wrap; gap: 0 5px; height: 14px; overflow: hidden; white-space: nowrap; }
+.legend { display: flex; flex: none; flex-wrap: wrap; gap: 0 5px; max-height: 28px; overflow: hidden; white-space: nowrap; }
 .key { display: flex; align-items: flex-end; gap: 2px; }
 .swatch { position: relative; width: 8px; height: 12px; margin-bottom: 1px; }
 .caption {

@@ -17,6 +17,9 @@ import { textsFor } from "./texts.js";
 const PRESET_NODE = "TGATEApply";
 const NODES = [PRESET_NODE, "TGATEApplyAdvanced"];
 const LOCALE = "Comfy.Locale";
+const HTML_NODES = "Comfy.VueNodes.Enabled";
+/** What a widget takes of a node that is drawn, in pixels of the graph. */
+const WIDGET_ROW = 24;
 
 /** @type {WeakMap<object, ScheduleWidget>} */
 const strips = new WeakMap();
@@ -73,10 +76,15 @@ function addStrip(node) {
   fit(node);
 }
 
-/** @param {any} node */
+/**
+ * Nodes made of HTML fold rare inputs away, and grow again when they are asked for.
+ * @param {any} node
+ */
 function fit(node) {
   const [width, height] = node.computeSize();
-  node.setSize([Math.max(width, NODE_WIDTH), height]);
+  const isFolded = (/** @type {any} */ widget) => widget.options?.advanced && !node.showAdvanced;
+  const folded = setting(HTML_NODES) ? node.widgets.filter(isFolded).length : 0;
+  node.setSize([Math.max(width, NODE_WIDTH), height - folded * WIDGET_ROW]);
 }
 
 /** The user wants to see strips, or no longer does. */

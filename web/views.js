@@ -107,10 +107,10 @@ export function offView(node, plain, texts) {
  * @returns {View}
  */
 export function runView(detail, texts) {
-  const seconds = detail.seconds.toFixed(1);
+  const seconds = secondsText(detail.seconds);
   const plain = detail.was_interrupted ? null : detail.plain_seconds;
   const time = plain
-    ? filled(texts.secondsBeside, { seconds, plain: plain.toFixed(1) })
+    ? filled(texts.secondsBeside, { seconds, plain: secondsText(plain) })
     : filled(texts.seconds, { seconds });
   const told = detail.summary.replace(SAID_ABOVE, "").replace(/^, /, "") || texts.tallerIsMore;
   const why = detail.notes?.length ? detail.notes.join("; ") : told;
@@ -140,7 +140,12 @@ function savedText(share, text, texts) {
  * @param {Texts} texts
  */
 function plainText(plain, texts) {
-  return plain === undefined ? "" : filled(texts.plainSeconds, { plain: plain.toFixed(1) });
+  return plain === undefined ? "" : filled(texts.plainSeconds, { plain: secondsText(plain) });
+}
+
+/** @param {number} seconds */
+function secondsText(seconds) {
+  return seconds.toFixed(seconds < 100 ? 1 : 0);
 }
 
 /** @param {number} share 0 to 1 */

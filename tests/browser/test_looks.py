@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from strip_editor import BOTH_FRONTENDS, StripEditor
+from strip_editor import BOTH_FRONTENDS, SEND, StripEditor, run_detail
 
 from tgate_dev.editor import sampled
 
@@ -96,6 +96,31 @@ def test_strip_can_be_read(editor: StripEditor, is_html: bool, theme: str, langu
     assert box is not None
     assert box["width"] > 250
     assert box["height"] > 100
+
+
+@BOTH_FRONTENDS
+def test_a_new_node_is_as_tall_as_what_it_shows(editor: StripEditor, is_html: bool) -> None:
+    """Rare inputs are folded away in nodes made of HTML, and so is the room for them."""
+    show(editor)
+    height: float = editor.on_node(ADVANCED, "(node) => node.size[1]")
+    box = editor.page.locator(".tgate-schedule").bounding_box()
+    top: tuple[float, float] = editor.place_of(ADVANCED, "(node) => node.pos")
+    assert box is not None
+    # What is below it: a margin, and in HTML the button that unfolds.
+    assert 0 <= top[1] + height - (box["y"] + box["height"]) < 60
+
+
+@BOTH_FRONTENDS
+@pytest.mark.parametrize("theme", ["dark", "light"], indirect=True)
+def test_what_was_saved_is_never_cut(editor: StripEditor, is_html: bool, theme: str) -> None:
+    """Nor are the seconds of a long run beside those of the plain one."""
+    ids = editor.build(*sampled("TGATEApply", steps=25))
+    editor.wait_for_strip("TGATEApply", "Plan")
+    reason = "another node gives the network a batch of its own (several tiles, some of the frames): computed in full"
+    editor.page.evaluate(SEND, run_detail(ids["gate"], seconds=1234.56, plain_seconds=2345.6, notes=[reason]))
+    strip = editor.read_strip("TGATEApply")
+    assert strip.saving == "−33 % work · 1235 s (plain 2346 s)"
+    assert not strip.is_cut
 
 
 @BOTH_FRONTENDS

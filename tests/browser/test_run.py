@@ -93,7 +93,7 @@ def test_a_run_that_holds_guidance_shows_its_gate(editor: StripEditor, checkpoin
     assert strip.title == plan.title
     assert strip.gate == 1
     assert [bar["looks"] for bar in strip.bars] == [bar["looks"] for bar in plan.bars]
-    assert strip.bars[-1]["label"] == f"Step {STEPS} of {STEPS}: fidelity; cross-attention frozen; one pass"
+    assert strip.bars[-1]["label"] == f"Step {STEPS} of {STEPS}: gated; cross-attention frozen; one pass"
     assert "attentions reused" in strip.caption
     assert "refreshed at" in strip.details
     assert "refreshed at" not in strip.caption
@@ -118,6 +118,7 @@ def test_a_plain_run_is_remembered_and_told(editor: StripEditor, checkpoint: Pat
     strip = editor.wait_for_strip(GATE, "Last run", RUN_SECONDS)
     plain = plan.saving.rpartition(" · ")[2]
     assert re.fullmatch(rf"−\d+ % work · \d+\.\d s \({plain}\)", strip.saving)
+    assert not strip.is_cut
     assert re.search(r"TGATE: \d+\.\d × as fast as the plain run before", server.written())
     # The steps at work were marked one after another, and none is any more.
     marks = editor.page.evaluate("() => window.tgateMarks")

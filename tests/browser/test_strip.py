@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Route
-from strip_editor import BOTH_FRONTENDS, LOOKS, Strip, StripEditor
+from strip_editor import BOTH_FRONTENDS, LOOKS, SEND, Strip, StripEditor, run_detail
 
 from tgate_dev.editor import Links, Nodes, sampled
 
@@ -17,10 +17,6 @@ SETTING = "window.app.extensionManager.setting.get"
 # What `balanced` does with most samplers in 25 steps.
 PREDICTED = "10 of 25 steps predicted"
 # The run of a node in the graph that is open, unless it says otherwise.
-SEND = """(told) => {
-  const detail = { workflow_id: window.app.rootGraph.id, ...told };
-  window.comfyAPI.api.api.dispatchEvent(new CustomEvent('tgate.run', { detail }));
-}"""
 
 pytestmark = pytest.mark.slow
 
@@ -41,18 +37,6 @@ def custom_sampler(guider: str, steps: int) -> tuple[Nodes, Links]:
         ("scheduler", "SIGMAS", "sampler", "sigmas"),
     ]
     return nodes, links
-
-
-def run_detail(node_id: str, **changes: Any) -> dict[str, Any]:
-    """A run as the server tells of it."""
-    cell = {"phase": "planning", "self_reused": 0, "cross_reused": 0, "guided": True, "shallow": False, "ran": True}
-    saved = {**cell, "phase": "fidelity", "self_reused": 0.5, "cross_reused": 1, "guided": False}
-    predicted, unmet = {**saved, "predicted": True}, {**cell, "ran": False}
-    steps = [(2, cell), (1, {**cell, "shallow": True}), (2, saved), (1, predicted), (1, unmet)]
-    groups = [{**step, "count": count} for count, step in steps]
-    told = {"family": "sd15", "groups": groups, "gate_step": 3, "summary": "a third saved", "notes": ["one reason"]}
-    told |= {"saved": 0.333, "plain_seconds": None}
-    return {"node_id": node_id, "sampler_id": None, "seconds": 2.5, "was_interrupted": False, **told, **changes}
 
 
 def predicted(strip: Strip) -> list[int]:
@@ -180,8 +164,8 @@ class TestWhatItSays:
         assert heights[("protected",)] == 100
         assert strip.gate == 10
         assert strip.bars[3]["label"] == "Step 4 of 20: planning; both guidance passes"
-        assert strip.bars[12]["label"] == "Step 13 of 20: fidelity; cross-attention frozen; one pass"
-        assert all(name in strip.legend for name in ("planning", "reused", "fidelity", "in full"))
+        assert strip.bars[12]["label"] == "Step 13 of 20: gated; cross-attention frozen; one pass"
+        assert all(name in strip.legend for name in ("planning", "reused", "gated", "in full"))
 
     def test_refreshed_steps_are_shown_where_they_are_known(self, editor: StripEditor) -> None:
         settings = {"gate": 3, "sp_interval": 1, "guidance": "cached_delta"}
@@ -377,7 +361,7 @@ class TestAfterARun:
         strip = editor.read_strip(GATE)
         assert (strip.saving, strip.caption) == ("−33 % work · 2.5 s (plain 5.3 s)", "a third saved")
         assert strip.bars[3]["label"] == (
-            "Step 4 of 7: fidelity; self-attention reused in 50 %; cross-attention frozen; one pass"
+            "Step 4 of 7: gated; self-attention reused in 50 %; cross-attention frozen; one pass"
         )
         assert strip.bars[2]["looks"] == ["planning", "shallow"]
         assert strip.bars[5]["label"].startswith("Step 6 of 7: predicted from the steps before")

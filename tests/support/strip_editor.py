@@ -49,6 +49,11 @@ READ_STRIP = """(node) => {
     })),
   };
 }"""
+# What a server sends at the end of a run.
+SEND = """(told) => {
+  const detail = { workflow_id: window.app.rootGraph.id, ...told };
+  window.comfyAPI.api.api.dispatchEvent(new CustomEvent('tgate.run', { detail }));
+}"""
 LOOK_AT = """(node, left, top) => {
   const view = window.app.canvas.ds;
   view.scale = 1;
@@ -75,6 +80,18 @@ class Strip:
     legend: str
     gate: int  # bars before the gate; -1 without one
     bars: list[dict[str, Any]]  # `looks` (classes), `label` (description) and `height` (percent) of each
+
+
+def run_detail(node_id: str, **changes: Any) -> dict[str, Any]:
+    """A run as the server tells of it."""
+    cell = {"phase": "planning", "self_reused": 0, "cross_reused": 0, "guided": True, "shallow": False, "ran": True}
+    saved = {**cell, "phase": "fidelity", "self_reused": 0.5, "cross_reused": 1, "guided": False}
+    predicted, unmet = {**saved, "predicted": True}, {**cell, "ran": False}
+    steps = [(2, cell), (1, {**cell, "shallow": True}), (2, saved), (1, predicted), (1, unmet)]
+    groups = [{**step, "count": count} for count, step in steps]
+    told = {"family": "sd15", "groups": groups, "gate_step": 3, "summary": "a third saved", "notes": ["one reason"]}
+    told |= {"saved": 0.333, "plain_seconds": None}
+    return {"node_id": node_id, "sampler_id": None, "seconds": 2.5, "was_interrupted": False, **told, **changes}
 
 
 class StripEditor(Editor):

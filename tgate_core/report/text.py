@@ -94,8 +94,9 @@ def _saved(record: RunRecord) -> list[str]:
         lines = [
             f"Steps: {gated or 'none'} of {counts.steps} gated, from step {record.gate_step} on",
             f"Attention: {counts.attentions_reused} of {attentions} calls reused",
-            f"Guidance: second pass left out {counts.cond_only_passes} of {passes} times",
         ]
+        if passes:
+            lines.append(f"Guidance: second pass left out {counts.cond_only_passes} of {passes} times")
     if refreshed := _refreshed(record):
         lines.append(f"Refreshed: at {refreshed}")
     if predicted := _predicted(record):

@@ -34,7 +34,9 @@ BUILD = """([nodes, links, places]) => {
     const node = window.LiteGraph.createNode(type);
     if (!node) throw new Error(`no node of the type ${type}`);
     graph.add(node);
-    node.pos = places[name] ?? [(index % 3) * 420, Math.floor(index / 3) * 520];
+    const [left, top, ...size] = places[name] ?? [(index % 3) * 420, Math.floor(index / 3) * 520];
+    node.pos = [left, top];
+    if (size.length) node.setSize(size);
     for (const [key, value] of Object.entries(values)) {
       const widget = node.widgets.find((one) => one.name === key);
       if (!widget) throw new Error(`${type} has no ${key}`);
@@ -55,7 +57,7 @@ BUILD = """([nodes, links, places]) => {
 
 Nodes = dict[str, tuple[str, dict[str, Any]]]  # type and widget values of each node
 Links = list[tuple[str, str, str, str]]  # origin and its output, target and its input
-Places = Mapping[str, tuple[float, float]]  # left and top of each node, in the graph's pixels
+Places = Mapping[str, tuple[float, ...]]  # left and top of each node, or these, width and height, in the graph's pixels
 
 
 class Editor:

@@ -6,6 +6,7 @@ Runs in the environment's python, which has Playwright, with TGATE_COMFYUI set.
 from __future__ import annotations
 
 import contextlib
+import json
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -14,25 +15,33 @@ from pathlib import Path
 from playwright.sync_api import ViewportSize
 
 from .browser import ready_chinese_font, running_browser
-from .editor import Editor, Places, sampled, text_to_picture, write_settings
-from .environment import current
+from .editor import Editor, Links, Nodes, Places, sampled, text_to_picture, write_settings
+from .environment import PACK, current
 from .errors import exit_code
 from .progress import Stage, say
 from .scenes.checkpoint import ready_checkpoint
 from .server import Server
 
-# A name that readers know, in place of the small model that there is.
-CHECKPOINT = "sd_xl_base_1.0.safetensors"
+# A name that readers know, of a model of the same family, in place of the small one that there is.
+CHECKPOINT = "v1-5-pruned-emaonly.safetensors"
 APPLY, ADVANCED = "TGATEApply", "TGATEApplyAdvanced"
+BYPASS = 4  # the editor's number of that mode
 PLACES: Places = {
-    "loader": (0, 0),
-    "positive": (0, 180),
-    "negative": (0, 440),
-    "gate": (460, 0),
-    "latent": (460, 290),
-    "sampler": (840, 0),
-    "decoder": (840, 330),
-    "preview": (1220, 0),
+    "loader": (0, 0, 300, 100),
+    "gate": (350, 0),
+    "latent": (0, 160, 300, 110),
+    "positive": (350, 300, 340, 90),
+    "negative": (350, 440, 340, 90),
+    "sampler": (720, 0, 300, 262),
+    "decoder": (720, 330, 300, 50),
+    "preview": (1080, 0, 310, 380),
+}
+# What the report is about fills the picture; the rest lies to the left of it.
+WHY_PLACES: Places = {
+    **dict.fromkeys(("loader", "positive", "negative", "latent"), (-800, 0)),
+    "gate": (0, 0),
+    "sampler": (370, 0, 300, 262),
+    "report": (730, 0, 560, 440),
 }
 VIEW: ViewportSize = {"width": 1800, "height": 1000}
 DENSITY = 2
@@ -57,6 +66,7 @@ SHOW_NAME = """(node, name) => {
   node.widgets[0].options.values = [name];
   node.widgets[0].value = name;
 }"""
+HAS_NAME = "([kind, title]) => window.LiteGraph.createNode(kind)?.title === title"
 
 
 @dataclass(frozen=True)
@@ -68,15 +78,48 @@ class Picture:
     theme: str = "dark"
     language: str = "en"
     is_html: bool = False  # nodes made of HTML, not drawn on the canvas
-    is_run: bool = False  # the strip shows a run
+    is_run: bool = False  # the strip shows a run, beside the one without our node
+    why_not: bool = False  # the run is one that saves little, and TGATE Report says why
 
 
 PICTURES = (
     Picture("strip-plan"),
     Picture("strip-run", is_html=True, is_run=True),
+    Picture("strip-why", is_html=True, why_not=True),
     Picture("strip-advanced", kind=ADVANCED, theme="light"),
     Picture("strip-chinese", kind=ADVANCED, is_html=True, language="zh"),
 )
+
+
+def display_name(language: str) -> str:
+    """What TGATE Apply is called."""
+    texts = json.loads((PACK / "locales" / language / "nodeDefs.json").read_text(encoding="utf-8"))
+    return str(texts[APPLY]["display_name"])
+
+
+def queue(editor: Editor) -> None:
+    """Run the graph, to its end."""
+    editor.page.get_by_test_id("queue-button").click()
+    editor.page.get_by_text("1 active").wait_for()
+    # Until then the editor shows above the graph how far the run is.
+    editor.page.get_by_text("0 active").wait_for(timeout=1000 * RUN_SECONDS)
+
+
+def bypass(editor: Editor, is_off: bool) -> None:
+    """Bypass our node, or no longer."""
+    editor.on_node(APPLY, "(node, mode) => { node.mode = mode; node.onConnectionsChange(); }", BYPASS if is_off else 0)
+    editor.page.wait_for_timeout(SETTLE_MS)
+
+
+def reported(checkpoint: str) -> tuple[Nodes, Links]:
+    """A run without guidance, as of a distilled model, and its report."""
+    nodes, links = text_to_picture(checkpoint, steps=12, side=256, seed=0)
+    nodes["sampler"][1]["cfg"] = 1.0
+    nodes["report"] = ("TGATEReport", {})
+    kept = [link for link in links if "decoder" not in (link[0], link[2])]
+    for name in ("decoder", "preview"):
+        del nodes[name]
+    return nodes, [*kept, ("gate", "MODEL", "report", "model"), ("sampler", "LATENT", "report", "latent")]
 
 
 def take(picture: Picture, editor: Editor, checkpoint: str, file: Path) -> None:
@@ -84,14 +127,20 @@ def take(picture: Picture, editor: Editor, checkpoint: str, file: Path) -> None:
     editor.set("Comfy.VueNodes.Enabled", picture.is_html)
     editor.set("Comfy.ColorPalette", picture.theme)
     editor.set("Comfy.Locale", picture.language)
-    # The editor loads its graph anew when its language changes.
-    editor.page.wait_for_timeout(SETTLE_MS)
+    # So that all nodes have their names in it.
+    editor.open()
+    editor.page.wait_for_function(HAS_NAME, arg=[APPLY, display_name(picture.language)])
     if picture.is_run:
         editor.build(*text_to_picture(checkpoint, steps=25, side=256, seed=0), PLACES)
-        editor.page.get_by_test_id("queue-button").click()
-        editor.page.locator(".tgate-schedule .tag", has_text="Last run").wait_for(timeout=1000 * RUN_SECONDS)
-        # Until then the editor shows above the graph how far the run is.
-        editor.page.get_by_text("0 active").wait_for(timeout=1000 * RUN_SECONDS)
+        bypass(editor, True)
+        queue(editor)
+        bypass(editor, False)
+        queue(editor)
+        editor.page.locator(".tgate-schedule .tag", has_text="Last run").wait_for()
+    elif picture.why_not:
+        editor.build(*reported(checkpoint), WHY_PLACES)
+        queue(editor)
+        editor.page.locator(".tgate-schedule .tag", has_text="Last run").wait_for()
     else:
         settings = ADVANCED_SETTINGS if picture.kind == ADVANCED else {}
         nodes, links = sampled(picture.kind, settings, steps=25, cfg=7)

@@ -34,7 +34,7 @@ _PHASE_WORDS = {
     Phase.PLANNING: "planning",
     Phase.FIDELITY: "gated",
     Phase.REFRESH: "refreshed",
-    Phase.PROTECTED: "protected",
+    Phase.PROTECTED: "in full",
 }
 # What is drawn of a thing: its name, and how much of it was computed in a step, 0 to 1.
 _Row = tuple[str, Callable[[StepCell], float]]
@@ -45,8 +45,9 @@ _ROWS: tuple[_Row, ...] = (
     ("deep blocks", lambda cell: 1 - float(cell.is_shallow)),
     (NETWORK, lambda cell: 1.0),
 )
-# Rows that are left away where nothing of them is left out.
+# Rows that are left away where there is nothing of them, or nothing of them is left out.
 _RARE: Mapping[str, Callable[[StepCell], bool]] = {
+    "second pass": lambda cell: cell.is_guided,
     "deep blocks": lambda cell: cell.is_shallow,
     NETWORK: lambda cell: cell.is_predicted,
 }
