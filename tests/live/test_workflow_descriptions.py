@@ -116,6 +116,13 @@ def test_note_says_what_the_presets_do(name: str, object_info: dict[str, Any], p
     assert (JOINT in note) == (FAMILIES[name] == "joint")
 
 
+@pytest.mark.parametrize("name", FAMILIES)
+def test_family_is_told_in_the_graph(name: str) -> None:
+    nodes = [node for node in stored(name)["nodes"] if node["type"] == "TGATEApply"]
+    family = {"few-step": "pixart", "joint": "joint attention"}.get(FAMILIES[name], FAMILIES[name])
+    assert {node["properties"]["tgate_family"] for node in nodes} == {family}
+
+
 def widgets_of(blueprint: str) -> dict[str, list[Any]]:
     """What is set in the nodes of a blueprint of the host, by their types; and the places of its files, as "models"."""
     file = Path(os.environ["TGATE_COMFYUI"]) / "blueprints" / f"{blueprint}.json"

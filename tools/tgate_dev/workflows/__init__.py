@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -28,4 +29,9 @@ def made(object_info: ObjectInfo) -> Iterator[tuple[str, str]]:
     for row in rows:
         workflow = Workflow(object_info)
         row.build(workflow)
-        yield row.name, json.dumps(workflow.saved(row), indent=2, ensure_ascii=False) + "\n"
+        yield row.name, as_text(workflow.saved(row))
+
+
+def as_text(graph: Mapping[str, Any]) -> str:
+    """What a workflow's file holds."""
+    return json.dumps(graph, indent=2, ensure_ascii=False) + "\n"

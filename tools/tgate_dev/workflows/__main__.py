@@ -10,7 +10,8 @@ from pathlib import Path
 from ..environment import PACK, current
 from ..errors import exit_code
 from ..server import Server
-from . import blueprint, made
+from . import as_text, blueprint, made
+from .family import tell_families
 from .thumbnail import draw_card
 
 
@@ -28,9 +29,11 @@ def main() -> int:
         for name, text in made(object_info):
             _write(folder / f"{name}.json", text)
         _write(PACK / "subgraphs" / f"{blueprint.NAME}.json", blueprint.made(object_info))
-        # Those made by hand have one, too.
+        # Those made by hand have a card and a family, too.
         for file in folder.glob("*.json"):
             graph = json.loads(file.read_text(encoding="utf-8"))
+            tell_families(graph)
+            file.write_text(as_text(graph), encoding="utf-8")
             draw_card(graph, object_info, server.get_json, file.with_suffix(".jpg"))
     return 0
 

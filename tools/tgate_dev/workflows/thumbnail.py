@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 from PIL import Image, ImageDraw, ImageFont
 
 from ..prompts import ObjectInfo, is_sampler, to_prompt
-from .note import JOINT
+from .family import FAMILY, OURS
 
 # The font that Pillow brings has neither minus nor times.
 Ask = Callable[[str], Any]  # a server, by path
@@ -19,18 +19,9 @@ Ask = Callable[[str], Any]  # a server, by path
 SIDE, MARGIN, QUALITY = 400, 28, 75
 BARS_TOP, BARS_HEIGHT = 250, 110
 # Below what newer editors lay over a card's left corner.
-HEADING_TOP, HEADING_SIZE, LINE = 64, 26, 32
+HEADING_TOP, HEADING_SIZE, TEXT_SIZE, LINE = 64, 26, 24, 32
 GROUND, TEXT, FAINT = "#1e2024", "#e8eaed", "#a0a5ad"
 COLORS = {"planning": "#56b4e9", "fidelity": "#e69f00", "refresh": "#cc79a7", "protected": "#a0a5ad"}
-PRESET_FAMILIES = {
-    "v1-5": "sd15",
-    "v2-1": "sd21",
-    "playground": "playground-2.5",
-    "xl": "sdxl",
-    "svd": "svd",
-    "pixart": "pixart",
-}
-OURS = ("TGATEApply", "TGATEApplyAdvanced")
 # What a step computes beside a full one, for the height of its bar.
 HALF, LESS, NONE = 0.5, 0.85, 0.05
 
@@ -39,7 +30,7 @@ def draw_card(graph: Mapping[str, Any], object_info: ObjectInfo, ask: Ask, file:
     """Draw the card of a saved workflow into a JPEG file; the pack's own route says what it saves."""
     note = next(node for node in graph["nodes"] if node["type"] == "MarkdownNote")["widgets_values"][0]
     heading = note.splitlines()[0].removeprefix("## ")
-    plan, size = _plan(graph, object_info, ask, "guidance alone" if JOINT in note else "")
+    plan, size = _plan(graph, object_info, ask)
     image = Image.new("RGB", (SIDE, SIDE), GROUND)
     draw = ImageDraw.Draw(image)
     for index, line in enumerate(_wrapped(draw, heading, HEADING_SIZE)):
@@ -47,15 +38,21 @@ def draw_card(graph: Mapping[str, Any], object_info: ObjectInfo, ask: Ask, file:
     if plan is not None:
         draw.text((MARGIN, 166), f"about {100 * plan['saved']:.0f} % less work", COLORS["fidelity"], _font(36))
         _draw_bars(draw, plan["groups"])
+    else:
+        for index, line in enumerate(_wrapped(draw, _effect(note), TEXT_SIZE)):
+            draw.text((MARGIN, 166 + index * LINE), line, COLORS["fidelity"], _font(TEXT_SIZE))
     draw.text((MARGIN, SIDE - MARGIN - 16), size, FAINT, _font(20), anchor="lm")
     image.save(file, quality=QUALITY, optimize=True)
 
 
-def _plan(graph: Mapping[str, Any], object_info: ObjectInfo, ask: Ask, scope: str) -> tuple[Any, str]:
-    """The plan of our node in a workflow, None where a run alone can tell; and size and steps in words.
+def _effect(note: str) -> str:
+    """The first sentence of what our node does."""
+    _, _, effect = note.partition("### What TGATE")
+    return effect.partition("\n\n")[2].partition(". ")[0].partition(";")[0] + "."
 
-    `scope` stands for the family of a model that is not gated whole.
-    """
+
+def _plan(graph: Mapping[str, Any], object_info: ObjectInfo, ask: Ask) -> tuple[Any, str]:
+    """The plan of our node in a workflow, None where a run alone can tell; and size and steps in words."""
     prompt = to_prompt(graph, object_info)
     nodes = list(prompt.values())
     sampler = next(node["inputs"] for node in nodes if is_sampler(node) or "sigmas" in node["inputs"])
@@ -66,8 +63,7 @@ def _plan(graph: Mapping[str, Any], object_info: ObjectInfo, ask: Ask, scope: st
         return None, size
     settings = {name: value for name, value in ours["inputs"].items() if not isinstance(value, list)}
     texts = {name: str(value).lower() if isinstance(value, bool) else value for name, value in settings.items()}
-    files = " ".join(str(value) for node in nodes for name, value in node["inputs"].items() if name.endswith("_name"))
-    family = scope or next((name for part, name in PRESET_FAMILIES.items() if part in files.lower()), "generic")
+    family = next(node["properties"][FAMILY] for node in graph["nodes"] if node["type"] in OURS)
     solver = next((node["inputs"]["sampler_name"] for node in nodes if "sampler_name" in node["inputs"]), "euler")
     guided = int(sampler.get("cfg", 0) != 1)
     scheduler = next((node["inputs"]["scheduler"] for node in nodes if "scheduler" in node["inputs"]), "")

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from ..errors import UserError
 from ..prompts import ObjectInfo, choices_of, input_type, inputs_of, is_widget, options_of, saved_widgets
+from .family import tell_families
 from .note import NOTE_WIDTH, RUN, Note, Run, note_height
 
 MODEL, INPUT, GATE = "#3f789e", "#88A", "#8A8"  # colors of groups
@@ -259,7 +260,7 @@ class Workflow:
         nodes, links, groups = self.laid_out(note_height(text))
         note_entry = _entry(1, "MarkdownNote", [NOTE_WIDTH, note_height(text)])
         note_entry |= {"title": "Read me", "properties": {}, "widgets_values": [text], **NOTE_COLORS}
-        return {
+        graph = {
             "id": str(uuid.uuid5(NAMESPACE, note.name)),
             "revision": 0,
             "last_node_id": len(nodes) + 1,
@@ -271,6 +272,8 @@ class Workflow:
             "extra": {"ds": {"scale": 1, "offset": [100, 180]}},
             "version": 0.4,
         }
+        tell_families(graph)
+        return graph
 
     def _entries(self) -> list[dict[str, Any]]:
         return [entry for group in self._groups for entry in group.entries]
