@@ -33,20 +33,20 @@ def _schedule_inputs() -> list[io.Input]:
     return [
         io.Float.Input(
             "gate",
-            default=10.0,
+            default=0.2,
             min=0.0,
             max=MAX_GATE,
             step=0.05,
             tooltip=(
-                "From here on cross-attention is frozen and guidance saved, counted in gate_unit. Of 25 steps, 5 is "
-                "fast and 10 stays closer; past the last step, the node does nothing."
+                "From here on cross-attention is frozen and guidance saved, counted in gate_unit. 0.2 of the steps is "
+                "fast, 0.4 stays closer; past the last step, the node does nothing."
             ),
         ),
         io.Combo.Input(
             "gate_unit",
             display_name="gate unit",
             options=list(GATE_UNITS),
-            default="step",
+            default="fraction of steps",
             tooltip=(
                 "step: counted in this sampler's run. fraction of steps: 0.4 is 40 % of this run's steps. "
                 "percent of schedule: 0.4 is 40 % of the whole noise schedule; use it for img2img and split samplers. "
@@ -109,7 +109,7 @@ def _scope_inputs() -> list[io.Input]:
             "guidance",
             display_name="guidance after the gate",
             options=list(GUIDANCE_MODES),
-            default="uncond",
+            default="cached_delta",
             tooltip=f"After the gate. {modes}.",
         ),
         io.Int.Input(
@@ -149,14 +149,14 @@ def _scope_inputs() -> list[io.Input]:
 
 
 def _refresh_inputs() -> list[io.Input]:
-    """Optional, and behind all other widgets: graphs and prompts of before go on working."""
+    """Optional, and behind all other widgets: prompts of before go on working, and without these mean 'never'."""
     return [
         io.Combo.Input(
             "refresh",
             display_name="refresh after the gate",
             optional=True,
             options=list(REFRESH_RULES),
-            default="never",
+            default="growing gaps",
             tooltip=(
                 "After the gate, full guided steps now and then renew what is reused; closer to the plain picture. "
                 "never: as published. growing gaps: after refresh_gap steps, then ever more rarely, none late. "
@@ -198,7 +198,10 @@ class TGATEApplyAdvanced(io.ComfyNode):
             node_id="TGATEApplyAdvanced",
             display_name="TGATE Apply (Advanced)",
             category=CATEGORY,
-            description="T-GATE with every setting of the method; the defaults are the published ones for SDXL.",
+            description=(
+                "T-GATE with every setting of the method. A new node stays close to the plain picture; with uncond and "
+                "without refresh it does what the paper does."
+            ),
             search_aliases=[*ALIASES, "gate step"],
             inputs=[
                 io.Model.Input("model", tooltip="The diffusion model to speed up; it is not changed, a copy is."),

@@ -15,7 +15,8 @@ import { orderTemplates } from "./templates.js";
 import { textsFor } from "./texts.js";
 
 const PRESET_NODE = "TGATEApply";
-const NODES = [PRESET_NODE, "TGATEApplyAdvanced"];
+const ADVANCED_NODE = "TGATEApplyAdvanced";
+const NODES = [PRESET_NODE, ADVANCED_NODE];
 const LOCALE = "Comfy.Locale";
 const HTML_NODES = "Comfy.VueNodes.Enabled";
 /** What a widget takes of a node that is drawn, in pixels of the graph. */
@@ -55,13 +56,13 @@ const refreshAll = () => shown().forEach((strip) => strip.refreshSoon());
  * Run `after` behind a callback that others may have set.
  * @param {any} owner
  * @param {string} name
- * @param {() => void} after
+ * @param {(...given: any[]) => void} after
  */
 function chain(owner, name, after) {
   const before = owner[name];
   owner[name] = function (/** @type {any[]} */ ...given) {
     const result = before?.apply(this, given);
-    after();
+    after(...given);
     return result;
   };
 }
@@ -85,6 +86,17 @@ function fit(node) {
   const isFolded = (/** @type {any} */ widget) => widget.options?.advanced && !node.showAdvanced;
   const folded = setting(HTML_NODES) ? node.widgets.filter(isFolded).length : 0;
   node.setSize([Math.max(width, NODE_WIDTH), height - folded * WIDGET_ROW]);
+}
+
+/**
+ * A saved graph that is older than refreshing has no value for it, and never refreshed, which new nodes do.
+ * @param {any} node
+ */
+function keepUnrefreshed(node) {
+  const place = node.widgets.findIndex((/** @type {any} */ widget) => widget.name === "refresh");
+  chain(node, "onConfigure", (/** @type {any} */ saved) => {
+    if (saved?.widgets_values?.length <= place) node.widgets[place].value = "never";
+  });
 }
 
 /** The user wants to see strips, or no longer does. */
@@ -160,6 +172,7 @@ app.registerExtension({
   nodeCreated(/** @type {any} */ node) {
     if (!NODES.includes(node.comfyClass)) return;
     takePreset(node);
+    if (node.comfyClass === ADVANCED_NODE) keepUnrefreshed(node);
     addStrip(node);
   },
 });

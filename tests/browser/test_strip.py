@@ -155,7 +155,8 @@ class TestWhatItSays:
         assert not strip.is_cut
 
     def test_bars_are_told_apart_without_colour(self, editor: StripEditor) -> None:
-        editor.build(*sampled(ADVANCED, {"protect_last": 2, "sp_interval": 3}, steps=20))
+        settings = {"gate": 0.5, "guidance": "uncond", "refresh": "never", "protect_last": 2, "sp_interval": 3}
+        editor.build(*sampled(ADVANCED, settings, steps=20))
         strip = editor.wait_for_strip(ADVANCED, "gate after 10 of 20 steps")
         heights = {tuple(bar["looks"]): bar["height"] for bar in strip.bars}
         assert heights[("planning",)] == 100
@@ -168,7 +169,7 @@ class TestWhatItSays:
         assert all(name in strip.legend for name in ("planning", "reused", "gated", "in full"))
 
     def test_refreshed_steps_are_shown_where_they_are_known(self, editor: StripEditor) -> None:
-        settings = {"gate": 3, "sp_interval": 1, "guidance": "cached_delta"}
+        settings = {"gate": 3, "gate_unit": "step", "sp_interval": 1}
         editor.build(*sampled(ADVANCED, {**settings, "refresh": "growing gaps"}, steps=12))
         strip = editor.wait_for_strip(ADVANCED, "gate after 3 of 12 steps")
         assert [place for place, bar in enumerate(strip.bars) if "refresh" in bar["looks"]] == [4, 7]
@@ -207,7 +208,7 @@ class TestWhatItSays:
         editor.wait_for_strip(ADVANCED, "where the probe saw attention settle")
 
     def test_many_steps_are_drawn_together(self, editor: StripEditor) -> None:
-        editor.build(*sampled(ADVANCED, {"gate": 150, "sp_interval": 1}, steps=1000))
+        editor.build(*sampled(ADVANCED, {"gate": 0.15, "sp_interval": 1, "refresh": "never"}, steps=1000))
         strip = editor.wait_for_strip(ADVANCED, "gate after 150 of 1000 steps")
         assert [bar["label"].split(":")[0] for bar in strip.bars] == [
             "Steps 1 to 150 of 1000",
@@ -468,11 +469,26 @@ class TestAfterARun:
 
 
 def test_nothing_of_it_is_saved_or_queued(editor: StripEditor) -> None:
-    editor.build(*sampled(ADVANCED, {"gate": 7}))
+    editor.build(*sampled(ADVANCED, {"gate": 7, "gate_unit": "step"}))
     editor.wait_for_strip(ADVANCED, "gate after 7")
     graph = editor.page.evaluate("async () => await window.app.graphToPrompt()")
     [node] = [node for node in graph["workflow"]["nodes"] if node["type"] == ADVANCED]
-    assert node["widgets_values"] == [7, "step", 5, 1, 2, True, True, "uncond", 0, "auto", 0, "never", 2, 0.7]
+    assert node["widgets_values"] == [
+        7,
+        "step",
+        5,
+        1,
+        2,
+        True,
+        True,
+        "cached_delta",
+        0,
+        "auto",
+        0,
+        "growing gaps",
+        2,
+        0.7,
+    ]
     [queued] = [node for node in graph["output"].values() if node["class_type"] == ADVANCED]
     assert "tgate_schedule" not in queued["inputs"]
     assert len(queued["inputs"]) == 14

@@ -30,20 +30,20 @@ PRESETS = ["balanced", "gentle", "fast", "as published"]
 
 # Name, type, default, and either the range or the choices, in the order of the node.
 ADVANCED = [
-    ("gate", "FLOAT", 10.0, (0.0, 10000.0)),
-    ("gate_unit", "COMBO", "step", ["step", "fraction of steps", "percent of schedule", "measured"]),
+    ("gate", "FLOAT", 0.2, (0.0, 10000.0)),
+    ("gate_unit", "COMBO", "fraction of steps", ["step", "fraction of steps", "percent of schedule", "measured"]),
     ("sp_interval", "INT", 5, (1, 10000)),
     ("fi_interval", "INT", 1, (1, 10000)),
     ("warm_up", "INT", 2, (0, 10000)),
     ("cross_attention", "BOOLEAN", True, None),
     ("self_attention", "BOOLEAN", True, None),
-    ("guidance", "COMBO", "uncond", ["uncond", "cond", "cond_mean", "cached_delta", "keep"]),
+    ("guidance", "COMBO", "cached_delta", ["uncond", "cond", "cond_mean", "cached_delta", "keep"]),
     ("protect_last", "INT", 0, (0, 10000)),
     ("cache_device", "COMBO", "auto", ["auto", "model", "cpu"]),
     ("cache_limit_mb", "INT", 0, (0, 2**20)),
 ]
 REFRESH = [
-    ("refresh", "COMBO", "never", ["never", "growing gaps", "by error"]),
+    ("refresh", "COMBO", "growing gaps", ["never", "growing gaps", "by error"]),
     ("refresh_gap", "INT", 2, (1, 10000)),
     ("refresh_tolerance", "FLOAT", 0.7, (0.0, 2.0)),
 ]

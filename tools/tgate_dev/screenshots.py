@@ -50,7 +50,7 @@ LEFT, TOP = 140.0, 200.0
 MARGIN, TITLE = 24, 30
 RUN_SECONDS = 240.0
 # So that the strip has a step of each kind.
-ADVANCED_SETTINGS = {"gate": 7, "guidance": "cached_delta", "refresh": "growing gaps", "protect_last": 2}
+ADVANCED_SETTINGS = {"gate": 7, "gate_unit": "step", "protect_last": 2}
 SETTLE_MS = 1500
 # Moves the graph to LEFT, TOP; returns the part of the page that it takes.
 FRAME = """([left, top, margin, title]) => {

@@ -200,7 +200,8 @@ def _save_video(w: Workflow, name: str, fps: float) -> None:
 
 
 def _advanced(w: Workflow, **settings: Any) -> None:
-    w.node("TGATEApplyAdvanced", sp_interval=1, guidance="cached_delta", **settings)
+    usual = {"gate_unit": "step", "sp_interval": 1, "guidance": "cached_delta", "refresh": "never"}
+    w.node("TGATEApplyAdvanced", **{**usual, **settings})
 
 
 def _sample(w: Workflow, name: str, run: Run = RUN, column: int = 4, **inputs: Any) -> None:
