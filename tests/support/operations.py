@@ -138,7 +138,11 @@ def lora(model: ModelPatcher, strength: float = 0.5) -> ModelPatcher:
 
 def low_memory(share: float = 0.0, seed: int = 0) -> ModelPatcher:
     """A model of one level, of whose weights only a share may be on its device."""
-    whole = variants.one_level(seed=seed)
+    return loaded_in_part(variants.one_level(seed=seed), share)
+
+
+def loaded_in_part(whole: ModelPatcher, share: float) -> ModelPatcher:
+    """A patcher of a model, of whose weights only a share may be on its device."""
     patcher = LowMemoryPatcher(whole.model, whole.load_device, whole.offload_device)
     patcher_class = type("LowMemoryPatcher", (LowMemoryPatcher,), {"budget": int(share * whole.model_size())})
     patcher.__class__ = patcher_class  # clones take their class from the patcher
