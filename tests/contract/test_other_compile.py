@@ -377,6 +377,77 @@ def test_one_graph_a_phase_and_none_later(gated, pack, name, is_whole):
         assert getattr(counts[0], name) == getattr(counts[1], name)
 
 
+def preset_networks():
+    """How each is sampled, and what is compiled of it: presets predict steps, hold a difference, or do both."""
+    unet, flow = tiny.sd15(**ONE_BLOCK), one_block("Wan T2V")
+    blocks = ["diffusion_model.blocks.0"]
+    return {
+        "UNet, predicted": (unet, tiny.sample, [BLOCK], {}),
+        "UNet, held": (unet, tiny.sample, [BLOCK], {"sampler": "uni_pc"}),
+        "DiT, rectified flow": (flow.make(), flow.sample, blocks, {}),
+        "DiT, rectified flow, whole": (flow.make(), flow.sample, [], {}),
+    }
+
+
+def watched_phases(patched):
+    """A clone, and of each of its network calls what decides which graph it takes: actions, and rows."""
+    phases = []
+
+    def look(executor, *args, **kwargs):
+        plan = args[5]["tgate_pass"].plan
+        phases.append((len(args[0]), *plan.actions.values()))
+        return executor(*args, **kwargs)
+
+    clone = patched.clone()
+    clone.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "phases", look)
+    return clone, phases
+
+
+@pytest.mark.slow
+@pytest.mark.newest
+@pytest.mark.parametrize(
+    ("name", "preset"),
+    [
+        ("UNet, predicted", "balanced"),
+        ("UNet, held", "balanced"),
+        ("DiT, rectified flow", "balanced"),
+        ("DiT, rectified flow", "fast"),
+        ("DiT, rectified flow, whole", "as published"),
+    ],
+)
+def test_presets_take_one_graph_a_phase_and_none_later(pack, name, preset):
+    """Also in runs in which the network is not called in some steps, and in which guided steps come again."""
+    (model, sample, keys, options), counter, steps = preset_networks()[name], CompileCounter(), 12
+    apply = pack.nodes["TGATEApply"].execute
+    counters.clear()
+    wanted = sample(uncompiled := apply(model=model, preset=preset).args[0], steps=steps, **options)
+    patched, phases = watched_phases(apply(model=compiled_in(model, counter, keys), preset=preset).args[0])
+    made, compiled, at = [], [], [0, 0]
+
+    def end_step(*_):
+        made.append(phases[at[0] :])
+        compiled.append(counter.frame_count - at[1])
+        at[:] = len(phases), counter.frame_count
+
+    result = sample(patched, steps=steps, callback=end_step, **options)
+    met = [phase for step in made for phase in step]
+    assert len(set(met)) > (1 if name != "UNet, predicted" else 0)
+    assert ([] in made) == (preset != "as published" and name != "UNet, held")
+    known = set()
+    for step, graphs in zip(made, compiled, strict=True):
+        assert graphs <= len({*step} - known), made
+        known |= {*step}
+    assert not counters["graph_break"]
+    before = counter.frame_count
+    assert tiny.distance(sample(patched, steps=steps, **options), wanted) < 1e-4
+    assert counter.frame_count == before
+    assert tiny.distance(result, wanted) < 1e-4
+    assert not counters["graph_break"]
+    counts = [pack.core("host.install").records_of(m).last.counts for m in (patched, uncompiled)]
+    assert counts[0].notes == counts[1].notes
+    assert counts[0].attentions_reused == counts[1].attentions_reused
+
+
 def network_wrapper(model):
     """A wrapper of the network that does nothing."""
     patched = model.clone()
