@@ -11,7 +11,9 @@ import torch
 import variants
 from card import CPU, card, sampled
 from families import FAMILIES
-from operations import attention_layers, loaded_in_part, stored_in
+from operations import attention_layers, stored_in
+
+from tgate_dev.bench.timing.weights import LoadedInPart
 
 pytestmark = pytest.mark.newest
 
@@ -101,8 +103,8 @@ def test_captures_move_where_the_cards_memory_runs_short(there, gated):
 )
 def test_weights_of_skipped_attentions_do_not_travel(there, gated, make, share):
     """As with --lowvram, where weights that are not on the card are brought there for each use."""
-    plain = sampled(tiny.sample, loaded_in_part(make(), share), there, steps=STEPS)
-    patched = gated(model := loaded_in_part(make(), share), **SETTINGS, guidance="keep")
+    plain = sampled(tiny.sample, LoadedInPart.of(make(), share), there, steps=STEPS)
+    patched = gated(model := LoadedInPart.of(make(), share), **SETTINGS, guidance="keep")
     run = sampled(tiny.sample, patched, there, steps=STEPS)
     waiting = dict.fromkeys(("attn1", "attn2"), 0)
     for layer, kind in attention_layers(model.model.diffusion_model).items():

@@ -70,7 +70,8 @@ def _measure_part(part: Part, options: argparse.Namespace, nodes: Nodes, records
     device, steps = torch.device(options.device), REHEARSED_STEPS if options.rehearse else part.steps
     model = part.tiny if options.rehearse else part.model
     # Processors are slow at half precision.
-    patcher = build_random(model, device, torch.float32 if options.rehearse else part.dtype)
+    dtype = torch.float32 if options.rehearse else part.dtype
+    patcher = build_random(model, device, dtype, part.weights)
     gate = usual_gate(patcher, steps, nodes)
     settings = {"part": part.name, "steps": steps, "gate": gate.step, "rehearsed": options.rehearse, **machine(device)}
     size = "tiny" if options.rehearse else part.output
@@ -79,6 +80,10 @@ def _measure_part(part: Part, options: argparse.Namespace, nodes: Nodes, records
     known = records.table(settings).rows
     runs_left = {name: options.runs - len(row.rounds) for name, row in known.items()}
     rows = [row for row in card_rows(nodes, gate, patcher) if runs_left.get(row.name, options.runs) > 0]
+    if part.weights.share < 1:
+        # Without attentions, of what is left a larger part would be on the card.
+        for row in rows:
+            row.oracle = row.oracle and ONE_BRANCH
     setting = partial(part.setting, is_rehearsed=options.rehearse)
     task = random_task(model, device, part.batch)
     measurement = Measurement(patcher, task, steps, rows, nodes, setting)
