@@ -13,12 +13,11 @@ from typing import Any
 import comfy.ldm.modules.attention as host_attention
 import torch
 from comfy.model_patcher import ModelPatcher
-from comfy_extras.nodes_torch_compile import TorchCompileModel
 
 from .. import models
 from ..models import FullSizeModel, unet
 from ..timing import networks
-from ..timing.rows import node_patch
+from ..timing.compiling import compiled_whole
 from ..timing.weights import USUAL, Weights
 
 # As the host registers them; it has no other where their packages are missing.
@@ -76,8 +75,8 @@ class Part:
         options = patcher.model_options["transformer_options"]
         options["optimized_attention_override"] = lambda _own, *args, **kwargs: kernel(*args, **kwargs)
         # For a rehearsal torch follows the code and leaves out the compiler.
-        compiled = node_patch(TorchCompileModel, backend="eager" if is_rehearsed else "inductor")
-        return compiled(patcher) if self.is_compiled else patcher
+        backend = "eager" if is_rehearsed else "inductor"
+        return compiled_whole(patcher, backend) if self.is_compiled else patcher
 
 
 def _small(model: FullSizeModel, latent: tuple[int, ...], **network: Any) -> FullSizeModel:
