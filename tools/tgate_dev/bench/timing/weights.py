@@ -37,6 +37,7 @@ class Int8Operations(comfy.ops.manual_cast):  # type: ignore[misc]  # the host h
     class Linear(comfy.ops.manual_cast.Linear):  # type: ignore[misc]
         """int8 weights, one scale a row; made whole on every use."""
 
+        weight: nn.Parameter
         scale: nn.Parameter
 
         def quantise(self) -> None:
