@@ -7,20 +7,26 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny
 import torch
 from families import FAMILIES, Family
+from torch._dynamo.testing import CompileCounter
 
 from tgate_dev.bench.counting import build_on_meta
 from tgate_dev.bench.pack import attention_sites, presets
 from tgate_dev.bench.timing import networks, rounds
+from tgate_dev.bench.timing.compiling import compiled_blocks
 from tgate_dev.bench.timing.networks import Nothing, without_attentions
 from tgate_dev.bench.timing.results import Oracle, Row
 from tgate_dev.bench.timing.rows import Gate, defaults, make_rows, peer_rows, usual_gate
 from tgate_dev.bench.timing.sampling import CFG, Task, sigmas, timed_run, with_peak
+from tgate_dev.bench.timing.weights import Weights
 from tgate_dev.errors import UserError
 
 REPO = Path(__file__).resolve().parents[2]
@@ -160,6 +166,67 @@ def test_oracle_and_plain_model_change_places_at_each_step(
     measurement.warm_up()
     measurement.run_round("round")
     assert single_steps == ["plain", "plain", "plain", "oracle", "oracle", "plain"]
+
+
+@pytest.fixture
+def fresh_compiler() -> Iterator[None]:
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("fresh_compiler")
+def test_a_compiled_row_is_compiled_before_it_is_timed(task: Task, gated: Any, pack: Any) -> None:
+    """By blocks: all of them, and the plain network's and the oracle's as well."""
+    counter = CompileCounter()
+    row = Row(
+        "row",
+        lambda model: gated(model, gate=2.0, guidance="cached_delta", self_attention=False),
+        Oracle(frozenset({"attn2"}), branches=1),
+    )
+    setting = partial(compiled_blocks, backend=counter)
+    model = build()
+    # A graph for each of two widths, in calls that are plain, that capture, that reuse, and of the oracle.
+    assert len({block.attn1.to_q.in_features for block in tiny.blocks(model)}) == 2
+    measurement = rounds.Measurement(model, task, 4, [row], pack.nodes, setting, is_compiled=True)
+    measurement.warm_up()
+    before = counter.frame_count
+    assert before >= 8
+    measurement.run_round("round")
+    assert counter.frame_count == before
+    (found,) = row.rounds
+    assert not found.run.notes
+    assert list(found.oracle) == [2, 3]
+
+
+def test_rows_are_chosen_by_name() -> None:
+    rows = [Row(name, lambda model: model) for name in ("plain", "TGATE Apply, fast", "EasyCache")]
+    assert rounds.chosen_rows(rows, ["*"]) == rows
+    assert [row.name for row in rounds.chosen_rows(rows, ["Easy*"])] == ["plain", "EasyCache"]
+    with pytest.raises(UserError, match="no row Lazy"):
+        rounds.chosen_rows(rows, ["Easy*", "Lazy*"])
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [Weights(dtype=torch.float8_e4m3fn), Weights(is_quantised=True), Weights(share=0.4)],
+    ids=["fp8", "int8", "loaded in part"],
+)
+def test_weights_that_are_kept_otherwise(weights: Weights, task: Task) -> None:
+    """And a twin has them as well."""
+    made = networks.build_random(networks.TINY, CPU, torch.float32, weights)
+    other = networks.twin(made)
+    record = timed_run(made, task, sigmas(made, 2))
+    assert not record.notes
+    assert not timed_run(other, task, sigmas(made, 2)).notes
+    layers = [layer for layer in made.model.diffusion_model.modules() if isinstance(layer, torch.nn.Linear)]
+    expected = torch.int8 if weights.is_quantised else weights.dtype or torch.float32
+    assert {layer.weight.dtype for layer in layers} == {expected}
+    for patcher in (made, other):
+        loaded = patcher.model.model_loaded_weight_memory
+        assert (0 < loaded <= 0.4 * patcher.model_size()) == (weights.share < 1)
+        assert patcher.model.model_lowvram == (weights.share < 1)
 
 
 def test_a_twin_shares_weights_and_no_layers() -> None:

@@ -9,13 +9,16 @@ import unet_kin
 import variants
 from block_record import block_recording
 from comfy.patcher_extension import WrappersMP
+from comfy_api.torch_helpers import set_torch_compile_wrapper
 from comfy_extras.nodes_context_windows import ContextWindowsManualNode
 from controls import KINDS, TWO_BLOCKS, applied, applied_to_one_side, chained, controlnet
-from host_nodes import call_node, host_node
+from host_nodes import call_node, host_class, host_node
 from record import with_runs
 from reference import reference
 from tiling import TILINGS, tiled, wandering
 from tiny import distance
+from torch._dynamo.testing import CompileCounter
+from torch._dynamo.utils import counters
 
 EXACT = 1e-5  # of the latent's spread
 FELT = 1e-4
@@ -209,8 +212,8 @@ def fresh_compiler():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("order", "has_gate"), [("ours first", True), ("ours last", False)])
-def test_compiled_gives_what_uncompiled_gives(deep, gated, fresh_compiler, order, has_gate):
-    """Full calls may be compiled, shallow ones are not: neither is run by what was made for the other."""
+def test_compiled_gives_what_uncompiled_gives(deep, gated, pack, fresh_compiler, order, has_gate):
+    """Plain calls of the whole network are compiled, others say that they are not: neither runs the other's code."""
     model = variants.one_level(transformer_depth=[0])
 
     def ours(model):
@@ -224,5 +227,43 @@ def test_compiled_gives_what_uncompiled_gives(deep, gated, fresh_compiler, order
         result = tiny.sample(patched, steps=STEPS)
     assert record.depths.count("s") == expected.depths.count("s") == 2
     assert distance(result, wanted) < 1e-4
+    notes = pack.core("host.install").records_of(patched).last.counts.notes
+    assert pack.core("host.compiled_calls").IN_DEPTH in notes
     # Bypassed afterwards, in the same process: what was compiled with it must not ask for what is no longer there.
     assert torch.isfinite(tiny.sample(COMPILED(model), steps=STEPS)).all()
+
+
+@pytest.mark.slow
+@pytest.mark.newest
+@pytest.mark.parametrize("has_gate", [True, False])
+def test_single_blocks_stay_compiled(deep, gated, pack, fresh_compiler, has_gate):
+    """One graph a phase, none later; blocks that are left out are met by no call."""
+    model, steps, counter = variants.one_level(), 6, CompileCounter()
+    names = {block: name for name, block in model.model.diffusion_model.named_modules()}
+    keys = [f"diffusion_model.{names[block]}" for block in tiny.blocks(model)]
+
+    def ours(model):
+        patched = deep(model, cache_interval=2, end=0.8)
+        return gated(patched, gate=3.0, self_attention=False, protect_last=1) if has_gate else patched
+
+    with block_recording(model, uncompiled := ours(model)) as expected:
+        wanted = tiny.sample(uncompiled, steps=steps)
+    compiled = model.clone()
+    options = {"guard_filter_fn": host_class("comfy_extras.nodes_torch_compile", "skip_torch_compile_dict")}
+    set_torch_compile_wrapper(compiled, counter, options=options, keys=keys)
+    counters.clear()
+    result = tiny.sample(patched := ours(compiled), steps=steps)
+    assert distance(result, wanted) < 1e-4
+    made = counter.frame_count
+    assert made > 0
+    assert torch.equal(tiny.sample(patched, steps=steps), result)
+    assert counter.frame_count == made
+    assert not counters["graph_break"]
+    counts = [pack.core("host.install").records_of(one).last.counts for one in (patched, uncompiled)]
+    assert counts[0].notes == counts[1].notes
+    for name in ("network_calls", "attentions_computed", "attentions_reused", "peak_cache_bytes"):
+        assert getattr(counts[0], name) == getattr(counts[1], name)
+    with block_recording(model, patched) as record:  # its hooks are something new to the compiler
+        tiny.sample(patched, steps=steps)
+    assert record.depths == expected.depths
+    assert record.depths.count("s") >= 2

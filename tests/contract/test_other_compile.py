@@ -350,6 +350,19 @@ def networks():
     return {"UNet": (tiny.sd15(**ONE_BLOCK), tiny.sample, [BLOCK]), "DiT": (dit, family.sample, blocks)}
 
 
+# Settings, and the graphs that each step compiles. Step by step, of self- and cross-attention: capture compute, reuse
+# compute, compute capture, capture reuse, reuse reuse, capture reuse, compute reuse, and the last one plain.
+EVERY_PHASE = (
+    {"gate": 3.0, "guidance": "keep", "sp_interval": 2, "fi_interval": 2, "protect_last": 1},
+    [1, 1, 1, 1, 1, 0, 1, 0],
+)
+# Plain, compute capture, capture reuse, reuse reuse, plain: of a whole network torch follows the code for seconds.
+MAIN_PHASES = (
+    {"gate": 2.0, "guidance": "keep", "sp_interval": 1, "fi_interval": 2, "protect_last": 1},
+    [0, 1, 1, 1, 0],
+)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("is_whole", [True, False], ids=["whole", "blocks"])
 @pytest.mark.parametrize("name", ["UNet", "DiT"])
@@ -357,24 +370,94 @@ def test_one_graph_a_phase_and_none_later(gated, pack, name, is_whole):
     """Nor in the next run. No graph is broken, and plain steps take the graph that runs without T-GATE have made."""
     model, sample, blocks = networks()[name]
     keys, counter = () if is_whole else blocks, CompileCounter()
-    # Step by step, of self- and cross-attention: capture compute, reuse compute, compute capture, capture reuse, reuse
-    # reuse, capture reuse, compute reuse, and the last one plain.
-    settings = {"gate": 3.0, "guidance": "keep", "sp_interval": 2, "fi_interval": 2, "protect_last": 1}
+    settings, graphs = EVERY_PHASE if not is_whole else MAIN_PHASES
+    steps = len(graphs)
     with recording(model, uncompiled := gated(model, **settings)):
-        wanted = sample(uncompiled, steps=8)
+        wanted = sample(uncompiled, steps=steps)
     counters.clear()
     plain = compiled_in(model, counter, keys)
     assert graphs_by_step(sample, plain, counter, 3) == [1, 0, 0]
     patched = gated(compiled_in(model, counter, keys), **settings)
-    assert graphs_by_step(sample, patched, counter, 8) == [1, 1, 1, 1, 1, 0, 1, 0]
-    assert graphs_by_step(sample, patched, counter, 8) == [0] * 8
+    assert graphs_by_step(sample, patched, counter, steps) == graphs
+    assert graphs_by_step(sample, patched, counter, steps) == [0] * steps
     assert graphs_by_step(sample, plain, counter, 3) == [0] * 3
     assert not counters["graph_break"]
-    assert tiny.distance(sample(patched, steps=8), wanted) < 1e-4
+    assert tiny.distance(sample(patched, steps=steps), wanted) < 1e-4
     counts = [pack.core("host.install").records_of(m).last.counts for m in (patched, uncompiled)]
     assert counts[0].notes == counts[1].notes == []
     for name in ("network_calls", "attentions_computed", "attentions_reused", "peak_cache_bytes"):
         assert getattr(counts[0], name) == getattr(counts[1], name)
+
+
+def preset_networks():
+    """How each is sampled, and what is compiled of it: presets predict steps, hold a difference, or do both."""
+    unet, flow = tiny.sd15(**ONE_BLOCK), one_block("Wan T2V")
+    blocks = ["diffusion_model.blocks.0"]
+    return {
+        "UNet, predicted": (unet, tiny.sample, [BLOCK], {}),
+        "UNet, held": (unet, tiny.sample, [BLOCK], {"sampler": "uni_pc"}),
+        "DiT, rectified flow": (flow.make(), flow.sample, blocks, {}),
+        "DiT, rectified flow, whole": (flow.make(), flow.sample, [], {}),
+    }
+
+
+def watched_phases(patched):
+    """A clone, and of each of its network calls what decides which graph it takes: actions, and rows."""
+    phases = []
+
+    def look(executor, *args, **kwargs):
+        plan = args[5]["tgate_pass"].plan
+        phases.append((len(args[0]), *plan.actions.values()))
+        return executor(*args, **kwargs)
+
+    clone = patched.clone()
+    clone.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "phases", look)
+    return clone, phases
+
+
+@pytest.mark.slow
+@pytest.mark.newest
+@pytest.mark.parametrize(
+    ("name", "preset"),
+    [
+        ("UNet, predicted", "balanced"),
+        ("UNet, held", "balanced"),
+        ("DiT, rectified flow", "balanced"),
+        ("DiT, rectified flow", "fast"),
+        ("DiT, rectified flow, whole", "as published"),
+    ],
+)
+def test_presets_take_one_graph_a_phase_and_none_later(pack, name, preset):
+    """Also in runs in which the network is not called in some steps, and in which guided steps come again."""
+    (model, sample, keys, options), counter, steps = preset_networks()[name], CompileCounter(), 12
+    apply = pack.nodes["TGATEApply"].execute
+    counters.clear()
+    wanted = sample(uncompiled := apply(model=model, preset=preset).args[0], steps=steps, **options)
+    patched, phases = watched_phases(apply(model=compiled_in(model, counter, keys), preset=preset).args[0])
+    made, compiled, at = [], [], [0, 0]
+
+    def end_step(*_):
+        made.append(phases[at[0] :])
+        compiled.append(counter.frame_count - at[1])
+        at[:] = len(phases), counter.frame_count
+
+    result = sample(patched, steps=steps, callback=end_step, **options)
+    met = [phase for step in made for phase in step]
+    assert len(set(met)) > (1 if name != "UNet, predicted" else 0)
+    assert ([] in made) == (preset != "as published" and name != "UNet, held")
+    known = set()
+    for step, graphs in zip(made, compiled, strict=True):
+        assert graphs <= len({*step} - known), made
+        known |= {*step}
+    assert not counters["graph_break"]
+    before = counter.frame_count
+    assert tiny.distance(sample(patched, steps=steps, **options), wanted) < 1e-4
+    assert counter.frame_count == before
+    assert tiny.distance(result, wanted) < 1e-4
+    assert not counters["graph_break"]
+    counts = [pack.core("host.install").records_of(m).last.counts for m in (patched, uncompiled)]
+    assert counts[0].notes == counts[1].notes
+    assert counts[0].attentions_reused == counts[1].attentions_reused
 
 
 def network_wrapper(model):
@@ -455,7 +538,8 @@ def test_inductor_captures_and_reuses(gated, pack):
     if shutil.which("g++") is None:
         pytest.skip("no C++ compiler")
     family = one_block("PixArt-Sigma")
-    model, settings = family.make(), {"gate": 2.0, "guidance": "cond", "self_attention": False}
+    # Two graphs: in one attention is kept, in the other it is given.
+    model, settings = family.make(), {"gate": 1.0, "guidance": "cond", "self_attention": False}
     with torch.inference_mode():
         wanted = family.sample(gated(model, **settings), steps=STEPS)
         blocks = ["diffusion_model.blocks.0"]

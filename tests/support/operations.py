@@ -19,47 +19,25 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from tgate_dev.bench.timing.weights import Int8Operations, LoadedInPart, quantise
+
 REST = "rest"
 SYNCHRONISING = ("_local_scalar_dense", "nonzero", "is_nonzero", "equal", "unique", "masked_select", "argwhere")
 READING = (torch.Tensor.tolist, torch.Tensor.numpy, torch.Tensor.cpu, torch.Tensor.__bool__, torch.Tensor.item)
 
 
-class QuantisedOperations(comfy.ops.manual_cast):
+class QuantisedOperations(Int8Operations):
     """Operations of a loader that keeps weights quantised, as GGUF loaders do."""
 
-    class Linear(comfy.ops.manual_cast.Linear):
-        """int8 weights, one scale a row; made whole on every use."""
+    class Linear(Int8Operations.Linear):
+        """Counts how often it is made whole."""
 
-        scale: Tensor | None = None
         dequantised = 0
-
-        def quantise(self) -> None:
-            """Replace the weight by its quantised form."""
-            weight = self.weight.detach()
-            self.scale = weight.abs().amax(dim=1, keepdim=True) / 127
-            self.weight = nn.Parameter((weight / self.scale).round().to(torch.int8), requires_grad=False)
-
-        def whole_weight(self) -> Tensor:
-            """The weight as it is used, fp32."""
-            assert self.scale is not None
-            return self.weight.to(self.scale.dtype) * self.scale
 
         def forward_comfy_cast_weights(self, input: Tensor) -> Tensor:
             """The host's entry to layers that prepare their weights on use."""
             self.dequantised += 1
-            bias = None if self.bias is None else self.bias.to(input.dtype)
-            return nn.functional.linear(input, self.whole_weight().to(input.dtype), bias)
-
-
-class LowMemoryPatcher(ModelPatcher):
-    """A patcher that is never given more than `budget` bytes on its device, and leaves the rest to be cast on use."""
-
-    budget = 0
-
-    def partially_load(self, device_to: torch.device, extra_memory: float = 0, *args: Any, **kwargs: Any) -> int:
-        """As the host's, within the budget."""
-        room = self.budget - self.model.model_loaded_weight_memory
-        return super().partially_load(device_to, min(extra_memory, room), *args, **kwargs)
+            return super().forward_comfy_cast_weights(input)
 
 
 def attention_layers(model: nn.Module) -> dict[nn.Module, str]:
@@ -138,11 +116,7 @@ def lora(model: ModelPatcher, strength: float = 0.5) -> ModelPatcher:
 
 def low_memory(share: float = 0.0, seed: int = 0) -> ModelPatcher:
     """A model of one level, of whose weights only a share may be on its device."""
-    whole = variants.one_level(seed=seed)
-    patcher = LowMemoryPatcher(whole.model, whole.load_device, whole.offload_device)
-    patcher_class = type("LowMemoryPatcher", (LowMemoryPatcher,), {"budget": int(share * whole.model_size())})
-    patcher.__class__ = patcher_class  # clones take their class from the patcher
-    return patcher
+    return LoadedInPart.of(variants.one_level(seed=seed), share)
 
 
 def stored_in(
@@ -161,9 +135,7 @@ def stored_in(
 def quantised(seed: int = 0) -> ModelPatcher:
     """A model of one level with quantised linear layers."""
     model = stored_in(torch.float32, torch.float32, QuantisedOperations, seed)
-    for layer in model.model.diffusion_model.modules():
-        if isinstance(layer, QuantisedOperations.Linear):
-            layer.quantise()
+    quantise(model.model.diffusion_model)
     return model
 
 

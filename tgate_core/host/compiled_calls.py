@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor, nn
 
+from ..deepcache.technique import DeepCall
 from ..engine.actions import CROSS_ATTENTION, SELF_ATTENTION, Action, AttentionKind
 from ..engine.batch_pass import CondBatchPass
 from ..engine.cache import Site
@@ -29,6 +30,7 @@ from .attention import Options, are_attentions_patched
 from .compiled import COMPILED_IN_PLACE, is_compiled_whole
 from .forwards import StandInForward
 from .networks import attention_modules
+from .unet_blocks import deep_layers, within_layers
 
 if TYPE_CHECKING:
     from ..engine.run import NetworkFacts, Run
@@ -38,7 +40,10 @@ Actions = tuple[Action, ...]
 
 OBSERVED = "torch.compile: calls that a probe measures run uncompiled"
 INLINE = "torch.compile: calls that capture or reuse attention within a block of this network run uncompiled"
-IN_DEPTH = "torch.compile: calls that keep or reuse the deep feature of DeepCache run uncompiled"
+IN_DEPTH = (
+    "torch.compile: calls that keep or reuse the deep feature of DeepCache run uncompiled where more than single "
+    "transformer blocks is compiled"
+)
 SITE_BY_SITE = "torch.compile: calls in which single attentions have gates of their own run uncompiled"
 SEVERAL_DEVICES = "torch.compile: calls that capture or reuse attention on several devices run uncompiled"
 ELSEWHERE = "torch.compile: calls whose captures live in the computer's own memory run uncompiled"
@@ -59,10 +64,14 @@ def _with_own_code(name: str) -> Forward:
     return FunctionType(_call.__code__.replace(co_name=name), globals(), name)
 
 
-# By what happens to self- and to cross-attention.
-_ENTRIES: dict[Actions, Forward] = {
-    actions: _with_own_code("_".join(action.name.lower() for action in actions))
+# By what happens to self- and to cross-attention, and whether the call has a part in DeepCache: then its options hold
+# patches of ours.
+_ENTRIES: dict[tuple[Actions, bool], Forward] = {
+    (actions, is_deep): _with_own_code(
+        "_".join([*("deep" for _ in range(is_deep)), *(one.name.lower() for one in actions)])
+    )
     for actions in product(Action, repeat=2)
+    for is_deep in (False, True)
 }
 
 
@@ -143,6 +152,7 @@ class CompiledNetwork:
         Args:
             network: what the node has put in place of the network, or the network with compiled modules in it.
         """
+        self._network = network
         self._parts: list[Any] = [module for module in network.modules() if is_compiled_whole(module)]
         found = [(module, vars(module).get("forward")) for module in network.modules()]
         self._stand_ins = [(module, forward) for module, forward in found if isinstance(forward, StandInForward)]
@@ -150,7 +160,9 @@ class CompiledNetwork:
         # Another node's wrapper around a stand-in, or a block whose place is not known, hides an attention.
         attentions = attention_modules(network._orig_mod if is_compiled_whole(network) else network)
         self._has_all = {id(module) for module in attentions} == {id(slot.module) for slot in self._slots}
-        self._entries: dict[Actions, list[Forward]] = {}
+        self._entries: dict[tuple[Actions, bool], list[Forward]] = {}
+        # What DeepCache leaves out are layers of a UNet: compiled code must be within them, to be left out with them.
+        self._is_within_layers = within_layers(network, self._parts)
 
     @contextmanager
     def plain_call(self, call: ForwardCall) -> Iterator[None]:
@@ -160,21 +172,22 @@ class CompiledNetwork:
         call.computed += len(self._stand_ins)
 
     @contextmanager
-    def gated_call(self, call: ForwardCall) -> Iterator[bool]:
-        """Around a call that captures or reuses; gives whether compiled code does that.
+    def gated_call(self, call: ForwardCall) -> Iterator[str | None]:
+        """Around a call that captures or reuses; gives why compiled code does not do that, None where it does.
 
         If not, the call runs uncompiled, with all stand-ins in place, and finds its captures itself.
         """
         before = [part.forward for part in self._parts]
-        slots = self._prepared(call)
+        is_cut = call.depth is not None and not self._is_within_layers
+        slots = None if is_cut else self._prepared(call)
         try:
             if slots is None:
                 _set_forwards(self._parts, [part._orig_mod for part in self._parts])
-                yield False
+                yield IN_DEPTH if is_cut else NOT_AT_HAND
                 return
-            _set_forwards(self._parts, self._entered(_actions(call)))
+            _set_forwards(self._parts, self._entered(_actions(call), call.depth is not None))
             with self._stand_ins_off(), _in_place(slots):
-                yield True
+                yield None
             self._settle(call, slots)
         finally:
             _set_forwards(self._parts, before)
@@ -183,25 +196,34 @@ class CompiledNetwork:
 
     def _prepared(self, call: ForwardCall) -> list[tuple[Slot, Action]] | None:
         """The attentions that the call has a say in, each with its capture; None where captures are not at hand."""
-        if call.plan is None or not self._has_all:
+        if call.plan is None:
+            return None
+        actions = [(slot, call.plan.actions[slot.kind]) for slot in self._slots]
+        is_idle = all(action is Action.COMPUTE for action in call.plan.actions.values())
+        if not (is_idle or self._has_all):
             return None
         if any(vars(module).get("forward") is not forward for module, forward in self._stand_ins):
             return None
-        slots = [(slot, call.plan.actions[slot.kind]) for slot in self._slots]
-        forms = [call.form_ahead(slot.site) if action is Action.REUSE else None for slot, action in slots]
-        for (_, action), form in zip(slots, forms, strict=True):
-            if action is Action.REUSE and form is None:
-                return None
-        for (slot, _), form in zip(slots, forms, strict=True):
+        forms = {slot: call.form_ahead(slot.site) for slot, action in actions if action is Action.REUSE}
+        # Those in layers that are about to be left out may never have been captured.
+        left_out = self._left_out(call)
+        if any(form is None and id(slot.module) not in left_out for slot, form in forms.items()):
+            return None
+        for slot, form in forms.items():
             if form is not None:
                 slot.given = _outward(slot, call.reuse(slot.kind, slot.site.block, slot.site.block_index, form))
-        return [(slot, action) for slot, action in slots if action is not Action.COMPUTE]
+        return [
+            (slot, action)
+            for slot, action in actions
+            if action is Action.CAPTURE or (action is Action.REUSE and forms[slot] is not None)
+        ]
 
-    def _entered(self, actions: Actions) -> list[Forward]:
+    def _entered(self, actions: Actions, is_deep: bool) -> list[Forward]:
         """Forwards of the compiled parts for calls of these actions."""
-        if actions not in self._entries:
-            self._entries[actions] = [_entry(part, _ENTRIES[actions]) for part in self._parts]
-        return self._entries[actions]
+        key = actions, is_deep
+        if key not in self._entries:
+            self._entries[key] = [_entry(part, _ENTRIES[key]) for part in self._parts]
+        return self._entries[key]
 
     def _settle(self, call: ForwardCall, slots: Iterable[tuple[Slot, Action]]) -> None:
         """The network has run: what it kept is captured, and what it did is counted."""
@@ -213,7 +235,17 @@ class CompiledNetwork:
                 _capture(call, slot)
             elif slot.has_misfit or not slot.is_met:
                 call.take_back(slot.kind, slot.has_misfit)
-        call.computed += len(self._stand_ins) - call.reused.total()
+        left_out = len(self._left_out(call)) if call.is_shallow else 0
+        call.computed += len(self._stand_ins) - left_out - call.reused.total()
+
+    def _left_out(self, call: ForwardCall) -> set[int]:
+        """The attentions, by id, in layers that a call leaves out, or is about to leave out."""
+        depth = None if call.plan is None else call.plan.depth
+        if depth is None or depth.action is not Action.REUSE or not isinstance(call.depth, DeepCall):
+            return set()
+        layers = deep_layers(self._network, call.depth.branch)
+        inside = {id(module) for layer in layers for module in layer.modules()}
+        return inside & {id(module) for module, _ in self._stand_ins}
 
     @contextmanager
     def _stand_ins_off(self) -> Iterator[None]:
@@ -309,8 +341,6 @@ def why_uncompiled(run: Run, batch_pass: CondBatchPass, facts: NetworkFacts, mod
         return OBSERVED
     if facts.inline:
         return INLINE
-    if plan.depth is not None and plan.depth.action is not Action.COMPUTE:
-        return IN_DEPTH
     if plan.site_actions:
         return SITE_BY_SITE
     if run.context.settings.device == "cpu" != batch_pass.device.type:

@@ -8,7 +8,7 @@ first shallow output block the deep feature.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from comfy.ldm.modules.attention import SpatialTransformer
@@ -101,6 +101,15 @@ def deep_layers(network: Any, branch: int) -> Iterator[nn.Module]:
     split = _split(network, branch)
     if split is not None:
         yield from _layers(network, split)
+
+
+def within_layers(network: Any, parts: Iterable[nn.Module]) -> bool:
+    """Whether each of these parts of a UNet is within one of its layers; of other networks nothing is left out."""
+    if not deep_branches(network):
+        return not hasattr(network, "_orig_mod")
+    stages = (*network.input_blocks, network.middle_block or (), *network.output_blocks)
+    inner = {id(module) for stage in stages for layer in stage for module in layer.modules()}
+    return all(id(part) in inner for part in parts)
 
 
 def _layers(network: Any, split: BlockSplit) -> Iterator[nn.Module]:

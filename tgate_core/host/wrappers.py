@@ -21,7 +21,7 @@ from ..engine.technique import BatchPlan, FinishedBatch
 from .attention import Options, arranged, without_own
 from .bypass import bypass
 from .compiled import COMPILED_IN_PLACE, is_compiled_in_place, is_compiled_per_call, uncompiled
-from .compiled_calls import NOT_AT_HAND, CompiledNetwork, why_uncompiled
+from .compiled_calls import CompiledNetwork, why_uncompiled
 from .conds import cond_batch, window_key
 from .forwards import current_call
 from .inline import arranged_inline
@@ -146,11 +146,11 @@ def apply_model_wrapper(executor: WrapperExecutor, *args: Any, **kwargs: Any) ->
     with current_call(call), counted(run, call, args, kwargs), _compiled(run, facts.compiled, call) as is_arranged:
         if call.is_active and not is_arranged:
             options = arranged_inline(model.diffusion_model, facts.inline, call, arranged(transformer_options, call))
-            if isinstance(call.depth, DeepCall):
-                control, options = arranged_in_depth(model.diffusion_model, call.depth, control, options)
         else:
             options = without_own(transformer_options)
             call.computed += sum(map(len, facts.inline.values()))
+        if call.is_active and isinstance(call.depth, DeepCall):
+            control, options = arranged_in_depth(model.diffusion_model, call.depth, control, options)
         result = executor(*before, control, options, *args[6:], **kwargs)
     if batch_pass is not None:
         has_stand_ins = not ATTENTION_TECHNIQUES.isdisjoint(transformer_options.get(TECHNIQUES_KEY, {}))
@@ -169,10 +169,10 @@ def _compiled(run: Run, network: CompiledNetwork | None, call: ForwardCall) -> I
         with network.plain_call(call):
             yield False
     else:
-        with network.gated_call(call) as is_compiled:
-            if not is_compiled:
-                run.counts.note(NOT_AT_HAND)
-            yield is_compiled
+        with network.gated_call(call) as reason:
+            if reason is not None:
+                run.counts.note(reason)
+            yield reason is None
 
 
 def _facts(run: Run, batch_pass: CondBatchPass | None, model: Any, transformer_options: Options) -> NetworkFacts:

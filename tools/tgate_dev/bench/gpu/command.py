@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import importlib
 import time
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
@@ -17,6 +16,7 @@ import torch
 from ...errors import UserError
 from ...progress import say
 from ..pack import CROSS_ATTENTION, Nodes, attention_sites, pack_core, presets
+from ..timing.compiling import prepare_compiler
 from ..timing.networks import build_random
 from ..timing.results import Row
 from ..timing.rounds import Measurement, machine, random_task
@@ -25,8 +25,6 @@ from .parts import PARTS, REHEARSED_STEPS, Part
 from .records import Records
 from .report import write
 
-# Each row and its oracle is one more network to the compiler, whose own limit is meant for one.
-COMPILED_VARIANTS = 64
 SECONDS_IN_MINUTE = 60
 
 
@@ -70,7 +68,8 @@ def _measure_part(part: Part, options: argparse.Namespace, nodes: Nodes, records
     device, steps = torch.device(options.device), REHEARSED_STEPS if options.rehearse else part.steps
     model = part.tiny if options.rehearse else part.model
     # Processors are slow at half precision.
-    patcher = build_random(model, device, torch.float32 if options.rehearse else part.dtype)
+    dtype = torch.float32 if options.rehearse else part.dtype
+    patcher = build_random(model, device, dtype, part.weights)
     gate = usual_gate(patcher, steps, nodes)
     settings = {"part": part.name, "steps": steps, "gate": gate.step, "rehearsed": options.rehearse, **machine(device)}
     size = "tiny" if options.rehearse else part.output
@@ -79,9 +78,13 @@ def _measure_part(part: Part, options: argparse.Namespace, nodes: Nodes, records
     known = records.table(settings).rows
     runs_left = {name: options.runs - len(row.rounds) for name, row in known.items()}
     rows = [row for row in card_rows(nodes, gate, patcher) if runs_left.get(row.name, options.runs) > 0]
+    if part.weights.share < 1:
+        # Without attentions, of what is left a larger part would be on the card.
+        for row in rows:
+            row.oracle = row.oracle and ONE_BRANCH
     setting = partial(part.setting, is_rehearsed=options.rehearse)
     task = random_task(model, device, part.batch)
-    measurement = Measurement(patcher, task, steps, rows, nodes, setting)
+    measurement = Measurement(patcher, task, steps, rows, nodes, setting, part.is_compiled)
     for row in rows:
         try:
             for number in range(runs_left.get(row.name, options.runs) + 1):
@@ -105,9 +108,7 @@ def _forget_networks() -> None:
     comfy.model_management.unload_all_models()
     gc.collect()
     comfy.model_management.soft_empty_cache()
-    torch.compiler.reset()
-    torch._dynamo.config.recompile_limit = COMPILED_VARIANTS
-    importlib.import_module("torch._inductor.config").triton.cudagraphs = False
+    prepare_compiler()
 
 
 def card_rows(nodes: Nodes, gate: Gate, patcher: Any) -> Iterator[Row]:

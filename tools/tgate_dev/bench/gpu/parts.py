@@ -1,4 +1,7 @@
-"""The parts of `bench gpu`: published architectures with random weights, with every attention kernel, compiled too."""
+"""The parts of `bench gpu`: published architectures with random weights, with every attention kernel, compiled too.
+
+And one of them with weights that are kept otherwise.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +13,22 @@ from typing import Any
 import comfy.ldm.modules.attention as host_attention
 import torch
 from comfy.model_patcher import ModelPatcher
-from comfy_extras.nodes_torch_compile import TorchCompileModel
 
 from .. import models
 from ..models import FullSizeModel, unet
 from ..timing import networks
-from ..timing.rows import node_patch
+from ..timing.compiling import compiled_whole
+from ..timing.weights import USUAL, Weights
 
 # As the host registers them; it has no other where their packages are missing.
 KERNELS = {"sdpa": "pytorch", "flash": "flash", "sage": "sage"}
-STEPS, REHEARSED_STEPS = 25, 4
+STEPS, REHEARSED_STEPS = 25, 3
+# Of each the host prepares what it uses, on each use.
+OTHER_WEIGHTS = {
+    "fp8-weights": Weights(dtype=torch.float8_e4m3fn),
+    "int8-weights": Weights(is_quantised=True),
+    "lowvram": Weights(share=0.3),
+}
 _BLOCKS, _HEADS, _CHANNELS, _TEXT = 2, 2, 64, 32
 _TINY_COSMOS = {
     "model_channels": _CHANNELS,
@@ -34,6 +43,8 @@ _TINY_LUMINA = {"n_layers": _BLOCKS, "dim": 96, "n_heads": _HEADS, "n_kv_heads":
 class Part:
     """One table: a model in one precision and batch size, with one attention kernel, compiled or not.
 
+    Its targets for the time of a whole run hold for weights that are on the card as they are computed with.
+
     Attributes:
         name: as chosen on the command line.
         model: what is timed.
@@ -47,6 +58,7 @@ class Part:
     output: str
     dtype: torch.dtype
     batch: int = 1
+    weights: Weights = USUAL
     steps: int = STEPS
     kernel: str = "sdpa"
     is_compiled: bool = False
@@ -63,8 +75,8 @@ class Part:
         options = patcher.model_options["transformer_options"]
         options["optimized_attention_override"] = lambda _own, *args, **kwargs: kernel(*args, **kwargs)
         # For a rehearsal torch follows the code and leaves out the compiler.
-        compiled = node_patch(TorchCompileModel, backend="eager" if is_rehearsed else "inductor")
-        return compiled(patcher) if self.is_compiled else patcher
+        backend = "eager" if is_rehearsed else "inductor"
+        return compiled_whole(patcher, backend) if self.is_compiled else patcher
 
 
 def _small(model: FullSizeModel, latent: tuple[int, ...], **network: Any) -> FullSizeModel:
@@ -78,6 +90,8 @@ def _parts() -> Iterator[Part]:
     for dtype, name in ((half, "fp16"), (brain, "bf16")):
         for batch in (1, 4):
             yield sdxl(f"sdxl-{name}-batch{batch}", dtype=dtype, batch=batch)
+    for name, weights in OTHER_WEIGHTS.items():
+        yield sdxl(f"sdxl-{name}", dtype=half, weights=weights)
     yield Part("sd15-fp16", models.SD15, networks.TINY, "512 × 512", half)
     pixart = {"hidden_size": _CHANNELS, "depth": _BLOCKS, "num_heads": _HEADS, "caption_channels": _TEXT}
     small = _small(models.PIXART_SIGMA, (4, 40, 40), **pixart, model_max_length=8)
@@ -103,6 +117,8 @@ PARTS = {
     part.name: part
     for base in _parts()
     for kernel in KERNELS
+    # How weights are kept is not for the kernel.
+    if kernel == "sdpa" or base.weights == USUAL
     for is_compiled, ending in ((False, ""), (True, "-compiled"))
     for part in [replace(base, name=f"{base.name}-{kernel}{ending}", kernel=kernel, is_compiled=is_compiled)]
 }

@@ -15,6 +15,7 @@ from .records import Table
 GATED_STEP, CAPTURING_STEP = 1.03, 1.01
 # So many times as fast as plain at least, by the best preset.
 ALONE, WITH_DEEP_CACHE = 1.9, 3.4
+TIMED_WHOLE = ("sdxl-fp16", "sdxl-bf16")
 APPLY, DEEP_CACHE_AND_APPLY = "TGATE Apply,", "TGATE DeepCache + Apply,"
 # Heads the targets of tiny networks on a processor.
 REHEARSED = "Targets (of a card; a rehearsal only shows that they are looked at)"
@@ -58,7 +59,7 @@ def targets(table: Table) -> Iterator[Target]:
     ):
         if known := [spread.median for one in ours.values() if (spread := one[key])]:
             yield Target(part, f"{what.format(max(known))} at most, target {bound}", max(known) <= bound)
-    if not part.startswith("sdxl"):
+    if not part.startswith(TIMED_WHOLE):
         return
     for start, bound in ((APPLY, ALONE), (DEEP_CACHE_AND_APPLY, WITH_DEEP_CACHE)):
         if known := [

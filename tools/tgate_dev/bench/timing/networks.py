@@ -15,8 +15,10 @@ from torch import Tensor, nn
 
 from ..models import PIXART_ALPHA, SD15, SD21, SDXL, TEXT_TOKENS, FullSizeModel, square_latent, unet
 from ..pack import Nodes, attention_sites, pack_core
+from .weights import USUAL, Int8Operations, LoadedInPart, Weights, quantise
 
 SEED = 0
+CPU = torch.device("cpu")
 # At the published size a run on the CPU takes the better part of an hour. PixArt's class divides by zero below 320.
 PIXELS_ON_CPU = {"tiny": 64, "pixart-alpha": 320}
 USUAL_PIXELS_ON_CPU = 256
@@ -36,25 +38,42 @@ def timed_model(name: str, device: torch.device) -> FullSizeModel:
     return replace(model, latent_shape=square_latent(PIXELS_ON_CPU.get(name, USUAL_PIXELS_ON_CPU)))
 
 
-def build_random(model: FullSizeModel, device: torch.device, dtype: torch.dtype) -> ModelPatcher:
-    """The model as ComfyUI's loaders return it, on the device, with seeded weights."""
+def build_random(
+    model: FullSizeModel, device: torch.device, dtype: torch.dtype, weights: Weights = USUAL
+) -> ModelPatcher:
+    """The model as ComfyUI's loaders return it, on the device, with seeded weights that are kept as they say."""
     config = model.host_config()
-    config.set_inference_dtype(dtype, None)
+    # Of weights in fewer bits the host is told what they are cast to.
+    config.set_inference_dtype(weights.dtype or dtype, weights.dtype and dtype)
+    if weights.is_quantised:
+        config.custom_operations = Int8Operations
     base = config.get_model({}, device=device)
     base.to(device)
-    _randomise(base.diffusion_model, device)
-    return ModelPatcher(base, load_device=device, offload_device=device)
+    _randomise(base.diffusion_model, device, dtype)
+    if weights.dtype is not None:
+        base.diffusion_model.to(weights.dtype)
+    if weights.is_quantised:
+        quantise(base.diffusion_model)
+    if weights.share == 1:
+        return ModelPatcher(base, load_device=device, offload_device=device)
+    base.to(CPU)
+    return LoadedInPart.of(ModelPatcher(base, load_device=device, offload_device=CPU), weights.share)
 
 
-def _randomise(network: nn.Module, device: torch.device) -> None:
-    """Keeps activations in the usual range, for nodes that look at them and for half precision."""
+def _randomise(network: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
+    """Keeps activations in the usual range, for nodes that look at them and for half precision.
+
+    Weights in fewer bits than torch draws numbers in become `dtype`.
+    """
     generator = torch.Generator(device).manual_seed(SEED)
     for name, parameter in network.named_parameters():
+        drawn = torch.empty_like(parameter, dtype=dtype if parameter.dtype.itemsize == 1 else parameter.dtype)
         if parameter.ndim == 1:
-            parameter.data.fill_(1.0 if name.endswith(_SCALES) else 0.0)
+            drawn.fill_(1.0 if name.endswith(_SCALES) else 0.0)
         else:
             fan_in = parameter[0].numel()
-            parameter.data.normal_(0.0, fan_in**-0.5, generator=generator)
+            drawn.normal_(0.0, fan_in**-0.5, generator=generator)
+        parameter.data = drawn
 
 
 def random_conditioning(model: FullSizeModel, seed: int) -> list[list[Any]]:
@@ -76,7 +95,7 @@ def twin(patcher: ModelPatcher) -> ModelPatcher:
     # The host's configuration cannot be copied and is only read.
     shared = (*patcher.model.parameters(), *patcher.model.buffers(), patcher.model.model_config)
     model = copy.deepcopy(patcher.model, {id(item): item for item in shared})
-    return ModelPatcher(model, load_device=patcher.load_device, offload_device=patcher.offload_device)
+    return type(patcher)(model, load_device=patcher.load_device, offload_device=patcher.offload_device)
 
 
 class Nothing(nn.Module):

@@ -8,13 +8,16 @@ import platform
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from functools import partial
 
 import torch
 from comfy.model_patcher import ModelPatcher
 
+from ...errors import UserError
 from ..models import PIXELS_PER_LATENT, FullSizeModel
 from ..pack import Nodes
+from .compiling import SETTINGS, prepare_compiler
 from .networks import SEED, build_random, random_conditioning, random_noise, timed_model, twin, without_attentions
 from .results import Oracle, Round, Row, RunRecord, as_json, as_markdown
 from .rows import Patch, make_rows, peer_rows, usual_gate
@@ -35,7 +38,7 @@ def measure(options: argparse.Namespace, nodes: Nodes) -> int:
     model = timed_model(options.model, device)
     patcher = build_random(model, device, torch.float16 if is_gpu else torch.float32)
     gate = usual_gate(patcher, options.steps, nodes)
-    rows = [*make_rows(nodes, gate, patcher), *peer_rows(options.peers, gate)]
+    rows = chosen_rows([*make_rows(nodes, gate, patcher), *peer_rows(options.peers, gate)], options.rows)
     settings = {
         "model": options.model,
         "pixels": model.latent_shape[-1] * PIXELS_PER_LATENT,
@@ -45,14 +48,21 @@ def measure(options: argparse.Namespace, nodes: Nodes) -> int:
         "attention": importlib.import_module("comfy.ldm.modules.attention").optimized_attention.__name__,
         **machine(device),
     }
+    if options.compile:
+        settings["compiled"] = options.compile
+        prepare_compiler()
     title = "{model}, {pixels} × {pixels} pixels, {steps} steps, {dtype}, {device_name}"
-    settings["title"] = title.format(**settings)
+    settings["title"] = title.format(**settings) + (f", {options.compile} compiled" if options.compile else "")
     options.out.mkdir(parents=True, exist_ok=True)
-    results = options.out / "time-{model}-{pixels}-{dtype}.md".format(**settings)
+    name = "time-{model}-{pixels}-{dtype}".format(**settings) + (
+        f"-compiled-{options.compile}" if options.compile else ""
+    )
+    results = options.out / f"{name}.md"
     task = random_task(model, device)
     # As in the host's server; otherwise torch would keep activations for gradients.
     with torch.inference_mode():
-        measurement = Measurement(patcher, task, options.steps, rows, nodes)
+        setting = SETTINGS[options.compile] if options.compile else _as_it_is
+        measurement = Measurement(patcher, task, options.steps, rows, nodes, setting, bool(options.compile))
         measurement.warm_up()
         for number in range(1, options.runs + 1):
             measurement.run_round(f"round {number} of {options.runs}")
@@ -61,6 +71,22 @@ def measure(options: argparse.Namespace, nodes: Nodes) -> int:
             results.with_suffix(".json").write_text(as_json(settings, rows), encoding="utf-8")
     print(as_markdown(settings, rows), f"This table is in {results}, all numbers in its .json.", sep="\n")
     return 0
+
+
+def chosen_rows(rows: Sequence[Row], patterns: Sequence[str]) -> list[Row]:
+    """The plain row, and those of these names.
+
+    Raises:
+        UserError: there is none of a name.
+    """
+    for pattern in patterns:
+        if not any(fnmatchcase(row.name, pattern) for row in rows):
+            raise UserError(f"--rows: there is no row {pattern}: choose of {'; '.join(row.name for row in rows)}.")
+    return [row for row in rows if row is rows[0] or any(fnmatchcase(row.name, pattern) for pattern in patterns)]
+
+
+def _as_it_is(model: ModelPatcher) -> ModelPatcher:
+    return model
 
 
 def machine(device: torch.device) -> dict[str, str]:
@@ -93,8 +119,10 @@ class Measurement:
         steps: int,
         rows: Sequence[Row],
         nodes: Nodes,
-        setting: Patch = lambda model: model,
+        setting: Patch = _as_it_is,
+        is_compiled: bool = False,
     ) -> None:
+        self._is_compiled = is_compiled
         self._task, self._rows, self._nodes = task, rows, nodes
         self._schedule = sigmas(model, steps)
         # Steps of each row that are compared with its oracle.
@@ -116,6 +144,9 @@ class Measurement:
         if (waits := count_syncs(self._task.device, *arguments)) is not None:
             row.syncs = waits / (len(self._schedule) - 1)
         record, row.peak_bytes = with_peak(self._task.device, *arguments)
+        if self._is_compiled:
+            # Where memory was counted nothing is compiled.
+            timed_run(self._patched[row.name], self._task, self._schedule)
         self._like_oracle[row.name] = record.steps_like(row.oracle)
         start = self._schedule[: WARM_UP_STEPS + 1]
         timed_run(self._plain, self._task, start)
