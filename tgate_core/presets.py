@@ -2,10 +2,11 @@
 
 `as published` is the paper's: arXiv 2404.02747 v2 (tables 1 to 3), the published package's own examples, and its
 appendix L for families without a published row (m = 3/5 n, k = n/5). The others spend a budget: as many steps as fit
-into it run whole, with both branches, and the others are predicted. With rectified flow a difference of predicted
-branches leads astray where few steps run: there, and where no step can be predicted, as many steps are guided as fit,
-and their difference is held in between. Budgets and how they are spent were chosen on half of the prompts of `bench
-quality`; `docs/quality.md` has the other half.
+into it run whole, with both branches, and the others are predicted. Where few steps run, where the sampler adds noise,
+and where its steps are long, the gate comes late: behind it the guidance difference is held. With rectified flow it is
+held from the start where few steps run, and so it is where no step can be predicted; it is renewed as often as the
+budget allows. Budgets and how they are spent were chosen on half of the prompts of `bench quality`; `docs/quality.md`
+has the other half.
 """
 
 from __future__ import annotations
@@ -18,8 +19,25 @@ from .engine.inputs import choice
 from .engine.steps import round_half_up
 from .engine.storage import CacheSettings
 from .engine.technique import RunContext, Technique
-from .forecast.schedule import ForecastConfig, first_late_step, forecast_steps, has_long_steps
-from .forecast.technique import MULTISTEP_SAMPLERS, NOISY_SAMPLERS, PRESET_SAMPLERS, Forecast, why_not_predicted
+from .forecast.schedule import (
+    GROWTH_POWER,
+    LATE_GATE_POWER,
+    ForecastConfig,
+    at_growing_gaps,
+    first_late_step,
+    forecast_steps,
+    has_long_steps,
+    longest_gap,
+)
+from .forecast.technique import (
+    MULTISTEP_SAMPLERS,
+    NOISY_MULTISTEP_SAMPLERS,
+    NOISY_ONE_STEP_SAMPLERS,
+    NOISY_SAMPLERS,
+    PRESET_SAMPLERS,
+    Forecast,
+    why_not_predicted,
+)
 from .gate.config import GateConfig, Scope
 from .gate.refresh import spread_steps
 from .gate.technique import Gate
@@ -83,31 +101,35 @@ class Budget:
 
     Attributes:
         share: where steps can be predicted.
+        with_flow: where they can, with rectified flow.
         with_noise: where the sampler adds noise.
-        without_forecast: where no step can be predicted, or few, as steps are long.
+        without_forecast: where no step can be predicted.
     """
 
     share: float
+    with_flow: float
     with_noise: float
     without_forecast: float
 
 
 BUDGETS: dict[PresetName, Budget] = {
-    "balanced": Budget(share=0.62, with_noise=0.62, without_forecast=0.62),
-    "gentle": Budget(share=0.72, with_noise=0.72, without_forecast=0.72),
-    "fast": Budget(share=0.4, with_noise=0.45, without_forecast=0.55),
+    "balanced": Budget(share=0.62, with_flow=0.62, with_noise=0.62, without_forecast=0.62),
+    "gentle": Budget(share=0.72, with_flow=0.72, with_noise=0.72, without_forecast=0.72),
+    "fast": Budget(share=0.35, with_flow=0.4, with_noise=0.45, without_forecast=0.55),
 }
 LEAST_GUIDED = 1
-# Most predicted steps in a row, and shares of a run after which none is: with noise, and with rectified flow.
-STRENGTH, NOISY_END, FLOW_END = 3, 0.88, 0.72
+# Longest way from one whole step to the next.
+LONGEST_GAP = 4
+# Shares of a run from which on every step runs whole: as a rule, with rectified flow, and with noise added to that.
+END, FLOW_END, NOISY_FLOW_END = 0.8, 0.72, 0.88
 # Of steps to predict beside a held difference.
 HELD_FORECAST = ForecastConfig(strength=2, start=0.0, end=0.88, by_preset=True)
 # With rectified flow no noise level is higher. Predictions of both branches need so many steps that run there, and more
 # with a multistep sampler, which multiplies how they jump.
 MOST_NOISE_OF_FLOW = 1.0
 LEAST_RUNNING, LEAST_RUNNING_OF_MULTISTEP = 14, 18
-# Shorter runs with rectified flow need this much of the plain run.
-SHORT_RUN, LEAST_SHARE_OF_SHORT_RUN = 25, 0.45
+# Shorter runs, and multistep samplers with long steps, need this much of the plain run.
+SHORT_RUN, LEAST_SHARE_OF_SHORT_RUN, LEAST_SHARE_OF_LONG_STEPS = 25, 0.45, 0.5
 # Against 0.62 * 50 being less than 31.
 ROUNDING = 1e-9
 
@@ -155,30 +177,81 @@ class PresetConfig:
         budget = BUDGETS[self.preset]
         if sampler not in PRESET_SAMPLERS:
             return held_within(sigmas, budget.without_forecast, None)
-        if sampler in NOISY_SAMPLERS:
-            return PresetPlan(None, spread_within(steps, budget.with_noise, NOISY_END, is_even=True))
-        if sampler in MULTISTEP_SAMPLERS and has_long_steps(sigmas) and first_late_step(sigmas) < steps - 1:
-            return held_within(sigmas, budget.without_forecast, HELD_FORECAST)
         if sigmas[0] <= MOST_NOISE_OF_FLOW:
-            return within_flow(sigmas, budget.share, is_multistep=sampler in MULTISTEP_SAMPLERS)
-        return PresetPlan(None, spread_within(steps, budget.share, 1.0))
+            return within_flow(sigmas, budget, sampler)
+        if sampler in NOISY_SAMPLERS:
+            return late_gate(steps, budget.with_noise)
+        share = _at_least(budget.share, steps)
+        if _steps_are_long(sigmas, sampler):
+            return late_gate(steps, max(share, LEAST_SHARE_OF_LONG_STEPS))
+        whole = whole_steps(steps, int(steps * share + ROUNDING), END)
+        return late_gate(steps, share) if whole is None else PresetPlan(None, whole)
 
 
-def within_flow(sigmas: Sequence[float], share: float, is_multistep: bool) -> PresetPlan:
-    """Whole steps and predicted ones where enough run, else a difference that is held.
+def within_flow(sigmas: Sequence[float], budget: Budget, sampler: str) -> PresetPlan:
+    """The plan for a run with rectified flow.
 
     Args:
         sigmas: the run's schedule of N + 1 noise levels.
-        share: what may run, of the plain run's rows.
-        is_multistep: whether the sampler builds on predictions of earlier steps.
+        budget: what may run.
+        sampler: its name.
     """
     steps = len(sigmas) - 1
-    forecast = spread_within(steps, share, FLOW_END)
-    running = steps - len(forecast_steps(forecast, sigmas))
-    least = LEAST_RUNNING_OF_MULTISTEP if is_multistep else LEAST_RUNNING
-    if least <= running <= steps * share + ROUNDING:
-        return PresetPlan(None, forecast)
-    return held_within(sigmas, max(share, LEAST_SHARE_OF_SHORT_RUN) if steps < SHORT_RUN else share, HELD_FORECAST)
+    if sampler in NOISY_MULTISTEP_SAMPLERS:
+        return late_gate(steps, budget.with_noise)
+    if sampler in NOISY_ONE_STEP_SAMPLERS:
+        least = int(steps * budget.with_noise + ROUNDING)
+        plans = (whole_steps(steps, running, NOISY_FLOW_END) for running in range(least, steps))
+        return PresetPlan(None, next((plan for plan in plans if plan is not None), None))
+    running, is_multistep = int(steps * budget.with_flow + ROUNDING), sampler in MULTISTEP_SAMPLERS
+    if running >= (LEAST_RUNNING_OF_MULTISTEP if is_multistep else LEAST_RUNNING):
+        whole = whole_steps(steps, running, FLOW_END)
+        if whole is not None and not _steps_are_long(sigmas, sampler):
+            return PresetPlan(None, whole)
+    return held_within(sigmas, _at_least(budget.with_flow, steps), HELD_FORECAST)
+
+
+def _at_least(share: float, steps: int) -> float:
+    return max(share, LEAST_SHARE_OF_SHORT_RUN) if steps < SHORT_RUN else share
+
+
+def _steps_are_long(sigmas: Sequence[float], sampler: str) -> bool:
+    """Whether a multistep sampler's steps are long, and late ones longer still."""
+    is_multistep = sampler in MULTISTEP_SAMPLERS
+    return is_multistep and has_long_steps(sigmas) and first_late_step(sigmas) < len(sigmas) - 2
+
+
+def whole_steps(steps: int, running: int, end: float) -> ForecastConfig | None:
+    """So many steps run whole, and the others are predicted; None where more would have to run.
+
+    Args:
+        steps: of the run.
+        running: how many of them run.
+        end: share of the run from which on all do.
+    """
+    late = range(round_half_up(end * steps), steps)
+    early = at_growing_gaps(running - len(late), late.start, GROWTH_POWER)
+    placed = (*early, *late)
+    if placed[0] > 0 or longest_gap(placed) > LONGEST_GAP:
+        return None
+    return ForecastConfig(running=placed, by_preset=True)
+
+
+def late_gate(steps: int, share: float) -> PresetPlan:
+    """As many whole steps as fit, close at first; behind the last of them one step or two run without guidance.
+
+    Its difference must not jump late in a run: a multistep sampler multiplies that.
+
+    Args:
+        steps: of the run.
+        share: what may run, of the plain run's rows.
+    """
+    rows = int(2 * steps * share + ROUNDING)
+    guided = at_growing_gaps(max(LEAST_GUIDED, (rows - 1) // 2), steps, LATE_GATE_POWER)
+    gate, gap = guided[-1] + 1, steps - guided[-1]
+    alone = min(rows - 2 * len(guided), gap - 1)
+    unguided = (guided[-1] + round_half_up((index + 1) * gap / (alone + 1)) for index in range(alone))
+    return PresetPlan(_holding(gate), ForecastConfig(running=(*guided, *unguided), by_preset=True))
 
 
 def held_within(sigmas: Sequence[float], share: float, forecast: ForecastConfig | None) -> PresetPlan:
@@ -202,29 +275,13 @@ def held_within(sigmas: Sequence[float], share: float, forecast: ForecastConfig 
     fitting = (guided for guided in range(min(first, steps), LEAST_GUIDED, -1) if rows(guided) <= most)
     guided = next(fitting, LEAST_GUIDED)
     placed = spread_steps(steps, guided)
-    gate = GateConfig(
-        gate=next((step for step in range(steps) if step not in placed), steps),
-        sp_interval=1,
-        warm_up=0,
-        self_attention=False,
-        guidance="cached_delta",
-        refresh="growing gaps",
-        guided_steps=guided,
-    )
-    return PresetPlan(gate, forecast)
+    first = next((step for step in range(steps) if step not in placed), steps)
+    return PresetPlan(replace(_holding(first), refresh="growing gaps", guided_steps=guided), forecast)
 
 
-def spread_within(steps: int, share: float, end: float, is_even: bool = False) -> ForecastConfig:
-    """As many steps as fit run whole, spread over the run; the others are predicted.
-
-    Args:
-        steps: of the run.
-        share: what may run, of the plain run's rows.
-        end: share of the run after which no step is predicted.
-        is_even: whether they are spread without a look at noise levels.
-    """
-    running = max(1, int(steps * share + ROUNDING))
-    return ForecastConfig(STRENGTH, 0.0, end, running=running, is_even=is_even, by_preset=True)
+def _holding(gate: int) -> GateConfig:
+    """A gate behind which cross-attention and the guidance difference are held."""
+    return GateConfig(gate=gate, sp_interval=1, warm_up=0, self_attention=False, guidance="cached_delta")
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,7 @@
 """Which steps are predicted from those before them, and on which samplers that holds.
 
 The prediction is that of TaylorSeer (arXiv 2503.06923) of order 1, made of whole predictions instead of features; the
-plan is fixed before the run. A preset says how many steps run: they are spread by how long steps are in log sigma, as a
-prediction leads the farther astray the more noise goes in its step.
+plan is fixed before the run.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from ..engine.inputs import MAX_STEPS, number, whole_number
+from ..engine.inputs import number, whole_number
 from ..engine.steps import growth_in_log_sigma, round_half_up
 
 MOST_STRENGTH = 4
@@ -21,14 +20,12 @@ MOST_STRENGTH = 4
 LATE_GROWTH = 1.2
 # Longest steps, in log sigma, with which a multistep sampler bears predictions: 25 of SD 1.5 do, 20 do not at cfg 7.
 LONGEST_STEP = 0.18
-# A prediction of order 1 goes on from two steps that ran; where it is followed as far as that has held, from three.
-LEAST_STEPS, NEEDED_STEPS = 2, 3
-# Where the number of steps that run is given: a step weighs the cube root of its length in log sigma, up to here.
-WEIGHT_POWER, LONGEST_WEIGHED = 1 / 3, 1.0
-# A gap grows from the shortest of so many before it.
-GROWING_FROM = (2, 1)
-# Halvings of the weight of a gap until it is the smallest that fits.
-HALVINGS = 50
+# A change is followed as far as the one before it has held: that takes three steps that ran.
+NEEDED_STEPS = 3
+# Steps that run lie at this power of their share of the way: the picture is planned early.
+GROWTH_POWER = 1.5
+# Where the gate comes late they lie closer still at first.
+LATE_GATE_POWER = 2.0
 _SHARE = " (0.4 = after 40 % of the steps)"
 
 
@@ -40,9 +37,7 @@ class ForecastConfig:
         strength: most steps in a row that are predicted, 1 to 4; a step that runs lies between.
         start: share of the run's steps (0 to 1) that run first.
         end: share of the run's steps (0 to 1) after which all run.
-        running: how many of the run's steps run, spread over those before `end`; 0: `start` and `strength` decide.
-            Presets alone set it.
-        is_even: where `running` is given: whether all steps weigh the same, and not by their length in log sigma.
+        running: the steps that run; empty: the others decide. Presets alone set it.
         by_preset: whether a preset has placed it: then also with samplers that add noise, and where steps are long.
 
     Raises:
@@ -52,8 +47,7 @@ class ForecastConfig:
     strength: int = 1
     start: float = 0.12
     end: float = 0.85
-    running: int = 0
-    is_even: bool = False
+    running: tuple[int, ...] = ()
     by_preset: bool = False
 
     def __post_init__(self) -> None:
@@ -61,7 +55,6 @@ class ForecastConfig:
             "strength": whole_number("strength", self.strength, 1, MOST_STRENGTH, "use 1 for the closest"),
             "start": number("start", self.start, 1, _SHARE),
             "end": number("end", self.end, 1, _SHARE),
-            "running": whole_number("running", self.running, 0, MAX_STEPS, "use 0 to go by start and end"),
         }
         for name, value in checked.items():
             object.__setattr__(self, name, value)
@@ -70,6 +63,11 @@ class ForecastConfig:
     def is_off(self) -> bool:
         """Whether no step of any run would be predicted."""
         return self.start >= self.end
+
+    @property
+    def most_in_a_row(self) -> int:
+        """Most steps in a row that are predicted."""
+        return max((longest_gap(self.running) - 1, 1)) if self.running else self.strength
 
 
 def forecast_steps(config: ForecastConfig, sigmas: Sequence[float], needs_full: Collection[int] = ()) -> frozenset[int]:
@@ -82,10 +80,8 @@ def forecast_steps(config: ForecastConfig, sigmas: Sequence[float], needs_full: 
     """
     steps = len(sigmas) - 1
     if config.running:
-        weights = [1.0 if config.is_even else _weight(now, after) for now, after in pairwise(sigmas[:steps])]
-        run = spread(weights, config.running, config.strength, round_half_up(config.end * steps))
-        return frozenset(range(steps)) - run - set(needs_full)
-    first = max(LEAST_STEPS, round_half_up(config.start * steps))
+        return frozenset(range(steps)).difference(config.running, needs_full)
+    first = max(NEEDED_STEPS, round_half_up(config.start * steps))
     last = min(round_half_up(config.end * steps), steps - 1)
     predicted: list[int] = []
     for step in range(first, last):
@@ -96,52 +92,24 @@ def forecast_steps(config: ForecastConfig, sigmas: Sequence[float], needs_full: 
     return frozenset(predicted)
 
 
-def spread(weights: Sequence[float], running: int, strength: int, end: int) -> frozenset[int]:
-    """Steps that run: the first and the last ones, and others at gaps of about the same weight.
-
-    A gap is at most a step longer than each of the two before it, or, where that leaves too many, than the one before
-    it: no prediction reaches farther than the steps that it is made of lie apart. What is left over goes to the end.
+def at_growing_gaps(count: int, end: int, power: float) -> list[int]:
+    """Steps at `power` of their share of the way to `end`, the first ones without a gap.
 
     Args:
-        weights: of all steps but the last.
-        running: most steps that run; more do where gaps cannot be that long.
-        strength: most steps in a row that do not.
-        end: the step from which on all run.
+        count: how many.
+        end: the step to which the last gap leads.
+        power: 1 for gaps of the same length; the more, the closer they lie at first.
     """
-    low, high = 0.0, sum(weights)
-    growing_from = next(
-        (gaps for gaps in GROWING_FROM if len(_at_gaps_of(high, weights, strength, end, gaps)) <= running), 1
-    )
-    fitting = _at_gaps_of(high, weights, strength, end, growing_from)
-    for _ in range(HALVINGS):
-        middle = (low + high) / 2
-        placed = _at_gaps_of(middle, weights, strength, end, growing_from)
-        if len(placed) <= running:
-            fitting, high = placed, middle
-        else:
-            low = middle
-    others = [step for step in range(len(weights)) if step not in fitting]
-    spare = running - len(fitting)
-    return frozenset([*fitting, *others[len(others) - spare :]] if spare > 0 else fitting)
+    placed: list[int] = []
+    for index in range(count):
+        step = round_half_up(end * (index / count) ** power) if index >= NEEDED_STEPS else index
+        placed.append(max(step, placed[-1] + 1) if placed else 0)
+    return [step for step in placed if step < end]
 
 
-def _weight(sigma: float, after: float) -> float:
-    length = math.log(sigma / after) if sigma > after > 0 else LONGEST_WEIGHED
-    return float(min(length, LONGEST_WEIGHED) ** WEIGHT_POWER)
-
-
-def _at_gaps_of(weight: float, weights: Sequence[float], strength: int, end: int, growing_from: int) -> list[int]:
-    """Steps that run where gaps have this weight, or are as long as they may be."""
-    last, since = len(weights), 0.0
-    placed = list(range(min(NEEDED_STEPS, last + 1)))
-    longest = 1
-    for step in range(len(placed), last + 1):
-        since += weights[step - 1]
-        if since >= weight or step - placed[-1] > longest or step >= end or step == last:
-            since = 0.0
-            placed.append(step)
-            longest = min(strength, *(after - before for before, after in pairwise(placed[-1 - growing_from :])))
-    return placed
+def longest_gap(placed: Sequence[int]) -> int:
+    """The longest way from one step to the next."""
+    return max((after - before for before, after in pairwise(placed)), default=1)
 
 
 def has_long_steps(sigmas: Sequence[float]) -> bool:

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..engine.identity import CondKey, Place
 from ..engine.storage import CacheSettings, detached, widened
 from ..engine.technique import BatchPlan, FinishedBatch, Layout, RunContext, TechniqueRun
-from .schedule import LEAST_STEPS, NEEDED_STEPS, ForecastConfig, first_late_step, forecast_steps, has_long_steps
+from .schedule import NEEDED_STEPS, ForecastConfig, first_late_step, forecast_steps, has_long_steps
 
 # Names of the host's functions of samplers that evaluate each step once and add no noise. Measured one by one on the
 # trained UNet: predictions lead these hardly astray, alone and beside refreshed guidance.
@@ -125,7 +125,7 @@ class ForecastRun(TechniqueRun):
 
     def begin_step(self, step: int, now: int, forgotten: int) -> None:
         """What is too old to go on from may go."""
-        last = step - self._config.strength - 1
+        last = step - self._config.most_in_a_row - 1
         self._seen = {key: seen for key, seen in self._seen.items() if seen[-1].step >= last}
 
     def plan(self, plan: BatchPlan) -> BatchPlan:
@@ -135,8 +135,7 @@ class ForecastRun(TechniqueRun):
         branches = _alive(plan)
         if not branches or (len(branches) > 1 and plan.step >= self._first_late):
             return plan
-        needed = NEEDED_STEPS if len(branches) > 1 or self._context.sampler in DENOISED_SHARE else LEAST_STEPS
-        is_known = all(self._can_predict(plan, branch, needed) for branch in branches)
+        is_known = all(self._can_predict(plan, branch) for branch in branches)
         return replace(plan, runs_network=False) if is_known and self._ran_together(plan, branches) else plan
 
     @property
@@ -147,12 +146,12 @@ class ForecastRun(TechniqueRun):
             self._context.counts.note(reason)
         return reason is not None
 
-    def _can_predict(self, plan: BatchPlan, branch: int, needed: int) -> bool:
+    def _can_predict(self, plan: BatchPlan, branch: int) -> bool:
         """Whether a branch ran in steps that lie close, at this place, with these conds, each with less noise."""
-        seen = self._seen.get((plan.batch.place, branch), ())[-needed:]
-        if len(seen) < needed or any(one.way != _way(plan, branch) for one in seen):
+        seen = self._seen.get((plan.batch.place, branch), ())
+        if len(seen) < NEEDED_STEPS or any(one.way != _way(plan, branch) for one in seen):
             return False
-        steps, most = [*(one.step for one in seen), plan.step], self._config.strength
+        steps, most = [*(one.step for one in seen), plan.step], self._config.most_in_a_row
         is_close = steps[-1] - steps[-2] <= most and all(after - one <= most + 1 for one, after in pairwise(steps))
         sigmas = [*(one.sigma for one in seen), self._context.sigmas[plan.step]]
         return is_close and all(one > after for one, after in pairwise(sigmas))
@@ -189,7 +188,7 @@ class ForecastRun(TechniqueRun):
         first, *others = _alive(done.plan)
         seen = {branch: self._seen[done.plan.batch.place, branch] for branch in (first, *others)}
         steps = (*(one.step for one in seen[first]), done.plan.step)
-        noise = extrapolated(seen[first][-2].noise, seen[first][-1].noise, _reach(steps))
+        noise = followed([one.noise for one in seen[first]], steps)
         if (share := DENOISED_SHARE.get(self._context.sampler)) is not None:
             denoised = followed([one.denoised for one in seen[first]], steps)
             noise = torch.lerp(noise, (done.x - denoised) / done.sigma, share)
@@ -219,17 +218,6 @@ def why_not_predicted(context: RunContext, by_preset: bool = False) -> str | Non
     if by_preset or context.sampler in ONE_STEP_SAMPLERS:
         return None
     return LONG_STEPS if has_long_steps(context.sigmas) else None
-
-
-def extrapolated(older: Tensor, newer: Tensor, reach: float) -> Tensor:
-    """What follows `newer`, of order 1 in the number of the step, see arXiv 2503.06923.
-
-    Args:
-        older: in the last step but one that ran.
-        newer: in the last step that ran, same shape.
-        reach: steps from there on, of those between the two.
-    """
-    return torch.lerp(older, newer, 1 + reach)
 
 
 def followed(seen: Sequence[Tensor], steps: Sequence[int]) -> Tensor:

@@ -123,6 +123,18 @@ def refreshed_steps(config: GateConfig, sigmas: Sequence[float], gate_step: int,
     return growing_gaps(gate_step, config.refresh_gap, last)
 
 
+def needed_steps(config: GateConfig, gate_step: int, refreshed: frozenset[int]) -> frozenset[int]:
+    """Steps that have to run whole: what the fidelity phase builds on is captured in them, of every block.
+
+    Args:
+        config: the settings.
+        gate_step: first step of the fidelity phase.
+        refreshed: its refreshed steps.
+    """
+    first = 0 if config.guided_steps else gate_step - 1
+    return refreshed.union(range(first, gate_step))
+
+
 def build_schedule(
     config: GateConfig,
     steps: int,

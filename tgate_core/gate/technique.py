@@ -17,7 +17,7 @@ from ..engine.technique import BatchPlan, FinishedBatch, Layout, NetworkSizes, R
 from .config import GateConfig, Scope
 from .guidance import MODES, NO_GUIDANCE, GuidanceMode, effective_mode, noise_space_difference
 from .refresh import Gap, last_refresh_step, relative_change
-from .schedule import Phase, Schedule, StepPlan, build_schedule, refreshed_steps, resolve_gate_step
+from .schedule import Phase, Schedule, StepPlan, build_schedule, needed_steps, refreshed_steps, resolve_gate_step
 
 # A pass whose captures did not fit is repeated with guidance; twice in a row, and guidance stays.
 MAX_ANCHOR_MISSES = 2
@@ -158,10 +158,9 @@ class GateRun(TechniqueRun):
         self._refreshed: set[int] = set()
         self.schedule: Schedule = self._build_schedule(frozenset())
         if self.schedule.has_gate:
-            # What is captured before the gate is needed of every block; and what is protected runs as in the plain run.
+            # What is protected runs as in the plain run.
             protected = range(max(0, context.steps - config.protect_last), context.steps)
-            first = 0 if config.guided_steps else self.schedule.gate_step - 1
-            self.needs_full = frozenset({*range(first, self.schedule.gate_step), *self._to_refresh, *protected})
+            self.needs_full = needed_steps(config, self.schedule.gate_step, self._to_refresh).union(protected)
 
     def _build_schedule(self, shallow: frozenset[int]) -> Schedule:
         first_frozen = min(self.site_gates.values(), default=None)

@@ -11,7 +11,7 @@ from typing import Any
 from ..engine.inputs import shown
 from ..forecast.schedule import forecast_steps
 from ..gate.config import SCOPES, GateConfig, Scope
-from ..gate.schedule import Schedule, build_schedule, refreshed_steps, resolve_gate_step
+from ..gate.schedule import Schedule, build_schedule, needed_steps, refreshed_steps, resolve_gate_step
 from ..presets import GENERIC, PRESETS, PUBLISHED, PUBLISHED_ROWS, PresetConfig, PresetPlan, guidance_of
 from .timeline import StepCell, as_groups, planned_cells
 from .work import planned_saving
@@ -181,11 +181,10 @@ def _planned(settings: PresetPlan, sampling: Sampling) -> _Plan:
     gate_step = _gate_step(config, sampling)
     refreshed = refreshed_steps(config, sampling.sigmas, gate_step, sampling.is_guided)
     schedule = build_schedule(config, sampling.steps, gate_step, refreshed=refreshed)
-    guided = {*range(gate_step), *refreshed} if schedule.has_gate else set[int]()
-    predicted = forecast_steps(forecast, sampling.sigmas, guided) if forecast else frozenset()
+    needed = needed_steps(config, gate_step, refreshed) if schedule.has_gate else frozenset[int]()
+    predicted = forecast_steps(forecast, sampling.sigmas, needed) if forecast else frozenset()
     cells = planned_cells(config, schedule, sampling.is_guided, predicted=predicted)
-    is_spread = forecast is not None and forecast.running > 0 and not forecast.is_even
-    return _Plan(schedule, cells, bool(refreshed) or is_spread)
+    return _Plan(schedule, cells, bool(refreshed) or forecast is not None)
 
 
 def _family(query: Mapping[str, str]) -> str | None:
