@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 from PIL import Image, ImageDraw, ImageFont
 
 from ..prompts import ObjectInfo, is_sampler, to_prompt
-from .note import JOINT
+from .note import ALONE, JOINT
 
 # The font that Pillow brings has neither minus nor times.
 Ask = Callable[[str], Any]  # a server, by path
@@ -39,7 +39,8 @@ def draw_card(graph: Mapping[str, Any], object_info: ObjectInfo, ask: Ask, file:
     """Draw the card of a saved workflow into a JPEG file; the pack's own route says what it saves."""
     note = next(node for node in graph["nodes"] if node["type"] == "MarkdownNote")["widgets_values"][0]
     heading = note.splitlines()[0].removeprefix("## ")
-    plan, size = _plan(graph, object_info, ask, "guidance alone" if JOINT in note else "")
+    is_alone = JOINT in note or ALONE in note
+    plan, size = _plan(graph, object_info, ask, "guidance alone" if is_alone else "")
     image = Image.new("RGB", (SIDE, SIDE), GROUND)
     draw = ImageDraw.Draw(image)
     for index, line in enumerate(_wrapped(draw, heading, HEADING_SIZE)):
