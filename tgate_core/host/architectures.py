@@ -391,7 +391,10 @@ _EXCLUDED = {
 _EXCLUDED_CONFIGS = {"WAN21_CausalAR_T2V", "WAN_Animate2"}
 # Takes the rows of a call for two branches, one a half, whatever they are.
 _HALVES_ARE_BRANCHES = "comfy.ldm.hunyuan3dv2_1.hunyuandit.HunYuanDiTPlain"
-ONE_AT_A_TIME = "this network mixes up the rows of a batch once one guidance branch runs alone: set batch_size to 1"
+ONE_AT_A_TIME = (
+    "this network mixes up the rows of a batch once one guidance branch runs alone: set batch_size to 1, and give each "
+    "branch one prompt"
+)
 BOTH_BRANCHES = "this network takes both guidance branches or none: a newer ComfyUI (0.30 will do) runs one alone"
 _HOST = "comfy."
 
@@ -426,14 +429,14 @@ def why_unknown(network: type) -> str:
     return JOINT_ATTENTION if is_of_host(network) else OTHER_CODE.format(name=network.__name__)
 
 
-def why_not_one_branch(network: type, latents: int) -> str | None:
-    """Why a network cannot be given so many latents of one branch alone; None where it can."""
+def why_not_one_branch(network: type, rows: int) -> str | None:
+    """Why a network cannot be given so many rows, latents times conds, of one branch alone; None where it can."""
     if _HALVES_ARE_BRANCHES not in _names(network):
         return None
     code = getattr(getattr(network, "forward", None), "__code__", None)
     if code is not None and "swap_cfg_halves" not in code.co_varnames:  # before 0.30
         return BOTH_BRANCHES
-    return ONE_AT_A_TIME if latents > 1 else None
+    return ONE_AT_A_TIME if rows > 1 else None
 
 
 def is_of_host(network: type) -> bool:
