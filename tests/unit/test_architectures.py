@@ -15,6 +15,7 @@ from tgate_core.host.architectures import (
     HUNYUAN_DIT,
     HUNYUAN_VIDEO,
     LTXV,
+    LUMINA,
     MOCHI,
     PIXART,
     SD3,
@@ -22,6 +23,7 @@ from tgate_core.host.architectures import (
     WAN,
     SiteRule,
     architecture_of,
+    architecture_of_config,
     attention_sites,
     inline_sites,
     pack,
@@ -48,6 +50,16 @@ def test_a_network_is_known_by_its_class_and_those_derived_from_it(known):
         network = network_of(path)
         assert architecture_of(network) is known
         assert architecture_of(network_of("elsewhere.Variant", type(network))) is known
+
+
+@pytest.mark.parametrize(
+    ("name", "image_model", "expected"),
+    [("MingImage", "ming_image", LUMINA), ("WAN_Animate2", "wan2.1", None), ("WAN22_Animate", "wan2.1", WAN)],
+)
+def test_models_of_newer_hosts_are_known_by_what_their_files_say(name, image_model, expected):
+    """What the host makes of a file: a class of its own, and the configuration of the network."""
+    config = type(name, (), {"unet_config": {"image_model": image_model}})()
+    assert architecture_of_config(config) is expected
 
 
 @pytest.mark.parametrize(

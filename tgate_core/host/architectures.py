@@ -242,12 +242,12 @@ ACE_STEP_15 = Architecture(
     in_files=("ace1.5",),
 )
 
-# What refines picture and text before they meet is small, and left alone.
+# What refines picture and text before they meet is small, and left alone. Ming-Image is of hosts newer than 0.30.
 LUMINA = Architecture(
-    name="Lumina 2, Z-Image",
+    name="Lumina 2, Z-Image, Ming-Image",
     classes=("comfy.ldm.lumina.model.NextDiT",),
     rules=(SiteRule(SELF_ATTENTION, r"layers\.\d+\.attention"),),
-    in_files=("lumina2", "zimage_pixel"),
+    in_files=("lumina2", "zimage_pixel", "ming_image"),
 )
 
 QWEN_IMAGE = Architecture(
