@@ -69,7 +69,7 @@ def test_models_without_a_run(model, gated, report):
 
 def test_a_model_with_joint_attention(model, report, monkeypatch):
     class Flux(torch.nn.Module):
-        __module__ = "comfy.ldm.flux.model"
+        __module__, __qualname__ = "comfy.ldm.flux.model", "Flux"
 
     joint = model.clone()
     joint.add_object_patch("diffusion_model", Flux())

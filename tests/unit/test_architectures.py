@@ -86,7 +86,9 @@ def test_networks_with_rules_of_their_own_are_left_alone(path, parent, reason):
 @pytest.mark.parametrize(
     ("path", "reason"),
     [
-        ("comfy.ldm.cogvideo.model.CogVideoXTransformer3DModel", "joint attention"),
+        ("comfy.ldm.cogvideo.model.CogVideoXTransformer3DModel", "T-GATE leaves the attention of this network alone"),
+        ("comfy.ldm.hunyuan3dv2_1.hunyuandit.HunYuanDiTPlain", "T-GATE leaves the attention of this network alone"),
+        ("comfy.ldm.flux.model.Flux", "joint attention"),
         ("pack.sd.ReUNetModel", "another node runs this model by code of its own (ReUNetModel)"),
     ],
 )

@@ -380,6 +380,7 @@ FAMILY_OF_CONFIG = {
 }
 
 JOINT_ATTENTION = "joint attention: nothing to freeze"
+LEFT_ALONE = "T-GATE leaves the attention of this network alone: nothing to freeze"
 OTHER_CODE = "another node runs this model by code of its own ({name})"
 # Derived from one of the above, and yet not to be gated.
 _EXCLUDED = {
@@ -422,11 +423,13 @@ def architecture_of_config(config: Any) -> Architecture | None:
 
 
 def why_unknown(network: type) -> str:
-    """Why the attentions of a class that `architecture_of_class` does not know are left alone."""
+    """Why no attention of a class is frozen: it is a joint one, or one that `architecture_of_class` does not know."""
     excluded = [reason for name, reason in _EXCLUDED.items() if name in _names(network)]
     if excluded:
         return excluded[0]
-    return JOINT_ATTENTION if is_of_host(network) else OTHER_CODE.format(name=network.__name__)
+    if not is_of_host(network):
+        return OTHER_CODE.format(name=network.__name__)
+    return LEFT_ALONE if architecture_of_class(network) is None else JOINT_ATTENTION
 
 
 def why_not_one_branch(network: type, rows: int) -> str | None:
