@@ -14,6 +14,8 @@ from tiny import distance, split_all_conds
 pytestmark = pytest.mark.newest
 
 ROUNDING = 1e-5
+# Of one call with two rows and two with one: some CPUs multiply those in another order.
+BATCHING = 2e-4
 STEPS = 12
 # Of a run long enough for every preset to keep to its budget: predicted steps need some that ran.
 USUAL_STEPS = 25
@@ -112,7 +114,7 @@ def test_how_the_host_batches_does_not_show(family, model, gated):
         apart = family.sample(patched)
     finally:
         model.model.memory_usage_factor = factor
-    assert distance(apart, together) < ROUNDING
+    assert distance(apart, together) < BATCHING
 
 
 def test_an_attention_override_sees_what_is_computed(family, model, gated):
