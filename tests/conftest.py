@@ -118,6 +118,12 @@ def gated(pack: Pack) -> Any:
 
 
 @pytest.fixture
+def counts_of(pack: Pack) -> Any:
+    """What was counted in the last run of a gated model: `counts_of(patched)`."""
+    return lambda patched: pack.core("host.install").records_of(patched).last.counts
+
+
+@pytest.fixture
 def forecast(pack: Pack) -> Any:
     """Put Forecast on a model through the node, with shares for short runs: `forecast(model, strength=2, …)`."""
 

@@ -208,15 +208,18 @@ def test_the_delegate_of_a_dynamic_patcher_skips_its_own_modules(gated):
 
 
 @pytest.mark.parametrize("guidance", GUIDANCE)
-def test_two_devices_share_a_run(gated, guidance):
+def test_two_devices_share_a_run(gated, guidance, counts_of, pack):
     """The host's own threads, one branch on each of two networks: each skips, captures and hands out for itself."""
-    model = variants.one_level()
-    expected = tiny.sample(gated(model, **SETTINGS, guidance=guidance))
+    model, note = variants.one_level(), pack.core("host.run_start").SEVERAL_DEVICES
+    alone = gated(model, **SETTINGS, guidance=guidance)
+    expected = tiny.sample(alone)
+    assert note not in counts_of(alone).notes
     second = second_device(model, variants.one_level)
     patched = gated(model, **SETTINGS, guidance=guidance)
     with weight_use(patched) as ours, weight_use(patched, second) as theirs:
         result = tiny.sample(patched)
     assert (result - expected).abs().max() < 1e-4 * expected.std()
+    assert note in counts_of(patched).notes
     uses = {kind: [sum(use.of("forwards", kind)) for use in (ours, theirs)] for kind in SKIPPED}
     last = STEPS if guidance == "keep" else 4  # the gate: the second network has one branch to run until then
     for kind in SKIPPED:

@@ -9,12 +9,15 @@ import torch
 from comfy.patcher_extension import WrappersMP
 from families import FAMILIES
 from family_record import layer_use
+from joint_families import JOINT_FAMILIES
 from operations import second_device
 from tiny import distance
 
 SETTINGS = {"gate": 4.0, "sp_interval": 2, "fi_interval": 2, "warm_up": 1}
 # One that is told its options in every block, and one that is told nothing.
 NAMES = ("Wan T2V", "PixArt-Sigma")
+# Of 25 steps, on random weights.
+ROUNDING = 1e-3
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -81,3 +84,25 @@ def test_another_network_called_within_a_call_is_left_alone(family, gated):
     assert len(answers) == 12
     assert all(torch.equal(given, answer) for given in answers)
     assert torch.equal(result, family.sample(model))
+
+
+@pytest.mark.newest
+@pytest.mark.parametrize("name", ["Flux", "Qwen-Image", "SD 3.5", "CogVideoX", "LTX-2"])
+def test_joint_attention_on_two_devices(name, gated, pack, counts_of):
+    """Captures, the held difference and what is predicted are those of a run on one device."""
+    (family,) = [family for family in JOINT_FAMILIES if family.name == name]
+    reused = {"gate": 3.0, "sp_interval": 2, "fi_interval": 2, "warm_up": 0, "guidance": "cached_delta"}
+
+    def patched_with(model):
+        preset = pack.nodes["TGATEApply"].execute(model=model).args[0]
+        return {"gated": (gated(model, **reused), 6), "preset": (preset, 25)}
+
+    model = family.make()
+    alone = {how: family.sample(one, steps=steps) for how, (one, steps) in patched_with(model).items()}
+    second_device(model, family.make)
+    for how, (patched, steps) in patched_with(model).items():
+        assert distance(family.sample(patched, steps=steps), alone[how]) < ROUNDING
+        counts = counts_of(patched)
+        assert counts.attentions_reused or how == "preset" or not family.is_reused
+        assert counts.skipped_passes or how == "gated"
+        assert pack.core("host.run_start").SEVERAL_DEVICES in counts.notes

@@ -6,12 +6,14 @@ import logging
 from decimal import Decimal
 
 import comfy.samplers
+import comfy_extras.nodes_custom_sampler as custom_sampler
 import graphs
 import numpy as np
 import pytest
 import tiny
 import torch
 import variants
+from joint_families import JOINT_FAMILIES
 from record import recording
 from reference import reference
 
@@ -151,3 +153,45 @@ def test_a_branch_without_conds_is_no_guidance(model, gated, caplog):
     alone.set_cfg(5.0)
     graphs.sampler_custom_advanced(alone, graphs.basic_scheduler(patched, steps=STEPS))
     assert caplog.text.count("no second pass") == 1
+
+
+def two_models_guider(model, other, text, cfg=5.0):
+    """The host's DualModelGuider: cond by `model`, uncond by `other`; older hosts have none."""
+    node = custom_sampler.DualModelGuider
+    return node.execute(model, text(1), cfg, model_negative=other, negative=text(2)).args[0]
+
+
+@pytest.mark.newest
+@pytest.mark.parametrize("is_gated", [False, True], ids=["other as it is", "other gated too"])
+@pytest.mark.parametrize("name", ["UNet", "Z-Image", "CogVideoX"])
+def test_two_models_one_for_each_branch(pack, counts_of, name, is_gated):
+    """As in the host's blueprint of Ideogram 4: steps are predicted, and what is said of guidance is true."""
+    family = next((one for one in JOINT_FAMILIES if one.name == name), None)
+    make, text = (variants.one_level, tiny.text) if family is None else (family.make, family.text)
+    start = graphs.latent(None if family is None else family.empty_latent())
+    model, other = make(), make()
+    gated, gated_other = (pack.nodes["TGATEApply"].execute(model=one).args[0] for one in (model, other))
+
+    def sampled(model, other, cfg=5.0):
+        sigmas = graphs.basic_scheduler(model, steps=25)
+        return graphs.sampler_custom_advanced(two_models_guider(model, other, text, cfg), sigmas, start=start)
+
+    result, guidance = sampled(gated, gated_other if is_gated else other), pack.core("gate.guidance")
+    assert counts_of(gated).skipped_passes > 2 * 25 // 3
+    assert guidance.NO_GUIDANCE not in counts_of(gated).notes
+    assert not torch.equal(result, sampled(model, other))
+    sampled(gated, other, cfg=1.0)
+    assert guidance.BRANCHES_APART not in counts_of(gated).notes
+
+
+@pytest.mark.newest
+def test_branches_that_are_asked_for_apart_are_kept_and_that_is_said(gated, counts_of, pack):
+    model, other = variants.one_level(), variants.one_level()
+    patched = gated(model, guidance="cached_delta", cross_attention=False)
+
+    def sampled(model):
+        sigmas = graphs.basic_scheduler(model, steps=STEPS)
+        return graphs.sampler_custom_advanced(two_models_guider(model, other, tiny.text), sigmas)
+
+    assert torch.equal(sampled(patched), sampled(model))
+    assert pack.core("gate.guidance").BRANCHES_APART in counts_of(patched).notes

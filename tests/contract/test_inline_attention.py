@@ -42,11 +42,6 @@ def flux():
     return next(family for family in FAMILIES if family.name == "Flux")
 
 
-@pytest.fixture
-def counts_of(pack):
-    return lambda patched: pack.core("host.install").records_of(patched).last.counts
-
-
 def on_model(model):
     """It is on the model when sampling begins, as attention backends are."""
     patched = model.clone()

@@ -14,6 +14,8 @@ from tiny import distance, split_all_conds
 pytestmark = pytest.mark.newest
 
 ROUNDING = 1e-5
+# Of one call with two rows and two with one: some CPUs multiply those in another order.
+BATCHING = 2e-4
 STEPS = 12
 # Of a run long enough for every preset to keep to its budget: predicted steps need some that ran.
 USUAL_STEPS = 25
@@ -112,7 +114,7 @@ def test_how_the_host_batches_does_not_show(family, model, gated):
         apart = family.sample(patched)
     finally:
         model.model.memory_usage_factor = factor
-    assert distance(apart, together) < ROUNDING
+    assert distance(apart, together) < BATCHING
 
 
 def test_an_attention_override_sees_what_is_computed(family, model, gated):
@@ -156,3 +158,13 @@ def test_pictures_of_a_batch_are_what_the_reference_says(family, model, gated):
     expected = family.sample(family.reference(model, gate=3, guidance="cached_delta"), latent=latent)
     result = family.sample(gated(model, **{**HELD, "cross_attention": True}), latent=latent)
     assert distance(result, expected) < ROUNDING
+
+
+def test_rows_that_a_network_mixes_up_are_left_alone(gated, counts_of, pack):
+    """Three conds of one branch: given alone they would change places, and each has a strength of its own."""
+    family = next(one for one in JOINT_FAMILIES if one.name == "Hunyuan3D 2.1")
+    positive = [item for seed, strength in enumerate((1.0, 0.2, 0.6)) for item in family.text(seed, strength=strength)]
+    model = family.make()
+    patched = gated(model, **HELD)
+    assert torch.equal(family.sample(patched, positive=positive), family.sample(model, positive=positive))
+    assert pack.core("host.architectures").ONE_AT_A_TIME in counts_of(patched).notes

@@ -69,7 +69,7 @@ def test_models_without_a_run(model, gated, report):
 
 def test_a_model_with_joint_attention(model, report, monkeypatch):
     class Flux(torch.nn.Module):
-        __module__ = "comfy.ldm.flux.model"
+        __module__, __qualname__ = "comfy.ldm.flux.model", "Flux"
 
     joint = model.clone()
     joint.add_object_patch("diffusion_model", Flux())
@@ -77,7 +77,7 @@ def test_a_model_with_joint_attention(model, report, monkeypatch):
 
 
 @pytest.mark.newest
-@pytest.mark.parametrize("name", ["Flux", "SD 3.5", "Z-Image", "CogVideoX"])
+@pytest.mark.parametrize("name", ["Flux", "SD 3.5", "Z-Image", "CogVideoX", "HunyuanVideo 1.5"])
 def test_joint_attention_has_its_passes_and_macs_counted(report, gated, name):
     """As modules, within blocks, and where guidance alone is dropped."""
     (family,) = [family for family in JOINT_FAMILIES if family.name == name]

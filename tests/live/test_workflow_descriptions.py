@@ -15,7 +15,8 @@ from tgate_dev import workflows
 from tgate_dev.prompts import Prompt, is_sampler, to_prompt
 from tgate_dev.workflows import made
 from tgate_dev.workflows.models import Model
-from tgate_dev.workflows.note import JOINT, Note
+from tgate_dev.workflows.note import ALONE, JOINT, Note
+from tgate_dev.workflows.recipes import Recipe
 from tgate_dev.workflows.workflow import DescriptionError, File, Workflow
 
 FOLDER = Path(__file__).resolve().parents[2] / "workflows"
@@ -31,6 +32,7 @@ FAMILIES = {
     "5 More - ControlNet": "sd15",
     "5 More - Regional prompts": "sd15",
     "2 Picture - LCM PixArt-Alpha": "few-step",
+    "5 More - Hunyuan3D 2.1": "guidance alone",
     **dict.fromkeys(
         (
             "2 Picture - HunyuanDiT",
@@ -53,6 +55,7 @@ FAMILIES = {
     **dict.fromkeys(
         (
             "2 Picture - Qwen-Image",
+            "2 Picture - Qwen-Image-Edit",
             "2 Picture - Z-Image",
             "2 Picture - Flux.2 Klein",
             "2 Picture - Chroma",
@@ -68,6 +71,9 @@ FAMILIES = {
 }
 TABLE = yaml.safe_load(workflows.TABLE.read_text(encoding="utf-8"))
 OF_BLUEPRINTS = [model for model in (Model(**row) for row in TABLE["models"]) if model.blueprint]
+RECIPES_OF_BLUEPRINTS = [row for row in (Recipe(**row) for row in TABLE["recipes"]) if row.blueprint]
+# Nodes of a blueprint in which people set something of their own; what is set in the others is the model's.
+FREE = ("LoadImage", "TextEncodeQwenImageEditPlus")
 
 pytestmark = pytest.mark.slow
 
@@ -91,7 +97,7 @@ def run_of(prompt: Prompt) -> tuple[int, bool]:
 
 def test_files_are_what_the_descriptions_make(object_info: dict[str, Any]) -> None:
     texts = dict(made(object_info))
-    assert len(texts) == 34
+    assert len(texts) == 36
     for name, text in texts.items():
         assert (FOLDER / f"{name}.json").read_text(encoding="utf-8") == text, (
             f"{name} is not what its description makes: run `python3 tools/dev.py workflows`"
@@ -114,6 +120,7 @@ def test_note_says_what_the_presets_do(name: str, object_info: dict[str, Any], p
     assert re.findall(r"(\d+ %)", note)[:4] == [f"{100 * share:.0f} %" for share in shares]
     assert ("nobody has published settings" in note) == (FAMILIES[name] == "generic")
     assert (JOINT in note) == (FAMILIES[name] == "joint")
+    assert (ALONE in note) == (FAMILIES[name] == "guidance alone")
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -146,6 +153,20 @@ def test_files_and_settings_are_those_of_the_hosts_blueprint(model: Model) -> No
     assert not model.clip_type or model.clip_type in found["CLIPLoader"]
     for kind, settings in filter(None, (model.latent, model.sampling)):
         assert all(pytest.approx(value) in found[kind] or value in numbers for value in settings.values()), kind
+
+
+@pytest.mark.parametrize("recipe", RECIPES_OF_BLUEPRINTS, ids=lambda recipe: recipe.name)
+def test_nodes_of_a_recipe_are_those_of_the_hosts_blueprint(recipe: Recipe) -> None:
+    """All of them, set as there, but for the seed; with a node of ours, and those that the editor has outside of it."""
+    found, nodes = widgets_of(recipe.blueprint), stored(recipe.name)["nodes"]
+    assert found.keys() - {"models", "Note", "MarkdownNote"} <= {node["type"] for node in nodes}
+    files = {model["url"] for node in nodes for model in node["properties"].get("models", [])}
+    assert files == set(found["models"])
+    for node in nodes:
+        expected = found.get(node["type"], [])
+        if node["type"] not in (*FREE, "MarkdownNote") and expected:
+            values = node["widgets_values"][2:] if node["type"] == "KSampler" else node["widgets_values"]
+            assert all(value in expected for value in values[: len(expected)]), node["type"]
 
 
 @pytest.mark.parametrize(

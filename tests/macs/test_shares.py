@@ -12,6 +12,9 @@ from tgate_dev.bench.models import FullSizeModel
 from tgate_dev.bench.shares import Shares, counted, gated_models, is_off, told
 
 PUBLISHED = ("sd15", "sd21", "sdxl", "svd", "pixart")
+SEVERAL = (GENERIC, "joint attention", "inline joint attention")
+# Which expert a token goes to is decided by its values.
+UNCOUNTABLE = {"HiDream Full"}
 
 
 @pytest.fixture(scope="module")
@@ -19,17 +22,20 @@ def gated(pack: Any) -> dict[str, dict[str, FullSizeModel]]:
     return gated_models(pack.nodes)
 
 
-@pytest.mark.parametrize("family", [*PUBLISHED, pytest.param(GENERIC, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "family", [*PUBLISHED, *(pytest.param(several, marks=pytest.mark.slow) for several in SEVERAL)]
+)
 def test_shares_are_what_is_counted_at_full_size(
     family: str, gated: dict[str, dict[str, FullSizeModel]], pack: Any
 ) -> None:
-    found = [counted(model, pack.nodes) for model in gated[family].values()]
-    assert not is_off(found, told(family, pack.nodes))
+    found = {name: counted(model, pack.nodes) for name, model in gated[family].items()}
+    assert {name for name, shares in found.items() if shares is None} <= UNCOUNTABLE
+    assert not is_off([shares for shares in found.values() if shares], told(family, pack.nodes))
 
 
 def test_every_family_is_counted(gated: dict[str, dict[str, FullSizeModel]], pack: Any) -> None:
-    assert {*SHARES} == {*PUBLISHED_ROWS, GENERIC, "inline joint attention"}
-    assert {*gated} == {*PUBLISHED, GENERIC}
+    assert {*SHARES} == {*PUBLISHED_ROWS, *SEVERAL}
+    assert {*gated} == {*PUBLISHED, *SEVERAL}
     assert told("playground-2.5", pack.nodes) == told("sdxl", pack.nodes)  # of one network
 
 

@@ -63,11 +63,15 @@ def sampler_custom(
     return output.args[0]["samples"]
 
 
-def sampler_custom_advanced(guider: Any, sigmas: torch.Tensor, sampler: str = "euler") -> torch.Tensor:
+def sampler_custom_advanced(
+    guider: Any, sigmas: torch.Tensor, sampler: str = "euler", start: Latent | None = None
+) -> torch.Tensor:
     """RandomNoise, KSamplerSelect and SamplerCustomAdvanced; returns the latent."""
     noise = custom_sampler.RandomNoise.execute(0).args[0]
     picked = custom_sampler.KSamplerSelect.execute(sampler).args[0]
-    return custom_sampler.SamplerCustomAdvanced.execute(noise, guider, picked, sigmas, latent()).args[0]["samples"]
+    return custom_sampler.SamplerCustomAdvanced.execute(noise, guider, picked, sigmas, start or latent()).args[0][
+        "samples"
+    ]
 
 
 def combine(*conds: Conditioning) -> Conditioning:

@@ -17,7 +17,6 @@ import comfy.model_management
 import comfy.samplers
 import hypothesis
 import moving
-import tiny
 import torch
 from families import Family
 from hypothesis import strategies as st
@@ -82,7 +81,7 @@ class Graph:
     run: dict[str, Any]
 
     def inputs(self) -> dict[str, Any]:
-        """Arguments of `tiny.sample`."""
+        """Arguments of `Family.sample`."""
         place = self.size[-2:] if len(self.size) > 1 else (1, *self.size)
         sampler = self.run["sampler"]
         return {
@@ -171,7 +170,7 @@ def apply_all(nodes: Mapping[str, Node], model: Any, names: list[str]) -> Any:
 
 def sample(model: Any, graph: Graph) -> torch.Tensor:
     torch.manual_seed(0)  # some nodes draw from the global generator
-    return tiny.sample(model, **graph.inputs())
+    return graph.family.sample(model, **graph.inputs())
 
 
 def same(one: torch.Tensor, other: torch.Tensor) -> bool:

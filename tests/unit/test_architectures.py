@@ -15,6 +15,7 @@ from tgate_core.host.architectures import (
     HUNYUAN_DIT,
     HUNYUAN_VIDEO,
     LTXV,
+    LUMINA,
     MOCHI,
     PIXART,
     SD3,
@@ -22,6 +23,7 @@ from tgate_core.host.architectures import (
     WAN,
     SiteRule,
     architecture_of,
+    architecture_of_config,
     attention_sites,
     inline_sites,
     pack,
@@ -51,6 +53,16 @@ def test_a_network_is_known_by_its_class_and_those_derived_from_it(known):
 
 
 @pytest.mark.parametrize(
+    ("name", "image_model", "expected"),
+    [("MingImage", "ming_image", LUMINA), ("WAN_Animate2", "wan2.1", None), ("WAN22_Animate", "wan2.1", WAN)],
+)
+def test_models_of_newer_hosts_are_known_by_what_their_files_say(name, image_model, expected):
+    """What the host makes of a file: a class of its own, and the configuration of the network."""
+    config = type(name, (), {"unet_config": {"image_model": image_model}})()
+    assert architecture_of_config(config) is expected
+
+
+@pytest.mark.parametrize(
     "path", ["comfy.ldm.cogvideo.model.CogVideoXTransformer3DModel", "elsewhere.WanModel", "comfy.ldm.wan.model.Wan"]
 )
 def test_another_class_is_not_known(path):
@@ -74,7 +86,9 @@ def test_networks_with_rules_of_their_own_are_left_alone(path, parent, reason):
 @pytest.mark.parametrize(
     ("path", "reason"),
     [
-        ("comfy.ldm.cogvideo.model.CogVideoXTransformer3DModel", "joint attention"),
+        ("comfy.ldm.cogvideo.model.CogVideoXTransformer3DModel", "T-GATE leaves the attention of this network alone"),
+        ("comfy.ldm.hunyuan3dv2_1.hunyuandit.HunYuanDiTPlain", "T-GATE leaves the attention of this network alone"),
+        ("comfy.ldm.flux.model.Flux", "joint attention"),
         ("pack.sd.ReUNetModel", "another node runs this model by code of its own (ReUNetModel)"),
     ],
 )

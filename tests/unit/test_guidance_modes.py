@@ -3,6 +3,7 @@ import pytest
 from tgate_core.engine.identity import COND, UNCOND, CondBatch, CondKey, Place
 from tgate_core.gate.config import GUIDANCE_MODES
 from tgate_core.gate.guidance import (
+    BRANCHES_APART,
     EMPTY_BRANCH,
     MODES,
     NEEDED_BY_OTHERS,
@@ -60,7 +61,7 @@ def test_one_cond_a_branch_gets_what_is_wanted(guidance):
     [
         (("c", None), NO_GUIDANCE),
         ((None, "u"), NO_GUIDANCE),
-        (("c",), NO_GUIDANCE),
+        (("c",), BRANCHES_APART),
         (("c", None, None), NO_GUIDANCE),
         (("c", ""), EMPTY_BRANCH),
         (("", "u"), EMPTY_BRANCH),

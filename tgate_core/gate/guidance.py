@@ -19,6 +19,7 @@ NO_GUIDANCE = "cfg is 1: no second pass to save"
 EMPTY_BRANCH = "guidance kept: a branch has no prompt in some steps"
 SEVERAL_CONDS = "guidance kept: a branch has several conds, whose captures cannot be merged"
 OTHER_BRANCHES = "guidance kept: the guider asks for other branches than one cond and one uncond"
+BRANCHES_APART = "guidance kept: the guider asks for each branch in a pass of its own (as DualModelGuider does)"
 NEEDED_BY_OTHERS = "guidance kept: another node evaluates the branch that would be dropped"
 
 
@@ -100,7 +101,7 @@ def effective_mode(
     if wanted.branch is None:
         return KEEP, None
     if sum(branch is not None for branch in batch.branches) == 1:
-        return KEEP, NO_GUIDANCE
+        return KEEP, BRANCHES_APART if len(batch.branches) == 1 else NO_GUIDANCE
     if len(batch.branches) != 2:
         return KEEP, OTHER_BRANCHES
     if not all(batch.branches):

@@ -15,7 +15,7 @@ from ..engine.reasons import CACHE_FULL
 from ..engine.storage import CacheSettings
 from ..engine.technique import BatchPlan, FinishedBatch, Layout, NetworkSizes, RunContext, TechniqueRun
 from .config import GateConfig, Scope
-from .guidance import MODES, NO_GUIDANCE, GuidanceMode, effective_mode, noise_space_difference
+from .guidance import BRANCHES_APART, MODES, NO_GUIDANCE, GuidanceMode, effective_mode, noise_space_difference
 from .refresh import Gap, last_refresh_step, relative_change
 from .schedule import Phase, Schedule, StepPlan, build_schedule, needed_steps, refreshed_steps, resolve_gate_step
 
@@ -299,6 +299,8 @@ class GateRun(TechniqueRun):
 
     def _effective_mode(self, batch: CondBatch) -> GuidanceMode:
         mode, reason = effective_mode(self.mode, batch, self._context.auxiliary_uuids)
+        if reason is BRANCHES_APART and not self._context.has_guidance:
+            reason = NO_GUIDANCE
         if mode.merges_captures and self.config.cross_attention:
             if self._context.cache.has_refused:
                 mode, reason = MODES["keep"], CACHE_FULL

@@ -242,12 +242,12 @@ ACE_STEP_15 = Architecture(
     in_files=("ace1.5",),
 )
 
-# What refines picture and text before they meet is small, and left alone.
+# What refines picture and text before they meet is small, and left alone. Ming-Image is of hosts newer than 0.30.
 LUMINA = Architecture(
-    name="Lumina 2, Z-Image",
+    name="Lumina 2, Z-Image, Ming-Image",
     classes=("comfy.ldm.lumina.model.NextDiT",),
     rules=(SiteRule(SELF_ATTENTION, r"layers\.\d+\.attention"),),
-    in_files=("lumina2", "zimage_pixel"),
+    in_files=("lumina2", "zimage_pixel", "ming_image"),
 )
 
 QWEN_IMAGE = Architecture(
@@ -380,6 +380,7 @@ FAMILY_OF_CONFIG = {
 }
 
 JOINT_ATTENTION = "joint attention: nothing to freeze"
+LEFT_ALONE = "T-GATE leaves the attention of this network alone: nothing to freeze"
 OTHER_CODE = "another node runs this model by code of its own ({name})"
 # Derived from one of the above, and yet not to be gated.
 _EXCLUDED = {
@@ -391,7 +392,10 @@ _EXCLUDED = {
 _EXCLUDED_CONFIGS = {"WAN21_CausalAR_T2V", "WAN_Animate2"}
 # Takes the rows of a call for two branches, one a half, whatever they are.
 _HALVES_ARE_BRANCHES = "comfy.ldm.hunyuan3dv2_1.hunyuandit.HunYuanDiTPlain"
-ONE_AT_A_TIME = "this network mixes up the rows of a batch once one guidance branch runs alone: set batch_size to 1"
+ONE_AT_A_TIME = (
+    "this network mixes up the rows of a batch once one guidance branch runs alone: set batch_size to 1, and give each "
+    "branch one prompt"
+)
 BOTH_BRANCHES = "this network takes both guidance branches or none: a newer ComfyUI (0.30 will do) runs one alone"
 _HOST = "comfy."
 
@@ -419,21 +423,23 @@ def architecture_of_config(config: Any) -> Architecture | None:
 
 
 def why_unknown(network: type) -> str:
-    """Why the attentions of a class that `architecture_of_class` does not know are left alone."""
+    """Why no attention of a class is frozen: it is a joint one, or one that `architecture_of_class` does not know."""
     excluded = [reason for name, reason in _EXCLUDED.items() if name in _names(network)]
     if excluded:
         return excluded[0]
-    return JOINT_ATTENTION if is_of_host(network) else OTHER_CODE.format(name=network.__name__)
+    if not is_of_host(network):
+        return OTHER_CODE.format(name=network.__name__)
+    return LEFT_ALONE if architecture_of_class(network) is None else JOINT_ATTENTION
 
 
-def why_not_one_branch(network: type, latents: int) -> str | None:
-    """Why a network cannot be given so many latents of one branch alone; None where it can."""
+def why_not_one_branch(network: type, rows: int) -> str | None:
+    """Why a network cannot be given so many rows, latents times conds, of one branch alone; None where it can."""
     if _HALVES_ARE_BRANCHES not in _names(network):
         return None
     code = getattr(getattr(network, "forward", None), "__code__", None)
     if code is not None and "swap_cfg_halves" not in code.co_varnames:  # before 0.30
         return BOTH_BRANCHES
-    return ONE_AT_A_TIME if latents > 1 else None
+    return ONE_AT_A_TIME if rows > 1 else None
 
 
 def is_of_host(network: type) -> bool:

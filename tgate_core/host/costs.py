@@ -10,6 +10,7 @@ import copy
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -86,7 +87,13 @@ def copy_without_weights(base: Any, fake: FakeTensorMode) -> Any:
     for module in copied.modules():
         # A replaced `forward`, ours or another node's, belongs to the original.
         module.__dict__.pop("forward", None)
+        # Some networks move a layer to where its input is; fake parameters cannot be moved, and need not be.
+        module.__dict__["to"] = partial(_as_it_is, module)
     return copied
+
+
+def _as_it_is(module: nn.Module, *_args: Any, **_kwargs: Any) -> nn.Module:
+    return module
 
 
 def _row_cost(base: Any, template: Any, branch: int) -> RowCost:

@@ -194,6 +194,11 @@ def _eject(patcher: ModelPatcher) -> None:
         _take_off(module, forward)
 
 
+def has_stand_ins(network: nn.Module) -> bool:
+    """Whether any attention of a network has something of ours on it."""
+    return any(isinstance(module.__dict__.get("forward"), StandInForward) for module in network.modules())
+
+
 def _injected(patcher: ModelPatcher) -> list[tuple[nn.Module, StandInForward]]:
     """Modules with something of ours on them, and what that is."""
     # All modules: what another node made of the network meanwhile must not hide one of them.

@@ -15,7 +15,7 @@ from ..engine.forward import ForwardCall
 from ..engine.location import is_same
 from .architectures import architecture_of
 from .attention import Options
-from .forwards import call_of_thread
+from .forwards import call_of_thread, has_stand_ins
 from .keys import COMPILE_KEY, INPUT_KEY, PATCHER_KEY, STEP_CACHE_KEY
 
 if TYPE_CHECKING:
@@ -104,20 +104,23 @@ def run_network(executor: WrapperExecutor, *args: Any, **kwargs: Any) -> Any:
         return executor(*args, **kwargs)
 
 
-def has_network_run(call: ForwardCall, transformer_options: Options, has_stand_ins: bool) -> bool:
+def has_network_run(call: ForwardCall, transformer_options: Options, is_attention_gated: bool) -> bool:
     """Whether a network call that is over ran the network, as far as that can be told.
 
     Args:
         call: the call.
         transformer_options: its options.
-        has_stand_ins: whether the model's attentions have stand-ins, which would have noticed.
+        is_attention_gated: whether the attentions of the run's model have stand-ins, which would have noticed. A guider
+            with two models calls the other one, which need not have any, with the same options.
     """
     if call.has_run or COMPILE_KEY in _wrappers(transformer_options, WrappersMP.APPLY_MODEL):
         return True
     if INPUT_KEY in _wrappers(transformer_options, WrappersMP.DIFFUSION_MODEL) and call.network_input is not None:
         return False
     known = architecture_of(call.model.diffusion_model)
-    return not has_stand_ins or known is None or bool(known.inline)
+    if not is_attention_gated or known is None or known.inline:
+        return True
+    return not has_stand_ins(call.model.diffusion_model)
 
 
 def _is_input(x: Any, expected: Any) -> bool:

@@ -62,7 +62,8 @@ def start_run(guider: Any, sampler: Any, sigmas: torch.Tensor, latent_shape: tor
     asked = len(techniques)
     if unreached is not None:
         techniques = _within(scope_of(guider.model_patcher), techniques)
-    one_branch = why_not_one_branch(network_class(guider.model_patcher), latent_shape[0])
+    rows = latent_shape[0] * max((len(conds or ()) for conds in guider.conds.values()), default=1)
+    one_branch = why_not_one_branch(network_class(guider.model_patcher), rows)
     if one_branch is not None:
         techniques = [one for one in techniques if not isinstance(one, (Gate, Preset))]
         unreached = one_branch

@@ -153,8 +153,8 @@ def apply_model_wrapper(executor: WrapperExecutor, *args: Any, **kwargs: Any) ->
             control, options = arranged_in_depth(model.diffusion_model, call.depth, control, options)
         result = executor(*before, control, options, *args[6:], **kwargs)
     if batch_pass is not None:
-        has_stand_ins = not ATTENTION_TECHNIQUES.isdisjoint(transformer_options.get(TECHNIQUES_KEY, {}))
-        batch_pass.has_run = batch_pass.has_run and has_network_run(call, transformer_options, has_stand_ins)
+        is_gated = not ATTENTION_TECHNIQUES.isdisjoint(transformer_options.get(TECHNIQUES_KEY, {}))
+        batch_pass.has_run = batch_pass.has_run and has_network_run(call, transformer_options, is_gated)
         if not batch_pass.end_call(call):
             run.counts.note(RUN_TWICE)
     return result

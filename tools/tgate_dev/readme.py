@@ -24,6 +24,7 @@ _CHINESE = {
     "| inline joint attention |": "| 块内的联合注意力 |",
     "| joint attention |": "| 联合注意力 |",
     "joint attention: nothing to freeze": "联合注意力，没有可以冻结的部分",
+    "T-GATE leaves the attention of this network alone: nothing to freeze": "T-GATE 不处理这个网络的注意力",
     "cfg is 1: no second pass to save": "cfg 为 1，没有第二次计算可省",
     "each of two experts, ": "两个专家各自，",
     " tokens, ": " 个标记，",

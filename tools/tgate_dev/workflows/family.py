@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .note import JOINT
+from .note import ALONE, JOINT
 
 OURS = ("TGATEApply", "TGATEApplyAdvanced")
 # Where the editor's part keeps it, and of which loader it is; see `web/schedule_query.js`.
@@ -29,13 +29,14 @@ def tell_families(graph: Mapping[str, Any]) -> None:
         if node["type"] not in OURS:
             continue
         loaders = [[loader["type"], *loader["widgets_values"]] for loader in _loaders(graph, node)]
-        told = {FAMILY: _family(loaders, JOINT in note), LOADER: _as_in_javascript(loaders)}
+        told = {FAMILY: _family(loaders, note), LOADER: _as_in_javascript(loaders)}
         node["properties"] = {**node["properties"], **told}
 
 
-def _family(loaders: Sequence[Sequence[Any]], has_joint_attention: bool) -> str:
-    if has_joint_attention:
-        return "joint attention"
+def _family(loaders: Sequence[Sequence[Any]], note: str) -> str:
+    for sentence, scope in ((JOINT, "joint attention"), (ALONE, "guidance alone")):
+        if sentence in note:
+            return scope
     files = " ".join(str(name).lower() for _, name, *_ in loaders)
     return next((family for part, family in FAMILIES.items() if part in files), "generic")
 

@@ -16,12 +16,14 @@ CHANGES = {
     "picture": f"The picture will change. {COMPARE}",
     "video": f"The picture will change in every frame, and so can the motion. {COMPARE}",
     "sound": f"The sound will change. {COMPARE}",
+    "shape": f"The shape will change. {COMPARE}",
 }
 USUAL = (
     "It does 62 % of the work: the network runs where it matters, and the steps in between are predicted from those "
     "before them."
 )
 JOINT = "Text and picture share one attention in this model: whole steps are saved, and no attention is frozen."
+ALONE = "Whole steps are saved, and no attention of this model is reused."
 PRESETS = (
     "**balanced**: start here.",
     "**gentle**: 72 % of the work, closer to the plain picture.",
@@ -43,10 +45,11 @@ class Note:
     has_presets: bool = False  # whether it is about what TGATE Apply's presets do in a run of many steps
     unpublished: str = ""  # what to call a model without published settings
     has_joint_attention: bool = False  # whether text and picture share one attention
+    has_guidance_alone: bool = False  # whether T-GATE leaves all of its attentions alone
     effect: str = ""  # in place of, or after, what T-GATE usually does
     steps: Sequence[str] = (WRITE_YOURS,)
     settings: Sequence[str] = ()
-    result: Literal["picture", "video", "sound"] = "picture"
+    result: Literal["picture", "video", "sound", "shape"] = "picture"
     place: str = ""  # where its node belongs
     changes: str = ""  # in place of what usually changes in such a result
     closing: Sequence[str] = ()
@@ -74,6 +77,8 @@ class Note:
             yield USUAL
         if self.has_joint_attention:
             yield JOINT
+        if self.has_guidance_alone:
+            yield ALONE
         if self.unpublished:
             yield f"Experimental: nobody has published settings for {self.unpublished}."
 

@@ -32,6 +32,13 @@ WAN_STEPS: dict[str, dict[str, Any]] = {
     "Expert for much noise": {"end_at_step": 10, "add_noise": "enable", "return_with_leftover_noise": "enable"},
     "Expert for little noise": {"start_at_step": 10, "add_noise": "disable", "return_with_leftover_noise": "disable"},
 }
+_QWEN = "Comfy-Org/Qwen-Image"
+QWEN_EDIT = File(f"{_QWEN}-Edit_ComfyUI:split_files/diffusion_models/qwen_image_edit_2511_bf16")
+QWEN_VAE = File(f"{_QWEN}_ComfyUI:split_files/vae/qwen_image_vae")
+QWEN_TEXT = File("Comfy-Org/HunyuanVideo_1.5_repackaged:split_files/text_encoders/qwen_2.5_vl_7b_fp8_scaled")
+QWEN_EDIT_RUN: Run = (40, 4.0, "euler", "simple")
+HUNYUAN3D = File("Comfy-Org/hunyuan3D_2.1_repackaged:hunyuan_3d_v2.1")
+HUNYUAN3D_RUN: Run = (30, 5.0, "euler", "normal")
 # Of nodes that draw on themselves.
 REPORT_HEIGHT, PLOT_HEIGHT = 430, 600  # at which their pictures are as wide as the nodes
 COMPARED_HEIGHT = 370  # two square pictures beside each other
@@ -194,6 +201,41 @@ def wan22_t2v(w: Workflow) -> None:
     _save_video(w, "wan22_t2v", 16.0)
 
 
+def qwen_edit(w: Workflow) -> None:
+    """A picture that is changed as a text says: the model is given it as text and as a latent."""
+    w.group("Model", UNDER_NOTE).node("UNETLoader", unet_name=QWEN_EDIT)
+    vae = w.node("VAELoader", vae_name=QWEN_VAE)
+    w.node("CLIPLoader", clip_name=QWEN_TEXT, type="qwen_image")
+    w.start_picture()
+    picture = w.node("FluxKontextImageScale")
+    w.group("Model sampling", 2).node("ModelSamplingAuraFlow", shift=3.1)
+    w.node("CFGNorm", strength=1.0)
+    w.group("Prompts", 2, INPUT)
+    texts = (("positive", "Prompt", "make it a winter night, with snow"), ("negative", "Negative prompt", ""))
+    for name, title, text in texts:
+        encoded = w.node("TextEncodeQwenImageEditPlus", title, prompt=text, vae=vae, image1=picture)
+        method = {"reference_latents_method": "index_timestep_zero", "conditioning": encoded}
+        w.last[name] = w.node("FluxKontextMultiReferenceLatentMethod", **method)
+    w.gate(is_experimental=True)
+    w.group("Picture as a latent", 3, INPUT).node("VAEEncode")
+    _sample(w, "qwen_edit", QWEN_EDIT_RUN)
+
+
+def hunyuan3d(w: Workflow) -> None:
+    """A shape from a picture."""
+    w.group("Model", UNDER_NOTE).node("ImageOnlyCheckpointLoader", ckpt_name=HUNYUAN3D)
+    w.start_picture()
+    w.group("Model sampling", 2).node("ModelSamplingAuraFlow", shift=1.0)
+    w.group("The picture as the model sees it", 2, INPUT).node("CLIPVisionEncode", crop="center")
+    w.last.update(w.node("Hunyuan3Dv2Conditioning"))
+    w.gate(is_experimental=True)
+    w.group("Shape size", 3, INPUT).node("EmptyLatentHunyuan3Dv2", "Size", resolution=4096)
+    w.group("Sampling", 4).sampler(HUNYUAN3D_RUN)
+    w.group("Shape", 5).node("VAEDecodeHunyuan3D", num_chunks=8000, octree_resolution=256)
+    mesh = w.node("VoxelToMesh", algorithm="surface net", threshold=0.6)
+    w.node("SaveGLB", mesh=mesh, filename_prefix="TGATE/hunyuan3d")
+
+
 def _save_video(w: Workflow, name: str, fps: float) -> None:
     form = {"filename_prefix": f"TGATE/{name}", "fps": fps, "lossless": False, "quality": 90}
     w.node("SaveAnimatedWEBP", "Save video", **form)
@@ -209,7 +251,20 @@ def _sample(w: Workflow, name: str, run: Run = RUN, column: int = 4, **inputs: A
     w.picture(name, column + 1)
 
 
-_ALL = (compare, deepcache_sdxl, forecast_sdxl, img2img, hires, controlnet, regional, probe, ltx2, wan22_t2v)
+_ALL = (
+    compare,
+    deepcache_sdxl,
+    forecast_sdxl,
+    img2img,
+    hires,
+    controlnet,
+    regional,
+    probe,
+    ltx2,
+    wan22_t2v,
+    qwen_edit,
+    hunyuan3d,
+)
 GRAPHS = {graph.__name__: graph for graph in _ALL}
 
 
@@ -218,6 +273,7 @@ class Recipe(Note):
     """A use of T-GATE."""
 
     graph: str  # the function that makes it
+    blueprint: str = ""  # of the host, whose files and settings these are
 
     def build(self, w: Workflow) -> None:
         """Add the nodes."""

@@ -19,6 +19,7 @@ NOTE_COLORS = {"color": "#432", "bgcolor": "#653"}
 GATE_COLORS = {"color": "#232", "bgcolor": "#353"}
 FOLDERS = {
     "CheckpointLoaderSimple": "checkpoints",
+    "ImageOnlyCheckpointLoader": "checkpoints",
     "UNETLoader": "diffusion_models",
     "VAELoader": "vae",
     "CLIPLoader": "text_encoders",
@@ -43,6 +44,7 @@ SIZES = {
     "CLIPTextEncode": (360, 150),
     "CLIPTextEncodePixArtAlpha": (WIDTH, 198),
     "CLIPTextEncodeLumina2": (WIDTH, 190),
+    "TextEncodeQwenImageEditPlus": (360, 230),
     "TextEncodeAceStepAudio": (WIDTH, 330),
     "TextEncodeAceStepAudio1.5": (WIDTH, 620),
     "LoadImage": (WIDTH, 314),
