@@ -37,14 +37,10 @@ def report(pack):
     return lambda model, latent: pack.nodes["TGATEReport"].execute(model=model, latent={"samples": latent}).args[1]
 
 
-def followed(seen: list[tuple[int, torch.Tensor]], step: int, is_trusted: bool = False) -> torch.Tensor:
-    """In a line from the last two of three, whole or by the root of the share that would have led there before."""
-    (second, y1), (third, y2) = seen[-2:]
-    change = y2 - y1
-    if is_trusted:
-        return y2 + (step - third) / (third - second) * change
-    (first, y0), *_ = seen
-    line = (y1 - y0) * (third - second) / (second - first)
+def followed(seen: list[tuple[int, torch.Tensor]], step: int) -> torch.Tensor:
+    """In a line from the last two of three, by the root of the share that would have led there before."""
+    (first, y0), (second, y1), (third, y2) = seen
+    change, line = y2 - y1, (y1 - y0) * (third - second) / (second - first)
     shares = [(a * b).sum() / (a * a).sum() for a, b in zip(line, change, strict=True)]
     far = (step - third) / (third - second)
     return torch.stack([y + far * s.clamp(0, 1).sqrt() * c for y, s, c in zip(y2, shares, change, strict=True)])
@@ -79,7 +75,7 @@ class Oracle:
         difference = followed([(one[0], one[3]) for one in self.seen], self.step) if is_guided else None
         if self.adds_noise:
             return (x - followed([(one[0], one[2]) for one in self.seen], self.step)) / sigma, difference
-        return followed([(one[0], one[1]) for one in self.seen], self.step, is_trusted=True), difference
+        return followed([(one[0], one[1]) for one in self.seen], self.step), difference
 
     def install(self, model):
         patched = model.clone()
@@ -128,8 +124,8 @@ def test_captures_last_through_predicted_steps(model, forecast, gated, guidance)
     patched = forecast(gated(model, gate=3.0, guidance=guidance), strength=4, end=1.0)
     with recording(model, patched) as record:
         tiny.sample(patched, steps=STEPS)
-    # What runs on captures of both branches, as nothing before the gate does, has first to run twice.
-    first = (3, 4) if guidance in ("uncond", "cond_mean") else ()
+    # What runs on captures of both branches, as nothing before the gate does, has first to run three times.
+    first = (3, 4, 5) if guidance in ("uncond", "cond_mean") else ()
     ran = [record.sigmas[step] for step in (0, 1, 2, *first, 7, STEPS - 1)]
     assert [call.sigma for call in record.calls] == pytest.approx(ran)
     # Four steps without a use of the captures are no reason to drop them.
@@ -253,12 +249,12 @@ def test_a_prompt_that_comes_later_is_computed(model, forecast, counts):
 
 
 def test_a_difference_is_predicted_of_steps_in_which_both_branches_ran(model, pack):
-    """The host leaves the second branch out of step 8, where cfg is 1: what it said last is older than the first's."""
+    """The host leaves the second branch out of step 7, where cfg is 1: what it said last is older than the first's."""
     sampling, steps = model.get_model_object("model_sampling"), 25
     sigmas = comfy.samplers.calculate_sigmas(sampling, "normal", steps).tolist()
     begin, end = (
         next(share / 1000 for share in range(1000) if sampling.percent_to_sigma(share / 1000) < sum(pair) / 2)
-        for pair in (sigmas[7:9], sigmas[8:10])
+        for pair in (sigmas[6:8], sigmas[7:9])
     )
     override = host_node("nodes_custom_sampler", "CFGOverride", cfg=1.0, start_percent=begin, end_percent=end)
     ran = []
@@ -267,8 +263,8 @@ def test_a_difference_is_predicted_of_steps_in_which_both_branches_ran(model, pa
         with recording(model, patched) as record:
             tiny.sample(patched, steps=steps)
         ran.append([(sigmas.index(pytest.approx(call.sigma)), len(call.branches)) for call in record.calls])
-    assert ran[0][5:8] == [(8, 2), (10, 2), (12, 2)]
-    assert ran[1][5:8] == [(8, 1), (9, 2), (10, 2)]
+    assert ran[0][5:8] == [(7, 2), (9, 2), (12, 2)]
+    assert ran[1][5:8] == [(7, 1), (8, 2), (9, 2)]
 
 
 def test_a_restart_is_computed(model, forecast):
@@ -276,7 +272,7 @@ def test_a_restart_is_computed(model, forecast):
     patched = forecast(model, start=0.0, end=1.0)
     with recording(model, patched) as record:
         tiny.sample(patched, sigmas=sigmas)
-    assert [call.sigma for call in record.calls] == [10.0, 8.0, 6.0, 4.0, 9.0, 7.0, 5.0, 3.0, 1.0]
+    assert [call.sigma for call in record.calls] == [10.0, 8.0, 6.0, 9.0, 7.0, 5.0, 2.0, 1.0]
 
 
 @pytest.mark.parametrize("settings", [{"start": 0.9, "end": 0.9}, {"start": 1.0, "end": 0.0}])
@@ -329,11 +325,12 @@ def test_a_preset_is_what_the_oracle_says(joint, pack, preset, sampler):
     steps = 25
     sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "normal", steps).tolist()
     plan = pack.core("presets").PresetConfig("generic", preset).resolve(sigmas, True, sampler)
-    guided = tuple(range(steps))
+    guided, needed = tuple(range(steps)), ()
     if plan.gate is not None:
-        refreshed = pack.core("gate.schedule").refreshed_steps(plan.gate, sigmas, int(plan.gate.gate), True)
-        guided = (*range(int(plan.gate.gate)), *refreshed)
-    predicted = pack.core("forecast.schedule").forecast_steps(plan.forecast, sigmas, set(guided) if plan.gate else ())
+        schedule, gate = pack.core("gate.schedule"), int(plan.gate.gate)
+        refreshed = schedule.refreshed_steps(plan.gate, sigmas, gate, True)
+        guided, needed = (*range(gate), *refreshed), schedule.needed_steps(plan.gate, gate, refreshed)
+    predicted = pack.core("forecast.schedule").forecast_steps(plan.forecast, sigmas, needed)
     oracle = Oracle(tuple(predicted), guided, adds_noise=sampler == "er_sde")
     run = {"steps": steps, "scheduler": "normal", "sampler": sampler}
     expected = family.sample(oracle.install(model), **run)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import itertools
 import re
-from dataclasses import replace
 
 import pytest
 import torch
 
 from tgate_core.deepcache.schedule import DeepCacheConfig, build_deep_schedule
 from tgate_core.engine.actions import Action
-from tgate_core.forecast.schedule import ForecastConfig, first_late_step, forecast_steps, has_long_steps
+from tgate_core.forecast.schedule import (
+    ForecastConfig,
+    at_growing_gaps,
+    first_late_step,
+    forecast_steps,
+    has_long_steps,
+)
 from tgate_core.forecast.technique import followed
 
 
@@ -28,16 +32,14 @@ def test_after_each_step_that_runs_so_many_are_predicted(strength: int, expected
     assert steps_of(12, strength=strength, start=0.25, end=0.92) == expected
 
 
-def test_two_steps_run_first_and_one_last_whatever_is_asked_for() -> None:
-    assert steps_of(6, strength=4, start=0.0, end=1.0) == [2, 3, 4]
-    assert steps_of(3, strength=1, start=0.0, end=1.0) == []
-    assert steps_of(4, running=1, end=1.0) == []
-    assert steps_of(1, running=1, end=1.0) == []
+def test_three_steps_run_first_and_one_last_whatever_is_asked_for() -> None:
+    assert steps_of(6, strength=4, start=0.0, end=1.0) == [3, 4]
+    assert steps_of(4, strength=1, start=0.0, end=1.0) == []
     assert steps_of(1, strength=1, start=0.0, end=1.0) == []
 
 
 def test_steps_that_others_need_run_and_the_count_begins_anew_behind_them() -> None:
-    assert steps_of(12, (4, 5, 8), strength=2, start=0.0, end=1.0) == [2, 3, 6, 7, 9, 10]
+    assert steps_of(12, (4, 5, 8), strength=2, start=0.0, end=1.0) == [3, 6, 7, 9, 10]
 
 
 def test_start_and_end_are_shares_of_the_run() -> None:
@@ -78,37 +80,28 @@ def test_steps_are_long_by_their_median_in_log_sigma() -> None:
     assert not has_long_steps([1.0, 0.0])
 
 
-EVEN = [1.2**-step for step in range(25)] + [0.0]
+def test_steps_that_a_preset_has_placed_run_and_those_that_others_need() -> None:
+    config = ForecastConfig(running=(0, 1, 2, 4, 7), by_preset=True)
+    assert sorted(forecast_steps(config, [float(step) for step in range(10, -1, -1)], (9,))) == [3, 5, 6, 8]
+    assert config.most_in_a_row == 2
+    assert ForecastConfig(running=(0, 1, 2)).most_in_a_row == 1
 
 
-@pytest.mark.parametrize(("running", "most_in_a_row"), [(18, 1), (15, 1), (14, 1), (12, 2), (10, 3)])
-def test_so_many_steps_run_at_gaps_that_grow_by_one_at_most(running: int, most_in_a_row: int) -> None:
-    predicted = forecast_steps(ForecastConfig(3, end=1.0, running=running), EVEN)
-    run = [step for step in range(25) if step not in predicted]
-    gaps = [later - earlier for earlier, later in itertools.pairwise(run)]
-    assert run[:3] == [0, 1, 2]
-    assert run[-1] == 24
-    assert len(run) == running
-    assert max(gaps) == most_in_a_row + 1
-    assert all(after <= before + 1 for before, after in itertools.pairwise(gaps))
-
-
-def test_more_run_where_no_more_may_be_predicted_in_a_row() -> None:
-    assert sorted(forecast_steps(ForecastConfig(1, end=1.0, running=1), EVEN)) == list(range(3, 24, 2))
-    assert max(forecast_steps(ForecastConfig(3, end=0.6, running=1), EVEN)) == 14
-
-
-def test_more_steps_run_where_they_are_long_in_log_sigma() -> None:
-    sigmas = [1.02**-step for step in range(13)] + [1.02**-12 * 1.8**-step for step in range(1, 13)] + [0.0]
-    config = ForecastConfig(3, end=1.0, running=14)
-    by_noise, even = (forecast_steps(one, sigmas) for one in (config, replace(config, is_even=True)))
-    assert len(by_noise) == len(even) == 11
-    assert sum(step < 12 for step in by_noise) > sum(step < 12 for step in even)
-
-
-def test_what_is_left_over_goes_to_the_end() -> None:
-    predicted = forecast_steps(ForecastConfig(3, end=1.0, running=18), EVEN)
-    assert sorted(predicted) == [3, 5, 7, 9, 11, 13, 15]
+@pytest.mark.parametrize(
+    ("count", "end", "power", "expected"),
+    [
+        (10, 20, 1.5, [0, 1, 2, 3, 5, 7, 9, 12, 14, 17]),
+        (8, 25, 2.0, [0, 1, 2, 4, 6, 10, 14, 19]),
+        (4, 12, 1.0, [0, 1, 2, 9]),
+        (9, 9, 2.0, [0, 1, 2, 3, 4, 5, 6, 7, 8]),
+        (12, 9, 2.0, [0, 1, 2, 3, 4, 5, 6, 7, 8]),
+        (0, 9, 2.0, []),
+    ],
+)
+def test_steps_lie_close_first_and_then_farther_and_farther(
+    count: int, end: int, power: float, expected: list[int]
+) -> None:
+    assert at_growing_gaps(count, end, power) == expected
 
 
 def pictures(*values: tuple[float, ...]) -> list[torch.Tensor]:
