@@ -32,14 +32,14 @@ def test_after_each_step_that_runs_so_many_are_predicted(strength: int, expected
     assert steps_of(12, strength=strength, start=0.25, end=0.92) == expected
 
 
-def test_three_steps_run_first_and_one_last_whatever_is_asked_for() -> None:
-    assert steps_of(6, strength=4, start=0.0, end=1.0) == [3, 4]
-    assert steps_of(4, strength=1, start=0.0, end=1.0) == []
+def test_two_steps_run_first_and_one_last_whatever_is_asked_for() -> None:
+    assert steps_of(6, strength=4, start=0.0, end=1.0) == [2, 3, 4]
+    assert steps_of(3, strength=1, start=0.0, end=1.0) == []
     assert steps_of(1, strength=1, start=0.0, end=1.0) == []
 
 
 def test_steps_that_others_need_run_and_the_count_begins_anew_behind_them() -> None:
-    assert steps_of(12, (4, 5, 8), strength=2, start=0.0, end=1.0) == [3, 6, 7, 9, 10]
+    assert steps_of(12, (4, 5, 8), strength=2, start=0.0, end=1.0) == [2, 3, 6, 7, 9, 10]
 
 
 def test_start_and_end_are_shares_of_the_run() -> None:
@@ -114,6 +114,8 @@ def test_a_change_is_followed_as_far_as_the_one_before_would_have_led() -> None:
     seen = pictures((0.0, 0.0, 0.0, 0.0, 1.0), (1.0, 1.0, 1.0, 1.0, 1.0), (2.0, 1.25, 0.5, 3.0, 1.0))
     made = followed(seen, (0, 1, 2, 3)).flatten()
     assert made.tolist() == pytest.approx([3.0, 1.375, 0.5, 5.0, 1.0])
+    # Of two steps alone, all of it.
+    assert followed(seen[1:], (1, 2, 3)).flatten().tolist() == [3.0, 1.5, 0.0, 5.0, 1.0]
     # Steps that ran twice as far apart, and one half as far from the last.
     assert followed(seen, (0, 2, 4, 5)).flatten().tolist() == pytest.approx([2.5, 1.3125, 0.5, 4.0, 1.0])
 

@@ -20,8 +20,8 @@ MOST_STRENGTH = 4
 LATE_GROWTH = 1.2
 # Longest steps, in log sigma, with which a multistep sampler bears predictions: 25 of SD 1.5 do, 20 do not at cfg 7.
 LONGEST_STEP = 0.18
-# A change is followed as far as the one before it has held: that takes three steps that ran.
-NEEDED_STEPS = 3
+# A prediction goes on from two steps that ran; where it is followed as far as that has held before, from three.
+LEAST_STEPS, NEEDED_STEPS = 2, 3
 # Steps that run lie at this power of their share of the way: the picture is planned early.
 GROWTH_POWER = 1.5
 # Where the gate comes late they lie closer still at first.
@@ -81,7 +81,7 @@ def forecast_steps(config: ForecastConfig, sigmas: Sequence[float], needs_full: 
     steps = len(sigmas) - 1
     if config.running:
         return frozenset(range(steps)).difference(config.running, needs_full)
-    first = max(NEEDED_STEPS, round_half_up(config.start * steps))
+    first = max(LEAST_STEPS, round_half_up(config.start * steps))
     last = min(round_half_up(config.end * steps), steps - 1)
     predicted: list[int] = []
     for step in range(first, last):

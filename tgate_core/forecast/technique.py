@@ -12,7 +12,7 @@ from torch import Tensor
 from ..engine.identity import CondKey, Place
 from ..engine.storage import CacheSettings, detached, widened
 from ..engine.technique import BatchPlan, FinishedBatch, Layout, RunContext, TechniqueRun
-from .schedule import NEEDED_STEPS, ForecastConfig, first_late_step, forecast_steps, has_long_steps
+from .schedule import LEAST_STEPS, NEEDED_STEPS, ForecastConfig, first_late_step, forecast_steps, has_long_steps
 
 # Names of the host's functions of samplers that evaluate each step once and add no noise. Measured one by one on the
 # trained UNet: predictions lead these hardly astray, alone and beside refreshed guidance.
@@ -73,6 +73,10 @@ class Seen:
     way: tuple[tuple[CondKey, ...], bool]
     denoised: Tensor
     noise: Tensor
+
+    def leads_to(self, later: Seen) -> bool:
+        """Whether it went the same way, and the noise has fallen since."""
+        return self.way == later.way and self.sigma > later.sigma
 
 
 class ForecastRun(TechniqueRun):
@@ -135,7 +139,8 @@ class ForecastRun(TechniqueRun):
         branches = _alive(plan)
         if not branches or (len(branches) > 1 and plan.step >= self._first_late):
             return plan
-        is_known = all(self._can_predict(plan, branch) for branch in branches)
+        needed = NEEDED_STEPS if len(branches) > 1 or self._context.sampler in DENOISED_SHARE else LEAST_STEPS
+        is_known = all(self._can_predict(plan, branch, needed) for branch in branches)
         return replace(plan, runs_network=False) if is_known and self._ran_together(plan, branches) else plan
 
     @property
@@ -146,15 +151,14 @@ class ForecastRun(TechniqueRun):
             self._context.counts.note(reason)
         return reason is not None
 
-    def _can_predict(self, plan: BatchPlan, branch: int) -> bool:
+    def _can_predict(self, plan: BatchPlan, branch: int, needed: int) -> bool:
         """Whether a branch ran in steps that lie close, at this place, with these conds, each with less noise."""
-        seen = self._seen.get((plan.batch.place, branch), ())
-        if len(seen) < NEEDED_STEPS or any(one.way != _way(plan, branch) for one in seen):
+        seen = self._seen.get((plan.batch.place, branch), ())[-needed:]
+        if len(seen) < needed or seen[-1].way != _way(plan, branch):
             return False
         steps, most = [*(one.step for one in seen), plan.step], self._config.most_in_a_row
         is_close = steps[-1] - steps[-2] <= most and all(after - one <= most + 1 for one, after in pairwise(steps))
-        sigmas = [*(one.sigma for one in seen), self._context.sigmas[plan.step]]
-        return is_close and all(one > after for one, after in pairwise(sigmas))
+        return is_close and seen[-1].sigma > self._context.sigmas[plan.step]
 
     def _ran_together(self, plan: BatchPlan, branches: Sequence[int]) -> bool:
         """Whether branches were seen in the same steps: their difference in others is none of guidance."""
@@ -178,8 +182,8 @@ class ForecastRun(TechniqueRun):
         plan, key = done.plan, (done.plan.batch.place, branch)
         denoised = widened(detached(prediction))
         noise = (widened(detached(done.x)) - denoised) / done.sigma
-        before = [one for one in self._seen.get(key, ()) if one.step < plan.step]
         seen = Seen(plan.step, done.sigma, _way(plan, branch), denoised, noise)
+        before = [one for one in self._seen.get(key, ()) if one.step < plan.step and one.leads_to(seen)]
         self._seen[key] = (*before[1 - NEEDED_STEPS :], seen)
 
     def _predicted(self, done: FinishedBatch) -> list[Tensor]:
@@ -227,10 +231,13 @@ def followed(seen: Sequence[Tensor], steps: Sequence[int]) -> Tensor:
     would have led here best: that share alone is too small, as both changes are noisy.
 
     Args:
-        seen: what was in the last three steps that ran, each (B, C, ...).
+        seen: what was in the last three steps that ran, each (B, C, ...); of two alone, all of the change is followed.
         steps: these steps, and the one to predict.
     """
-    oldest, older, newer = seen
+    older, newer = seen[-2:]
+    if len(seen) < NEEDED_STEPS:
+        return torch.lerp(older, newer, 1 + _reach(steps))
+    oldest = seen[-NEEDED_STEPS]
     expected, change = (older - oldest) * _reach(steps[:3]), newer - older
     dimensions = tuple(range(1, change.ndim))
     norm = expected.square().sum(dimensions, keepdim=True).clamp_min(SMALLEST_NORM)

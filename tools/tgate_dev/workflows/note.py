@@ -27,7 +27,7 @@ ALONE = "Whole steps are saved, and no attention of this model is reused."
 PRESETS = (
     "**balanced**: start here.",
     "**gentle**: 72 % of the work, closer to the plain picture.",
-    "**fast**: 40 % of the work, up to 55 % with samplers that are harder to predict.",
+    "**fast**: 35 to 40 % of the work, up to 55 % with samplers that are harder to predict.",
 )
 WRITE_YOURS = "**Prompt**: write yours."
 

@@ -89,6 +89,8 @@ def peer_rows(folders: Sequence[Path], gate: Gate) -> Iterator[Row]:
         "TGateApplySimple": ("JettHu/ComfyUI_TGate", {"start_at": gate.percent}, GATED),
         # The published interval, the shallowest branch.
         "DeepCache": ("ComfyUI-deepcache", {"cache_interval": 3, "cache_depth": 0}, None),
+        "SpectrumSDXL": ("ComfyUI-Spectrum-sdxl", {}, None),
+        "SpectrumApplySDXL": ("ComfyUI-Spectrum-SDXL-Proper", {}, None),
     }
     for folder in folders:
         classes = load_nodes(folder.absolute())
