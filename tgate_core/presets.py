@@ -120,8 +120,9 @@ BUDGETS: dict[PresetName, Budget] = {
 LEAST_GUIDED = 1
 # Longest way from one whole step to the next.
 LONGEST_GAP = 4
-# Shares of a run from which on every step runs whole: as a rule, with rectified flow, and with noise added to that.
-END, FLOW_END, NOISY_FLOW_END = 0.8, 0.72, 0.88
+# Shares of a run from which on every step runs whole. With rectified flow late steps count for more, most with a
+# multistep sampler; what a small budget leaves with noise lies farther apart.
+END, FLOW_END, FLOW_END_OF_MULTISTEP, NOISY_FLOW_END = 0.8, 0.72, 0.64, 0.88
 # Of steps to predict beside a held difference.
 HELD_FORECAST = ForecastConfig(strength=2, start=0.0, end=0.88, by_preset=True)
 # With rectified flow no noise level is higher. Predictions of both branches need so many steps that run there, and more
@@ -201,11 +202,12 @@ def within_flow(sigmas: Sequence[float], budget: Budget, sampler: str) -> Preset
         return late_gate(steps, budget.with_noise)
     if sampler in NOISY_ONE_STEP_SAMPLERS:
         least = int(steps * budget.with_noise + ROUNDING)
-        plans = (whole_steps(steps, running, NOISY_FLOW_END) for running in range(least, steps))
+        more = (whole_steps(steps, running, NOISY_FLOW_END) for running in range(least, steps))
+        plans = (whole_steps(steps, least, FLOW_END), *more)
         return PresetPlan(None, next((plan for plan in plans if plan is not None), None))
     running, is_multistep = int(steps * budget.with_flow + ROUNDING), sampler in MULTISTEP_SAMPLERS
     if running >= (LEAST_RUNNING_OF_MULTISTEP if is_multistep else LEAST_RUNNING):
-        whole = whole_steps(steps, running, FLOW_END)
+        whole = whole_steps(steps, running, FLOW_END_OF_MULTISTEP if is_multistep else FLOW_END)
         if whole is not None and not _steps_are_long(sigmas, sampler):
             return PresetPlan(None, whole)
     return held_within(sigmas, _at_least(budget.with_flow, steps), HELD_FORECAST)
@@ -247,7 +249,9 @@ def late_gate(steps: int, share: float) -> PresetPlan:
         share: what may run, of the plain run's rows.
     """
     rows = int(2 * steps * share + ROUNDING)
-    guided = at_growing_gaps(max(LEAST_GUIDED, (rows - 1) // 2), steps, LATE_GATE_POWER)
+    # Two behind it where more than half of the plain run's rows run.
+    behind = 2 if rows > steps else 1
+    guided = at_growing_gaps(max(LEAST_GUIDED, (rows - behind) // 2), steps, LATE_GATE_POWER)
     gate, gap = guided[-1] + 1, steps - guided[-1]
     alone = min(rows - 2 * len(guided), gap - 1)
     unguided = (guided[-1] + round_half_up((index + 1) * gap / (alone + 1)) for index in range(alone))

@@ -102,7 +102,7 @@ def test_presets_keep_to_their_budget(family, model, plain_at, pack, preset):
     patched = pack.nodes["TGATEApply"].execute(model=model, preset=preset).args[0]
     result, batches = branches_of(family, patched, steps=USUAL_STEPS)
     assert torch.isfinite(result).all()
-    assert sum(batches) <= 2 * USUAL_STEPS * pack.core("presets").BUDGETS[preset].share
+    assert sum(batches) <= 2 * USUAL_STEPS * pack.core("presets").BUDGETS[preset].with_flow
     assert not torch.equal(result, plain_at(steps=USUAL_STEPS))
 
 

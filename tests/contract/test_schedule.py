@@ -111,7 +111,7 @@ def test_the_published_preset_gates_where_the_paper_does(model, pack):
     assert [call.branches for call in record.calls] == [[1, 0]] * 5 + [[1]] * 20
 
 
-@pytest.mark.parametrize(("sampler", "rows"), [("heun", 60), ("euler_ancestral", 31), ("er_sde", 31)])
+@pytest.mark.parametrize(("sampler", "rows"), [("heun", 60), ("euler_ancestral", 30), ("er_sde", 30)])
 def test_presets_keep_to_their_budget_with_other_samplers(model, pack, sampler, rows):
     patched = pack.nodes["TGATEApply"].execute(model=model).args[0]
     with recording(model, patched) as record:

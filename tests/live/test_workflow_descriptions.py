@@ -116,7 +116,8 @@ def test_note_says_what_the_presets_do(name: str, object_info: dict[str, Any], p
         return
     budgets = presets.BUDGETS
     fast = budgets["fast"]
-    shares = (budgets["balanced"].share, budgets["gentle"].share, fast.share, fast.without_forecast)
+    shares = (budgets["balanced"].share, budgets["gentle"].share, fast.with_flow, fast.without_forecast)
+    assert f"{100 * fast.share:.0f} to {100 * fast.with_flow:.0f} %" in note
     assert re.findall(r"(\d+ %)", note)[:4] == [f"{100 * share:.0f} %" for share in shares]
     assert ("nobody has published settings" in note) == (FAMILIES[name] == "generic")
     assert (JOINT in note) == (FAMILIES[name] == "joint")

@@ -62,8 +62,12 @@ class TestPresets:
         (cells,) = re.findall(rf"^\| `{preset}` \|(.* % .*)\|$", text_of(DOCS / name), re.MULTILINE)
         *shares, running = cells_of(cells)
         budget = BUDGETS[preset]
-        assert shares == [f"{100 * one:.0f} %" for one in (budget.share, budget.with_noise, budget.without_forecast)]
-        assert int(running) == int(25 * budget.share)
+        kinds = (budget.share, budget.with_flow, budget.with_noise, budget.without_forecast)
+        assert shares == [f"{100 * one:.0f} %" for one in kinds]
+        sigmas = [14.6 * 0.8**step for step in range(25)] + [0.0]
+        forecast = PresetConfig("sdxl", preset).resolve(sigmas, has_guidance=True).forecast
+        assert forecast is not None
+        assert int(running) == len(forecast.running)
 
 
 class TestReadme:
