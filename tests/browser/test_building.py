@@ -51,7 +51,7 @@ def test_strip_follows_widgets_that_are_clicked(editor: StripEditor) -> None:
     click_arrow(editor, "TGATEApply", "preset")
     editor.wait_for_strip("TGATEApply", "7 of 25 steps predicted")  # gentle
     click_arrow(editor, "TGATEApply", "preset")
-    editor.wait_for_strip("TGATEApply", "15 of 25 steps predicted")
+    editor.wait_for_strip("TGATEApply", "gate after 20 of 25 steps")
     # A widget of another node.
     click_arrow(editor, "KSampler", "steps")
     editor.wait_for_strip("TGATEApply", "of 26 steps")
@@ -65,7 +65,7 @@ def test_strip_follows_widgets_made_of_html(editor: StripEditor) -> None:
         page = editor.page
         page.locator(".lg-node").filter(has_text="TGATE Apply").get_by_role("combobox").click()
         page.get_by_role("option", name="fast").click()
-        editor.wait_for_strip("TGATEApply", "15 of 25 steps predicted")
+        editor.wait_for_strip("TGATEApply", "gate after 20 of 25 steps")
         sampler = page.locator(".lg-node").filter(has_text="KSampler")
         steps = sampler.get_by_test_id("node-widget").filter(has_text="steps")
         steps.get_by_test_id("increment").click()

@@ -83,15 +83,14 @@ class TestWhichRun:
         assert "Approximate" not in editor.wait_for_strip(ADVANCED, "gate after 6 of 12 steps").caption
 
     def test_noise_levels_by_the_schedulers_name(self, editor: StripEditor) -> None:
-        """Steps that run lie where the noise falls faster."""
-        editor.build(*sampled(GATE, {"preset": "gentle"}, steps=25, sampler_name="dpmpp_2m", scheduler="normal"))
-        normal = editor.wait_for_strip(GATE, "7 of 25 steps predicted")
+        """A multistep sampler gets a late gate where its steps are long."""
+        editor.build(*sampled(GATE, {"preset": "gentle"}, steps=20, sampler_name="dpmpp_2m", scheduler="normal"))
+        normal = editor.wait_for_strip(GATE, "gate after 18 of 20 steps")
         assert "Approximate" not in normal.caption
         editor.on_node("KSampler", "(node) => { node.widgets.find((w) => w.name === 'scheduler').value = 'karras'; }")
         editor.on_node(GATE, "(node) => node.onConnectionsChange()")
-        karras = editor.wait_until(GATE, lambda strip: predicted(strip) not in ([], predicted(normal)))
+        karras = editor.wait_for_strip(GATE, "6 of 20 steps predicted")
         assert "Approximate" not in karras.caption
-        assert len(predicted(karras)) == len(predicted(normal))
 
     def test_noise_levels_by_a_node_of_their_own(self, editor: StripEditor) -> None:
         settings = {"preset": "gentle"}
