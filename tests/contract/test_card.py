@@ -157,7 +157,8 @@ def test_presets_read_sigma_alone(there, plain, pack, name):
     assert [step.waits for step in run.steps[1:]] == [READ] * (steps - 1)
     assert run.steps[0].waits == plain.steps[0].waits + Counter(READ)
     text = sum(plain.steps[1].up)
-    assert {sum(step.up) for step in run.steps[1:]} == {0, text}  # in steps that are predicted nothing runs
+    # In steps that are predicted nothing runs, and behind the late gate of `fast` one branch.
+    assert {sum(step.up) for step in run.steps[1:]} == {0, text, *([text // 2] if name == "fast" else [])}
 
 
 def test_refresh_by_error_asks_for_its_number_a_step_later(there, gated):
