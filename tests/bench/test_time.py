@@ -340,9 +340,10 @@ def test_only_known_nodes_of_a_peer_get_a_row(tmp_path: Path) -> None:
 
 def test_a_folder_that_holds_no_known_peer_is_an_error_that_says_what_it_holds(tmp_path: Path) -> None:
     packs = {"broken": "import nowhere\n", "unknown": "class Some: pass\nNODE_CLASS_MAPPINGS = {'Some': Some}\n"}
+    known = "TGateApplySimple or DeepCache or SpectrumSDXL or SpectrumApplySDXL"
     for name, found in (("broken", "nothing that ComfyUI can load"), ("unknown", "Some"), ("nowhere", "nothing")):
         folder = pack_of(tmp_path / name, packs[name]) if name in packs else tmp_path / name
-        with pytest.raises(UserError, match=f"{name}: it should hold TGateApplySimple or DeepCache, but holds {found}"):
+        with pytest.raises(UserError, match=f"{name}: it should hold {known}, but holds {found}"):
             list(peer_rows([folder], Gate(5, 25, 0.4)))
 
 
