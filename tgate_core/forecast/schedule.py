@@ -67,7 +67,7 @@ class ForecastConfig:
     @property
     def most_in_a_row(self) -> int:
         """Most steps in a row that are predicted."""
-        return max((longest_gap(self.running) - 1, 1)) if self.running else self.strength
+        return max(longest_gap(self.running) - 1, 1) if self.running else self.strength
 
 
 def forecast_steps(config: ForecastConfig, sigmas: Sequence[float], needs_full: Collection[int] = ()) -> frozenset[int]:
