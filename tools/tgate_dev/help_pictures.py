@@ -50,7 +50,7 @@ def _advanced(nodes: Mapping[str, Any]) -> Image.Image:
     config = core("gate.config").GateConfig(gate=ADVANCED_GATE, sp_interval=5, warm_up=2, **settings)
     refreshed = core("gate.refresh").growing_gaps(ADVANCED_GATE, config.refresh_gap, LAST_REFRESH)
     schedule = core("gate.schedule").build_schedule(config, STEPS, ADVANCED_GATE, refreshed=refreshed)
-    return _timeline(core, f"25 steps, gate {ADVANCED_GATE}, growing gaps, last 2 in full", config, schedule)
+    return _timeline(core, f"25 steps, gate {ADVANCED_GATE}, growing gaps, last {PROTECTED} in full", config, schedule)
 
 
 def _usual_sigmas() -> list[float]:
