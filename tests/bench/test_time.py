@@ -260,6 +260,17 @@ def test_rows_are_named_once_and_begin_with_the_plain_one(model: Any, pack: Any)
     assert sum(name.startswith("TGATE Apply, ") for name in names) == len(presets(pack.nodes))
 
 
+def test_rows_of_one_part_of_the_method_do_nothing_else(model: Any, task: Task, pack: Any) -> None:
+    rows = make_rows(pack.nodes, usual_gate(model, STEPS, pack.nodes), model)
+    rows = [row for row in rows if row.name.startswith("Advanced")]
+    single = [timed_run(row.patch(model), task, sigmas(model, STEPS)) for row in rows]
+    from_gate = [["attn2"] if step >= 2 else [] for step in range(STEPS)]
+    between = [["attn1"] if step in (3, 4) else [] for step in range(STEPS)]
+    assert [run.reused for run in single] == [from_gate, between, [[]] * STEPS]
+    assert [run.branches for run in single] == [[2.0] * STEPS, [2.0] * STEPS, [2.0] * 2 + [1.0] * 8]
+    assert not any(run.notes for run in single)
+
+
 def test_oracle_takes_attentions_out_and_puts_them_back(model: Any, task: Task, pack: Any) -> None:
     network = model.model.diffusion_model
     before = [name for name, _ in network.named_modules()]

@@ -99,8 +99,9 @@ def _own_patches(model: Any, steps: int, nodes: Nodes) -> Iterator[tuple[str, Ca
     for gate in PAPER_GATES:
         at = {"gate": gate / PAPER_STEPS, "gate_unit": "fraction of steps"}
         if round(steps * gate / PAPER_STEPS) != known:
+            to_the_letter = {**NO_SELF_ATTENTION, "guidance": "uncond", "refresh": "never", **at}
             name = f"as published, gate {gate} of {PAPER_STEPS}"
-            yield name, node_patch(nodes["TGATEApplyAdvanced"], **NO_SELF_ATTENTION, guidance="uncond", **at)
+            yield name, node_patch(nodes["TGATEApplyAdvanced"], **to_the_letter)
     early = {**NO_SELF_ATTENTION, "gate": EARLY_GATE / PAPER_STEPS, "gate_unit": "fraction of steps"}
     gap = max(1, round(FIRST_GAP * steps / PAPER_STEPS))
     for refresh in ("growing gaps", "by error"):
