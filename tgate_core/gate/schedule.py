@@ -35,6 +35,11 @@ class StepPlan:
     self_attention: Action
     cross_attention: Action
 
+    @property
+    def reuses(self) -> bool:
+        """Whether any attention is reused."""
+        return Action.REUSE in (self.self_attention, self.cross_attention)
+
     def action(self, kind: AttentionKind) -> Action:
         """The action for one kind of attention."""
         return self.self_attention if kind == SELF_ATTENTION else self.cross_attention

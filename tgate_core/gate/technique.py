@@ -196,9 +196,10 @@ class GateRun(TechniqueRun):
             yield NOTHING_TO_REUSE
 
     def closing_reasons(self) -> Iterable[str]:
-        """Steps of the fidelity phase in which nothing was left out."""
-        counts = self._context.counts
-        fidelity = [step for step, plan in enumerate(self.schedule.steps) if plan.phase is Phase.FIDELITY]
+        """Steps of the fidelity phase in which nothing was left out, where something was to be."""
+        counts, drops_a_branch = self._context.counts, self.mode.drops_a_branch and self._context.has_guidance
+        steps = enumerate(self.schedule.steps)
+        fidelity = [at for at, plan in steps if plan.phase is Phase.FIDELITY and (drops_a_branch or plan.reuses)]
         gated = [step for step in fidelity if step in counts.by_step and counts.by_step[step].calls]
         if fidelity and not gated:
             yield NOTHING_BEHIND

@@ -22,8 +22,13 @@ SELF_GATE = 0.6
 # As published for SDXL.
 DEEP_CACHE = {"cache_interval": 3, "cache_branch_id": 0}
 NOTHING_GATED = {
-    **{"cross_attention": False, "self_attention": False, "guidance": "keep", "sp_interval": 1, "warm_up": 0},
-    **{"gate_unit": "step", "refresh": "never"},
+    "cross_attention": False,
+    "self_attention": False,
+    "guidance": "keep",
+    "gate_unit": "step",
+    "refresh": "never",
+    "sp_interval": 1,
+    "warm_up": 0,
 }
 ONE_BRANCH = Oracle(frozenset(), branches=1)
 GATED = Oracle(frozenset({CROSS_ATTENTION}), branches=1)
