@@ -2,11 +2,11 @@
 
 `as published` is the paper's: arXiv 2404.02747 v2 (tables 1 to 3), the published package's own examples, and its
 appendix L for families without a published row (m = 3/5 n, k = n/5). The others spend a budget: as many steps as fit
-into it run whole, with both branches, and the others are predicted. Where few steps run, where the sampler adds noise,
-and where its steps are long, the gate comes late: behind it the guidance difference is held. With rectified flow it is
-held from the start where few steps run, and so it is where no step can be predicted; it is renewed as often as the
-budget allows. Budgets and how they are spent were chosen on half of the prompts of `bench quality`; `docs/quality.md`
-has the other half.
+into it run whole, with both branches, and the others are predicted. Where few steps run, and where a multistep
+sampler's are long, the gate comes late: behind it the guidance difference is held. With rectified flow it is held from
+the start where few steps run and with `er_sde`, and so it is where no step can be predicted; it is renewed as often as
+the budget allows. Budgets and how they are spent were chosen on half of the prompts of `bench quality`;
+`docs/quality.md` has the other half.
 """
 
 from __future__ import annotations
@@ -31,15 +31,13 @@ from .forecast.schedule import (
 )
 from .forecast.technique import (
     MULTISTEP_SAMPLERS,
-    NOISY_MULTISTEP_SAMPLERS,
-    NOISY_ONE_STEP_SAMPLERS,
     NOISY_SAMPLERS,
     PRESET_SAMPLERS,
     Forecast,
     why_not_predicted,
 )
 from .gate.config import GateConfig, Scope
-from .gate.refresh import spread_steps
+from .gate.refresh import last_refresh_step, spread_steps
 from .gate.technique import Gate
 
 PresetName = Literal["balanced", "gentle", "fast", "as published"]
@@ -123,6 +121,10 @@ LONGEST_GAP = 4
 # Shares of a run from which on every step runs whole. With rectified flow late steps count for more, most with a
 # multistep sampler; what a small budget leaves with noise lies farther apart.
 END, FLOW_END, FLOW_END_OF_MULTISTEP, NOISY_FLOW_END = 0.8, 0.72, 0.64, 0.88
+# With noise fewer steps follow without a gap: so much of what runs.
+LAST_WITH_NOISE = 0.2
+# Samplers with noise of which predictions of both branches lead astray with rectified flow.
+HELD_WITH_FLOW = frozenset({"er_sde"})
 # Of steps to predict beside a held difference.
 HELD_FORECAST = ForecastConfig(strength=2, start=0.0, end=0.88, by_preset=True)
 # With rectified flow no noise level is higher. Predictions of both branches need so many steps that run there, and more
@@ -180,12 +182,12 @@ class PresetConfig:
             return held_within(sigmas, budget.without_forecast, None)
         if sigmas[0] <= MOST_NOISE_OF_FLOW:
             return within_flow(sigmas, budget, sampler)
-        if sampler in NOISY_SAMPLERS:
-            return late_gate(steps, budget.with_noise)
-        share = _at_least(budget.share, steps)
+        is_noisy = sampler in NOISY_SAMPLERS
+        share = budget.with_noise if is_noisy else _at_least(budget.share, steps)
         if _steps_are_long(sigmas, sampler):
             return late_gate(steps, max(share, LEAST_SHARE_OF_LONG_STEPS))
-        whole = whole_steps(steps, int(steps * share + ROUNDING), END)
+        running = int(steps * share + ROUNDING)
+        whole = whole_steps(steps, running, 1 - LAST_WITH_NOISE * running / steps if is_noisy else END)
         return late_gate(steps, share) if whole is None else PresetPlan(None, whole)
 
 
@@ -198,9 +200,9 @@ def within_flow(sigmas: Sequence[float], budget: Budget, sampler: str) -> Preset
         sampler: its name.
     """
     steps = len(sigmas) - 1
-    if sampler in NOISY_MULTISTEP_SAMPLERS:
-        return late_gate(steps, budget.with_noise)
-    if sampler in NOISY_ONE_STEP_SAMPLERS:
+    if sampler in HELD_WITH_FLOW:
+        return held_within(sigmas, budget.with_noise, HELD_FORECAST)
+    if sampler in NOISY_SAMPLERS:
         least = int(steps * budget.with_noise + ROUNDING)
         more = (whole_steps(steps, running, NOISY_FLOW_END) for running in range(least, steps))
         plans = (whole_steps(steps, least, FLOW_END), *more)
@@ -266,10 +268,10 @@ def held_within(sigmas: Sequence[float], share: float, forecast: ForecastConfig 
         share: what may run, of the plain run's rows.
         forecast: which of the other steps are predicted; None: none is.
     """
-    steps = len(sigmas) - 1
+    steps, latest = len(sigmas) - 1, last_refresh_step(sigmas)
 
     def rows(guided: int) -> int:
-        placed = frozenset(spread_steps(steps, guided))
+        placed = frozenset(spread_steps(steps, guided, latest))
         predicted = forecast_steps(forecast, sigmas, placed) if forecast else ()
         return len(placed) + steps - len(predicted)
 
@@ -278,7 +280,7 @@ def held_within(sigmas: Sequence[float], share: float, forecast: ForecastConfig 
     first = int(most / 2) if forecast else int(most) - steps
     fitting = (guided for guided in range(min(first, steps), LEAST_GUIDED, -1) if rows(guided) <= most)
     guided = next(fitting, LEAST_GUIDED)
-    placed = spread_steps(steps, guided)
+    placed = spread_steps(steps, guided, latest)
     first = next((step for step in range(steps) if step not in placed), steps)
     return PresetPlan(replace(_holding(first), refresh="growing gaps", guided_steps=guided), forecast)
 
