@@ -156,6 +156,18 @@ def test_deep_cache_counts_steps_that_run(model, forecast, deep):
     assert torch.equal(result, tiny.sample(forecast(deep(model, cache_interval=2)), steps=STEPS))
 
 
+def test_shallow_blocks_without_attention_ran_too(pack, deep, counts):
+    """Those of SDXL hold none: what ran is no guess of another node."""
+    model = tiny.sd15(transformer_depth=[0, 1], transformer_depth_output=[0, 0, 1, 1])
+    alone = pack.nodes["TGATEApply"].execute(model=model, preset="balanced").args[0]
+    patched = deep(alone, cache_interval=2)
+    for one in (alone, patched):
+        tiny.sample(one, steps=STEPS)
+    assert counts(patched).shallow_calls
+    assert counts(patched).skipped_passes == counts(alone).skipped_passes > 0
+    assert not counts(patched).notes
+
+
 @pytest.mark.parametrize("family", [one for one in FAMILIES if one.is_available], ids=lambda family: family.name)
 def test_families(family, forecast, counts):
     model = family.make()

@@ -113,7 +113,8 @@ def has_network_run(call: ForwardCall, transformer_options: Options, is_attentio
         is_attention_gated: whether the attentions of the run's model have stand-ins, which would have noticed. A guider
             with two models calls the other one, which need not have any, with the same options.
     """
-    if call.has_run or COMPILE_KEY in _wrappers(transformer_options, WrappersMP.APPLY_MODEL):
+    # The shallow blocks of some UNets, as SDXL's, hold no attention that would notice.
+    if call.has_run or call.is_shallow or COMPILE_KEY in _wrappers(transformer_options, WrappersMP.APPLY_MODEL):
         return True
     if INPUT_KEY in _wrappers(transformer_options, WrappersMP.DIFFUSION_MODEL) and call.network_input is not None:
         return False
