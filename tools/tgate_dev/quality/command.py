@@ -182,12 +182,14 @@ def _versions() -> str:
 def _write(
     folder: Path, by_setting: dict[Setting, dict[str, Record]], work: list[Work], series: dict[str, str]
 ) -> None:
-    """The table of all records in the folder; charts and pictures of the networks that were asked for."""
+    """The table of all records in the folder; charts and pictures of the settings that were asked for."""
     table.write(folder / "table.md", by_setting)
+    asked = {one.place.setting for one in work}
     # The first setting and half that were asked for are those whose pictures are shown.
     for network, first in {one.place.setting.network: one for one in reversed(work)}.items():
         setting, _, half = first.place
-        charts.draw(folder, {one: by_setting[one] for one in by_setting if one.network == network}, series)
+        drawn = {one: some for one, some in by_setting.items() if one in asked and one.network == network}
+        charts.draw(folder, drawn, series)
         shown = [one for one in work if (one.place.setting, one.place.half) == (setting, half) and one.file.is_file()]
         latents = {one.place.method: load_file(one.file)["latents"][: sheet.SHOWN].float() for one in shown}
         pictures = {name: first.subject.pictures(some) for name, some in latents.items()}
