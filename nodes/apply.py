@@ -47,7 +47,8 @@ class TGATEApply(io.ComfyNode):
                     default="balanced",
                     tooltip=(
                         "How much of the plain run's work to do. balanced: 62 %. gentle: 72 %, closer to the plain "
-                        "picture. fast: 35 to 40 % (up to 55 % with samplers that are harder to predict). as "
+                        "picture. fast: 35 to 40 % (more below 25 steps and with samplers that are harder to "
+                        "predict, at most 55 %). as "
                         "published: T-GATE as its authors published it, without guidance after its gate; changes the "
                         "picture most."
                     ),

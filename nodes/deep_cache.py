@@ -79,9 +79,9 @@ class TGATEDeepCache(io.ComfyNode):
             display_name="TGATE DeepCache",
             category=CATEGORY,
             description=(
-                "Speeds up UNets (SD 1.5, SD 2, SDXL, SVD): between full steps only the outer blocks run, on what the "
-                "inner ones last said (DeepCache). Goes alone or with TGATE Apply, in any order. The picture will "
-                "change."
+                "Speeds up UNets (SD 1.5, SD 2, SDXL, SVD): between full steps only the outer blocks run, on the "
+                "inner blocks' last output (DeepCache). Works alone or with TGATE Apply, in any order. The picture "
+                "will change."
             ),
             search_aliases=[*ALIASES, "deep cache"],
             inputs=[

@@ -28,8 +28,9 @@ class TGATEForecast(io.ComfyNode):
             category=CATEGORY,
             description=(
                 "Speeds up any model with euler, dpmpp_2m and their kin: some steps are predicted from those before "
-                "them, and the network does not run. Goes alone or with TGATE Apply and TGATE DeepCache, in any order. "
-                "The picture will change."
+                "them, and the network does not run. Works alone or with TGATE Apply (Advanced) and TGATE DeepCache, "
+                "in any order; beside TGATE Apply it takes the place of the preset's own predictions. The picture will "
+                "change."
             ),
             search_aliases=["forecast", "predict steps", "skip steps", "step cache", "T-GATE", "tgate", "speed up"],
             inputs=[

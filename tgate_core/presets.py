@@ -163,13 +163,16 @@ class PresetConfig:
         """Whether there are no published settings for the family."""
         return self.family == GENERIC
 
-    def resolve(self, sigmas: Sequence[float], has_guidance: bool, sampler: str = "euler") -> PresetPlan:
+    def resolve(
+        self, sigmas: Sequence[float], has_guidance: bool, sampler: str = "euler", most_noise: float | None = None
+    ) -> PresetPlan:
         """Settings for one run.
 
         Args:
             sigmas: the run's schedule of N + 1 noise levels.
             has_guidance: whether the run uses classifier-free guidance (cfg other than 1).
             sampler: its name, "" where no step can be predicted.
+            most_noise: the model's highest noise level; None: the run begins there.
         """
         published, steps = PUBLISHED_ROWS[self.family], len(sigmas) - 1
         if steps <= FEW_STEPS or not has_guidance:
@@ -180,7 +183,7 @@ class PresetConfig:
         budget = BUDGETS[self.preset]
         if sampler not in PRESET_SAMPLERS:
             return held_within(sigmas, budget.without_forecast, None)
-        if sigmas[0] <= MOST_NOISE_OF_FLOW:
+        if (sigmas[0] if most_noise is None else most_noise) <= MOST_NOISE_OF_FLOW:
             return within_flow(sigmas, budget, sampler)
         is_noisy = sampler in NOISY_SAMPLERS
         share = budget.with_noise if is_noisy else _at_least(budget.share, steps)
@@ -277,12 +280,12 @@ def held_within(sigmas: Sequence[float], share: float, forecast: ForecastConfig 
 
     most = 2 * steps * share + ROUNDING
     # Each guided step is two rows; where nothing is predicted, all others are one each.
-    first = int(most / 2) if forecast else int(most) - steps
-    fitting = (guided for guided in range(min(first, steps), LEAST_GUIDED, -1) if rows(guided) <= most)
+    most_guided = int(most / 2) if forecast else int(most) - steps
+    fitting = (guided for guided in range(min(most_guided, steps), LEAST_GUIDED, -1) if rows(guided) <= most)
     guided = next(fitting, LEAST_GUIDED)
     placed = spread_steps(steps, guided, latest)
-    first = next((step for step in range(steps) if step not in placed), steps)
-    return PresetPlan(replace(_holding(first), refresh="growing gaps", guided_steps=guided), forecast)
+    gate = next((step for step in range(steps) if step not in placed), steps)
+    return PresetPlan(replace(_holding(gate), refresh="growing gaps", guided_steps=guided), forecast)
 
 
 def _holding(gate: int) -> GateConfig:
@@ -315,7 +318,8 @@ class Preset:
     def techniques(self, context: RunContext) -> list[Technique]:
         """What it is in one run."""
         sampler = context.sampler if why_not_predicted(context, by_preset=True) is None else ""
-        gate, forecast = self.config.resolve(context.sigmas, context.has_guidance, sampler)
+        most_noise = context.percent_to_sigma(0.0)
+        gate, forecast = self.config.resolve(context.sigmas, context.has_guidance, sampler, most_noise)
         made: list[Technique] = []
         if gate is not None:
             made.append(Gate(gate if self.scope == "all" else guidance_of(gate)))

@@ -216,6 +216,7 @@ function solverOf(sampler) {
 function isGuided(sampler) {
   const guider = sourceOf(sampler, "guider")?.node;
   if (guider?.type === "BasicGuider") return false;
+  if (solverOf(sampler)?.endsWith("_cfg_pp")) return true;
   return (number(guider ?? sampler, "cfg") ?? number(sampler, "cfg")) !== 1;
 }
 

@@ -366,3 +366,18 @@ def test_a_forecast_beside_a_preset_stands_in_place_of_the_presets_own(model, fo
     skipped = [step for step, one in counts(patched).by_step.items() if one.skipped_passes]
     assert skipped
     assert set(skipped) <= {12, 13, 14}
+
+
+@pytest.mark.parametrize("order", ["Forecast first", "Apply first"])
+def test_beside_a_forecast_that_does_not_know_the_sampler_a_preset_goes_on_predicting(
+    model, forecast, counts, pack, order
+):
+    def apply(model):
+        return pack.nodes["TGATEApply"].execute(model=model).args[0]
+
+    patched = apply(forecast(model)) if order == "Forecast first" else forecast(apply(model))
+    alone, together = (
+        tiny.sample(one, steps=25, sampler="er_sde", scheduler="normal") for one in (apply(model), patched)
+    )
+    assert any(one.skipped_passes for one in counts(patched).by_step.values())
+    assert torch.equal(together, alone)

@@ -195,3 +195,13 @@ def test_branches_that_are_asked_for_apart_are_kept_and_that_is_said(gated, coun
 
     assert torch.equal(sampled(patched), sampled(model))
     assert pack.core("gate.guidance").BRANCHES_APART in counts_of(patched).notes
+
+
+@pytest.mark.parametrize("sampler", ["euler_cfg_pp", "res_multistep_cfg_pp"])
+def test_samplers_that_look_at_both_branches_are_guided_at_cfg_1(model, pack, counts_of, sampler):
+    patched = pack.nodes["TGATEApply"].execute(model=model).args[0]
+    tiny.sample(patched, steps=25, cfg=1.0, sampler=sampler)
+    counts = counts_of(patched)
+    assert counts.skipped_passes == 10
+    assert counts.guided_passes == 15
+    assert counts.notes == []

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 
+import comfy.nested_tensor
+import comfy.utils
 import pytest
 import torch
 from comfy.patcher_extension import WrappersMP
-from joint_families import JOINT_FAMILIES, JointFamily
+from joint_families import JOINT_FAMILIES, JointFamily, VideoWithSound
 from tiny import distance, split_all_conds
 
 # Older hosts lack some of these models, or make them otherwise.
@@ -168,3 +170,42 @@ def test_rows_that_a_network_mixes_up_are_left_alone(gated, counts_of, pack):
     patched = gated(model, **HELD)
     assert torch.equal(family.sample(patched, positive=positive), family.sample(model, positive=positive))
     assert pack.core("host.architectures").ONE_AT_A_TIME in counts_of(patched).notes
+
+
+class Quantized(torch.nn.Module):
+    """A layer as other packs quantize it: no `nn.Linear`."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = [layer]
+
+    def forward(self, x):
+        """The layer's output."""
+        return self.layer[0](x)
+
+
+@pytest.mark.parametrize("name", ["Qwen-Image", "Z-Image"])
+@pytest.mark.parametrize("preset", ["balanced", "fast"])
+def test_attentions_of_layers_that_the_host_does_not_know(pack, counts_of, name, preset):
+    family = next(one for one in JOINT_FAMILIES if one.name == name)
+    model = family.make()
+    network = model.model.diffusion_model
+    for parent in [module for path, module in network.named_modules() if path.endswith(("attn", "attention"))]:
+        for path, layer in [(path, one) for path, one in parent.named_modules() if isinstance(one, torch.nn.Linear)]:
+            holder = parent.get_submodule(path.rpartition(".")[0])
+            setattr(holder, path.rpartition(".")[2], Quantized(layer))
+    patched = pack.nodes["TGATEApply"].execute(model=model, preset=preset).args[0]
+    assert torch.isfinite(family.sample(patched, steps=15)).all()
+    assert counts_of(patched).skipped_passes
+
+
+@pytest.mark.parametrize("family", [one for one in JOINT_FAMILIES if isinstance(one, VideoWithSound)], indirect=True)
+def test_report_knows_a_latent_of_two(family, model, pack):
+    patched = pack.nodes["TGATEApply"].execute(model=model).args[0]
+    packed = family.sample(patched, steps=USUAL_STEPS)
+    shapes = [(1, *family.latent), (1, *family.sound)]
+    latent = {"samples": comfy.nested_tensor.NestedTensor(comfy.utils.unpack_latents(packed, shapes))}
+    text = pack.nodes["TGATEReport"].execute(model=patched, latent=latent).args[1]
+    assert "not one that" not in text
+    other = {"samples": comfy.nested_tensor.NestedTensor(comfy.utils.unpack_latents(packed + 1, shapes))}
+    assert "not one that" in pack.nodes["TGATEReport"].execute(model=patched, latent=other).args[1]

@@ -257,6 +257,19 @@ def test_a_network_compiled_in_place_is_not_gated(gated, pack, compiled, guidanc
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("compiled", [compiled_whole, compiled_for_good])
+def test_steps_are_predicted_on_a_network_compiled_in_place(pack, compiled):
+    model, steps = tiny.sd15(**ONE_BLOCK), 25
+    uncompiled = pack.nodes["TGATEApply"].execute(model=model).args[0]
+    wanted, patched = tiny.sample(uncompiled, steps=steps), compiled(uncompiled)
+    result = tiny.sample(patched, steps=steps)
+    counts = pack.core("host.install").records_of(patched).last.counts
+    assert counts.skipped_passes == 10
+    assert (result - wanted).abs().max() < 1e-4 * wanted.std()
+    assert compiles()
+
+
+@pytest.mark.slow
 def test_blocks_that_are_compiled_for_each_call_are_gated(gated):
     """Compiled blocks are in the network while a full step runs; that says nothing of the steps that are gated."""
     model, settings = tiny.sd15(**ONE_BLOCK), {"gate": 3.0, "guidance": "uncond"}

@@ -155,3 +155,11 @@ def test_options_that_another_node_copied_in_depth_still_gate(gated):
     copied = patched.clone()
     copied.model_options = copy.deepcopy(patched.model_options)
     assert torch.equal(tiny.sample(copied), tiny.sample(patched))
+
+
+@pytest.mark.parametrize(("cfg", "reason"), [(5.0, "BRANCHES_APART"), (1.0, "NO_GUIDANCE")])
+def test_what_is_said_of_branches_that_run_one_after_the_other(model, gated, counts_of, pack, cfg, reason):
+    patched = gated(SLG_SIMPLE(model), guidance="uncond", gate=3.0)
+    tiny.sample(patched, steps=6, cfg=cfg)
+    reasons = {name: getattr(pack.core("gate.guidance"), name) for name in ("BRANCHES_APART", "NO_GUIDANCE")}
+    assert {name for name, text in reasons.items() if text in counts_of(patched).notes} == {reason}

@@ -148,20 +148,24 @@ def test_guidance_that_is_off_in_a_range(model, gated, first, last, batches, gui
     assert torch.equal(tiny.sample(off, steps=STEPS), tiny.sample(apply(model), steps=STEPS))
 
 
-@pytest.mark.parametrize("order", ORDERS)
-def test_an_auxiliary_pass_that_starts_late_meets_a_real_prediction(model, gated, order):
-    """It compares cond, as it was predicted, with cond, perturbed: from its first step on, cond has to have run."""
-    late = host_node(
+def late_auxiliary(model, step, steps):
+    """A node that compares cond with cond, perturbed, from a step on."""
+    return host_node(
         "nodes_slg",
         "SkipLayerGuidanceDiT",
         scale=2.0,
         rescaling_scale=0.0,
         double_layers="0",
         single_layers="0",
-        start_percent=share_of(model, 5),
+        start_percent=share_of(model, step, steps),
         end_percent=1.0,
     )
-    patched = beside(gated, model, late, order, gate=3.0, guidance="uncond")
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_an_auxiliary_pass_that_starts_late_meets_a_real_prediction(model, gated, order):
+    """It compares cond, as it was predicted, with cond, perturbed: from its first step on, cond has to have run."""
+    patched = beside(gated, model, late_auxiliary(model, 5, STEPS), order, gate=3.0, guidance="uncond")
     with recording(model, patched) as record:
         tiny.sample(patched, steps=STEPS)
     by_step = {sigma: [call.branches for call in record.calls if call.sigma == sigma] for sigma in record.sigmas[:-1]}
@@ -171,3 +175,24 @@ def test_an_auxiliary_pass_that_starts_late_meets_a_real_prediction(model, gated
         assert 0 in main
     # The step in which it starts is evaluated anew, once; the evaluation without cond is void.
     assert [len(branches) for branches in with_auxiliary] == [3, 2, 2]
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_an_auxiliary_pass_that_starts_in_a_predicted_step_meets_a_real_prediction(model, pack, counts_of, order):
+    """`balanced` predicts step 10 of 25; with such a node no step is predicted from there on."""
+    steps, late = 25, late_auxiliary(model, 10, 25)
+
+    def apply(model):
+        return pack.nodes["TGATEApply"].execute(model=model).args[0]
+
+    with recording(model, alone := apply(model)) as record:
+        tiny.sample(alone, steps=steps)
+    assert record.sigmas[10] not in {call.sigma for call in record.calls}
+    patched = late(apply(model)) if order == "ours first" else apply(late(model))
+    with recording(model, patched) as record:
+        tiny.sample(patched, steps=steps)
+    by_step = [[call.branches for call in record.calls if call.sigma == sigma] for sigma in record.sigmas[:-1]]
+    assert [len(calls) for calls in by_step[10:]] == [2] * 15
+    assert all(set(main) == {0, 1} for main, _ in by_step[10:])
+    assert counts_of(patched).by_step[10].skipped_passes == 0
+    assert counts_of(patched).passes == steps

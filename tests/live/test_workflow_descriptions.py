@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import comfy.samplers
 import pytest
 import yaml
 
@@ -15,7 +16,7 @@ from tgate_dev import workflows
 from tgate_dev.prompts import Prompt, is_sampler, to_prompt
 from tgate_dev.workflows import made
 from tgate_dev.workflows.models import Model
-from tgate_dev.workflows.note import ALONE, JOINT, Note
+from tgate_dev.workflows.note import ALONE, HELD, JOINT, USUAL, Note
 from tgate_dev.workflows.recipes import Recipe
 from tgate_dev.workflows.workflow import DescriptionError, File, Workflow
 
@@ -95,6 +96,12 @@ def run_of(prompt: Prompt) -> tuple[int, bool]:
     return scheduler["inputs"]["steps"], True
 
 
+def sampler_of(prompt: Prompt) -> str:
+    """The host's name of the function that the workflow samples with."""
+    name = next(node["inputs"]["sampler_name"] for node in prompt.values() if "sampler_name" in node["inputs"])
+    return comfy.samplers.ksampler(name).sampler_function.__name__.removeprefix("sample_")
+
+
 def test_files_are_what_the_descriptions_make(object_info: dict[str, Any]) -> None:
     texts = dict(made(object_info))
     assert len(texts) == 36
@@ -120,6 +127,10 @@ def test_note_says_what_the_presets_do(name: str, object_info: dict[str, Any], p
     assert f"{100 * fast.share:.0f} to {100 * fast.with_flow:.0f} %" in note
     assert re.findall(r"(\d+ %)", note)[:4] == [f"{100 * share:.0f} %" for share in shares]
     assert ("nobody has published settings" in note) == (FAMILIES[name] == "generic")
+    is_held = HELD.split("{")[0] in note
+    assert is_held is not (USUAL in note)
+    assert is_held is not (sampler_of(to_prompt(graph, object_info)) in pack.core("forecast.technique").PRESET_SAMPLERS)
+    assert ("and the cross-attention" in note) == (is_held and FAMILIES[name] != "joint")
     assert (JOINT in note) == (FAMILIES[name] == "joint")
     assert (ALONE in note) == (FAMILIES[name] == "guidance alone")
 

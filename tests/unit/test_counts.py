@@ -54,11 +54,27 @@ def test_totals_are_the_sums_of_the_steps():
     assert (rows.rows, rows.plain_rows, rows.reused["attn2"]) == (5, 2 + 2 + 2 + 1, 2.0)
 
 
-def test_a_void_pass_is_taken_back():
-    counts = RunCounts(steps=1)
-    counts.begin_pass(BatchPlan(PAIR, 0, branch=COND))
-    counts.take_back(0)
-    assert counts.cond_only_passes == 0
+@pytest.mark.parametrize("branch", [None, COND])
+def test_of_a_void_pass_there_remains_what_the_network_did(branch):
+    """Two rows ran, and one or two for nothing before: the plain run has two."""
+    counts, void = RunCounts(steps=1), 2 if branch is None else 1
+    for plan, rows in ((BatchPlan(PAIR, 0, branch=branch), void), (BatchPlan(PAIR, 0), 2)):
+        counts.begin_pass(plan)
+        counts.end_call(call(plan, met=10, reused=0), SHAPE, rows)
+        if counts.network_calls == 1:
+            counts.take_back(plan)
+    assert (counts.passes, counts.guided_passes, counts.cond_only_passes) == (1, 1, 0)
+    assert (counts.rows[SHAPE, False].rows, counts.rows[SHAPE, False].plain_rows) == (void + 2, 2)
+
+
+def test_a_pass_that_was_predicted_for_nothing_is_taken_back():
+    counts = RunCounts(steps=2)
+    for plan in (BatchPlan(PAIR, 0), BatchPlan(PAIR, 1, runs_network=False)):
+        counts.begin_pass(plan)
+        if plan.runs_network:
+            counts.end_call(call(plan, met=10, reused=0), SHAPE, 2)
+    counts.take_back(plan)
+    assert (counts.passes, counts.skipped_passes, counts.rows[SHAPE, False].plain_rows) == (1, 0, 2)
 
 
 def test_a_pass_without_the_network_is_counted():

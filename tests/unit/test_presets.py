@@ -265,3 +265,26 @@ def test_a_preset_is_a_word(preset):
 def test_an_unknown_preset_is_refused_with_the_known_ones():
     with pytest.raises(ValueError, match=r"^TGATE: preset is 'turbo'; choose one of: balanced, gentle, fast, as pub"):
         PresetConfig("sdxl", "turbo")
+
+
+@pytest.mark.parametrize("preset", EARNED)
+@pytest.mark.parametrize("sampler", ["euler", "dpmpp_2m", "er_sde", "euler_ancestral", "heun"])
+def test_the_end_of_a_run_is_not_taken_for_rectified_flow(preset, sampler):
+    """A hires pass begins below noise level 1: what its model is shows where its levels begin."""
+    low = [0.9 * 0.8**step for step in range(20)] + [0.0]
+    high = [10 * sigma for sigma in low]
+    config = PresetConfig("sdxl", preset)
+    assert config.resolve(low, True, sampler, most_noise=1e9) == config.resolve(high, True, sampler)
+
+
+def test_a_preset_asks_the_model_for_its_highest_noise_level():
+    sigmas = tuple(0.9 * 0.8**step for step in range(25))
+    made = {
+        most: Preset(PresetConfig("sdxl", "fast")).techniques(
+            RunContext(
+                sigmas, True, None, None, None, sampler="euler", percent_to_sigma=lambda percent, most=most: most
+            )
+        )
+        for most in (1.0, 1e9)
+    }
+    assert made[1.0] != made[1e9]

@@ -64,7 +64,8 @@ class TestGuidanceIsKept:
         driver = Driver(start(cross_only("uncond")))
         for step in range(4):
             driver.evaluate(step)
-        evaluation = ModelEvaluation(ZEROS, step=4, survivors={"u"})
+        plan = driver.evaluate(4).plan
+        evaluation = ModelEvaluation(ZEROS, step=4, survivors={"u"}, plans=[plan])
         dropped = driver.run.counts.cond_only_passes
         assert driver.run.note_auxiliary(evaluation, ["c"])
         assert not driver.run.note_auxiliary(evaluation.again(), ["c"])

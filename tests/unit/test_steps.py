@@ -5,7 +5,7 @@ import random
 import pytest
 import torch
 
-from tgate_core.engine.steps import StepTracker, round_half_up, step_from_sigma, step_tolerance
+from tgate_core.engine.steps import StepTracker, growth_in_log_sigma, round_half_up, step_from_sigma, step_tolerance
 from tgate_core.gate.config import GateConfig
 from tgate_core.gate.schedule import resolve_gate_step
 
@@ -189,3 +189,9 @@ def test_halves_are_rounded_up(value, rounded):
 def test_a_rise_does_not_widen_the_tolerance_of_the_step_before_it():
     tracker = StepTracker((1.0, 0.05, 0.01, 14.6, 5.0, 0.0))
     assert [tracker.step_of(sigma) for sigma in (1.0, 0.05, 0.0224)] == [0, 1, 1]
+
+
+def test_growth_of_steps_at_a_level_without_noise():
+    """A schedule may come to 0 and rise again."""
+    assert growth_in_log_sigma((0.5, 0.0, 0.6, 0.4), 1) == 1.0
+    assert growth_in_log_sigma((0.5, 0.0, 0.6, 0.4), 2) == 1.0

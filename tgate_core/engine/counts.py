@@ -148,9 +148,17 @@ class RunCounts:
         else:
             step.cond_only_passes += 1
 
-    def take_back(self, step: int) -> None:
-        """A pass with one branch turned out to be void."""
-        self.by_step[step].cond_only_passes -= 1
+    def take_back(self, plan: BatchPlan) -> None:
+        """A pass turned out to be void, and is repeated: of it there remains what the network did."""
+        step = self.by_step[plan.step]
+        step.passes -= 1
+        step.skipped_passes -= not plan.runs_network
+        for shape, rows in self.plain_rows.get(plan.batch.place, {}).items():
+            self.rows[shape, False].plain_rows -= rows
+        if plan.branch is None:
+            step.guided_passes -= plan.batch.is_guided and plan.runs_network
+        else:
+            step.cond_only_passes -= 1
 
     def end_call(self, call: ForwardCall, shape: CallShape, rows: int) -> None:
         """A network call is over.

@@ -8,11 +8,15 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+import torch
 from torch import Tensor
 
 from .location import is_same
+
+if TYPE_CHECKING:
+    from .technique import BatchPlan
 
 # Values by which a latent is recognised, as far as a move to half precision leaves them.
 SAMPLED_VALUES = 64
@@ -124,7 +128,8 @@ class ModelEvaluation:
         shifts: how often the latent has moved in this run so far.
         step: step it belongs to, None until its first pass.
         ordinal: how many evaluations of that step came before.
-        survivors: ids of the conds that ran where a branch was dropped; None where none was.
+        survivors: ids of the conds that ran where a branch was dropped or predicted; None where none was.
+        plans: of its main passes so far, those that were repeated apart.
     """
 
     latent: Tensor
@@ -132,6 +137,7 @@ class ModelEvaluation:
     step: int | None = None
     ordinal: int = 0
     survivors: set[Hashable] | None = None
+    plans: list[BatchPlan] = field(default_factory=list)
     _passes: set[tuple[int, Hashable]] = field(default_factory=set)
 
     def again(self) -> ModelEvaluation:
@@ -158,9 +164,9 @@ class Fingerprint(NamedTuple):
 
     @classmethod
     def of(cls, latent: Tensor) -> Fingerprint:
-        """The fingerprint of a latent, (B, C, …); several latents in one count as the first of them."""
-        if latent.is_nested:
-            latent = latent.unbind()[0]
+        """The fingerprint of a latent, (B, C, …); several latents in one as the one that is sampled."""
+        if latent.is_nested:  # as the host packs it for samplers
+            latent = torch.cat([one.reshape(one.shape[0], 1, -1) for one in latent.unbind()], dim=-1)
         flat = latent.detach().flatten()
         spread = flat[:: max(1, flat.numel() // SAMPLED_VALUES)]
         return cls(tuple(latent.shape), tuple(spread.float().tolist()))

@@ -164,12 +164,13 @@ class Run:
     def note_auxiliary(self, evaluation: ModelEvaluation, uuids: Iterable[Hashable]) -> bool:
         """Another node evaluates some conds on its own; it is left alone, but guidance has to respect it.
 
-        Returns whether it comes too late: its outcome is about to be compared with a branch that was dropped.
+        Returns whether it comes too late: its outcome is about to be compared with a branch that did not run.
         """
         auxiliary = set(uuids)
         self.context.auxiliary_uuids.update(auxiliary)
         if evaluation.survivors is not None and not evaluation.survivors.issuperset(auxiliary):
-            self.counts.take_back(evaluation.step or 0)
+            for plan in evaluation.plans:
+                self.counts.take_back(plan)
             return True
         self.counts.auxiliary_passes += 1
         return False
@@ -203,8 +204,9 @@ class Run:
         """
         if not (done.is_void or done.has_missed_anchor):
             return None
-        if plan.branch is not None:
-            self.counts.take_back(plan.step)
+        self.counts.take_back(plan)
+        if self.evaluation is not None:
+            self.evaluation.plans.remove(plan)
         if done.is_void:
             return BatchPlan(plan.batch, plan.step, is_relied_on=True)
         for technique in self.techniques:
@@ -221,9 +223,10 @@ class Run:
         """
         self.counts.begin_pass(plan)
         self._has_run_network = self._has_run_network or plan.runs_network
-        if plan.branch is not None and self.evaluation is not None:
-            survivors = {cond.uuid for cond in plan.batch.conds(plan.branch)}
-            self.evaluation.survivors = survivors | (self.evaluation.survivors or set())
+        if self.evaluation is not None:
+            self.evaluation.plans.append(plan)
+            if plan.branch is not None or not plan.runs_network:
+                self.evaluation.survivors = _survivors(plan) | (self.evaluation.survivors or set())
         return CondBatchPass(plan, self.cache, self._clock, latent, self._tiles, self.techniques, is_as_cut)
 
     def finish(self, done: FinishedBatch, predictions: list[Tensor]) -> list[Tensor]:
@@ -251,3 +254,10 @@ class Run:
         self.cache.forget_unused(forgotten)
         for technique in self.techniques:
             technique.begin_step(step, self._clock, forgotten)
+
+
+def _survivors(plan: BatchPlan) -> set[Hashable]:
+    """Ids of the conds for which the network runs in a pass that drops a branch, or predicts all."""
+    if plan.branch is None or not plan.runs_network:
+        return set()
+    return {cond.uuid for cond in plan.batch.conds(plan.branch)}

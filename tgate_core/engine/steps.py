@@ -104,7 +104,7 @@ def growth_in_log_sigma(sigmas: Sequence[float], step: int) -> float:
     """
     if sigmas[step + 1] <= 0:
         return math.inf
-    if step < 1 or sigmas[step] >= sigmas[step - 1]:
+    if step < 1 or not 0 < sigmas[step] < sigmas[step - 1]:
         return 1.0
     return math.log(sigmas[step] / sigmas[step + 1]) / math.log(sigmas[step - 1] / sigmas[step])
 

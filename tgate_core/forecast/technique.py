@@ -31,7 +31,7 @@ DENOISED_SHARE = {**dict.fromkeys(NOISY_ONE_STEP_SAMPLERS, 0.5), **dict.fromkeys
 NOISY_SAMPLERS = frozenset(DENOISED_SHARE)
 # Against division by the norm of a change that is zero.
 SMALLEST_NORM = 1e-12
-OTHER_SAMPLER = "Forecast: all steps run, as this sampler adds noise or looks ahead, which euler does not"
+OTHER_SAMPLER = "Forecast: all steps run, as predictions are made with euler, dpmpp_2m and their kin alone"
 LONG_STEPS = "Forecast: all steps run, as they are too long for predictions with this sampler: take more, or euler"
 BESIDE_STEP_CACHE = "Forecast: {name} on the same model predicts steps of its own; all others run"
 NO_STEP = "Forecast: no step of this run can be predicted: it has too few, start is not below end, or all are needed"

@@ -100,8 +100,10 @@ def effective_mode(
     """
     if wanted.branch is None:
         return KEEP, None
+    if len(batch.branches) == 1:
+        return KEEP, BRANCHES_APART
     if sum(branch is not None for branch in batch.branches) == 1:
-        return KEEP, BRANCHES_APART if len(batch.branches) == 1 else NO_GUIDANCE
+        return KEEP, NO_GUIDANCE
     if len(batch.branches) != 2:
         return KEEP, OTHER_BRANCHES
     if not all(batch.branches):

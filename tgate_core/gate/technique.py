@@ -227,7 +227,8 @@ class GateRun(TechniqueRun):
         # With fi_interval 1 self-attention is given up before cross-attention is captured, unless some cross-attentions
         # have gates of their own.
         is_both_at_once = self.config.fi_interval > 1 or bool(self.site_gates)
-        return (kinds if is_both_at_once else min(kinds, 1)) * sizes.attention_outputs()
+        at_once = kinds if is_both_at_once else min(kinds, 1)
+        return at_once * sizes.attention_outputs() if at_once else 0
 
     def close(self) -> None:
         """Let go of the differences."""
@@ -260,7 +261,7 @@ class GateRun(TechniqueRun):
         if step_plan.phase not in (Phase.FIDELITY, Phase.REFRESH):
             return plan
         mode = self._effective_mode(batch)
-        if mode is not self.mode and self._can_refresh:  # what is guided has changed: its difference is of the past
+        if mode is not self.mode and self._can_refresh:  # a difference held until now no longer fits
             self._baselines.pop(batch.place, None)
         if self._is_due(plan):
             self._drop_anchor(batch)
@@ -300,8 +301,10 @@ class GateRun(TechniqueRun):
 
     def _effective_mode(self, batch: CondBatch) -> GuidanceMode:
         mode, reason = effective_mode(self.mode, batch, self._context.auxiliary_uuids)
-        if reason is BRANCHES_APART and not self._context.has_guidance:
-            reason = NO_GUIDANCE
+        if reason in (NO_GUIDANCE, BRANCHES_APART):
+            # A node that runs the branches one after the other has shown the second one by now.
+            is_apart = reason is BRANCHES_APART or bool(self._context.auxiliary_uuids)
+            reason = BRANCHES_APART if is_apart and self._context.has_guidance else NO_GUIDANCE
         if mode.merges_captures and self.config.cross_attention:
             if self._context.cache.has_refused:
                 mode, reason = MODES["keep"], CACHE_FULL

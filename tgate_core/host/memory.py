@@ -18,6 +18,7 @@ from ..engine.run import Run
 from .architectures import UNET, Architecture, attention_sites
 from .keys import RUN_KEY
 from .networks import architecture
+from .reporting import TELL_US, harmless
 from .unet_blocks import feature_size
 
 if TYPE_CHECKING:
@@ -75,7 +76,9 @@ def _bytes_to_reserve(run: Run, patcher: ModelPatcher, base: float) -> float:
 
     Captures that may live elsewhere are not worth unloading weights for, as those of long videos would.
     """
-    expected = expected_capture_bytes(run, patcher)
+    expected = 0
+    with harmless("foreseeing the memory that captures take", f"Sampling may run short of memory; {TELL_US}"):
+        expected = expected_capture_bytes(run, patcher)
     if run.context.settings.device != "auto":
         return expected
     total = comfy.model_management.get_total_memory(patcher.load_device)
@@ -130,9 +133,9 @@ def _outputs(network: nn.Module, known: Architecture | None, size: Sequence[int]
 
 
 def _channels(attention: nn.Module) -> int:
-    """Width of what an attention puts out: that of its last layer."""
-    *_, last = (module for module in attention.modules() if isinstance(module, nn.Linear))
-    return last.out_features
+    """Width of what an attention puts out: that of its last layer. Quantized layers are of other packs' classes."""
+    widths = [getattr(module, "out_features", None) for module in attention.modules()]
+    return next((width for width in reversed(widths) if isinstance(width, int)), 0)
 
 
 def _unet_outputs(unet: UNetModel, height: int, width: int) -> Iterator[int]:

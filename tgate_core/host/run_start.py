@@ -14,7 +14,7 @@ from ..engine.counts import RunCounts
 from ..engine.run import Run
 from ..engine.storage import CacheSettings, CaptureStorage
 from ..engine.technique import RunContext, Technique
-from ..forecast.technique import Forecast
+from ..forecast.technique import Forecast, why_not_predicted
 from ..gate.config import Scope
 from ..gate.technique import Gate
 from ..presets import Preset
@@ -32,6 +32,8 @@ FORECAST = "forecast"
 DEEP_CACHE = "deepcache"
 PROBE = "probe"
 PRECEDENCE = (GATE, FORECAST, DEEP_CACHE, PROBE)
+# Ends of the names of samplers that look at both branches, at cfg 1 too.
+SAMPLERS_OF_BOTH = ("_cfg_pp", "euler_pp")
 # Those that have a say in single attentions.
 ATTENTION_TECHNIQUES = frozenset({GATE, PROBE})
 STEP_CACHE = (
@@ -94,11 +96,13 @@ def techniques_of(transformer_options: dict[str, Any]) -> list[Technique | Prese
 
 
 def _settled(techniques: Iterable[Technique | Preset], context: RunContext) -> list[Technique]:
-    """Presets become what they are in this run; a forecast that a node has set up stands instead of a preset's."""
+    """Presets become what they are in this run; a node's forecast takes the place of theirs where it can predict."""
     settled: list[Technique] = []
     for one in techniques:
         settled += one.techniques(context) if isinstance(one, Preset) else [one]
-    last = next((one for one in reversed(settled) if isinstance(one, Forecast)), None)
+    forecasts = [one for one in settled if isinstance(one, Forecast)]
+    able = [one for one in forecasts if why_not_predicted(context, one.config.by_preset) is None]
+    last = next(reversed(able or forecasts), None)
     return [one for one in settled if one is last or not isinstance(one, Forecast)]
 
 
@@ -112,9 +116,10 @@ def _within(scope: Scope, techniques: Iterable[Technique | Preset]) -> list[Tech
 def _context(guider: Any, sampler: Any, sigmas: tuple[float, ...], settings: CacheSettings) -> RunContext:
     patcher = guider.model_patcher
     store = CaptureStorage(settings.device, is_memory_short)
+    name = _sampler_name(sampler)
     return RunContext(
         sigmas=sigmas,
-        has_guidance=_has_guidance(guider),
+        has_guidance=_has_guidance(guider, name),
         cache=CaptureCache(store, settings.limit_mb * 2**20),
         counts=RunCounts(),
         store=store,
@@ -122,7 +127,7 @@ def _context(guider: Any, sampler: Any, sigmas: tuple[float, ...], settings: Cac
         percent_to_sigma=patcher.get_model_object("model_sampling").percent_to_sigma,
         network=network_class(patcher).__name__,
         signature=partial(network_signature, patcher),
-        sampler=_sampler_name(sampler),
+        sampler=name,
         step_cache=step_cache_of(guider.model_options),
     )
 
@@ -142,13 +147,14 @@ def _is_of_host(sampler: Any) -> bool:
     return module.partition(".")[0] in ("comfy", "comfy_extras")
 
 
-def _has_guidance(guider: Any) -> bool:
+def _has_guidance(guider: Any, sampler: str) -> bool:
     """Whether any step may guide one branch by another; with cond and uncond alone, the host does not at cfg 1.
 
-    Unless another node that looks at both has asked it to run them.
+    Unless another node that looks at both, or the sampler, asks it to run them.
     """
     branches = {name for name, conds in guider.conds.items() if conds}
-    if branches == {"positive", "negative"} and not guider.model_options.get("disable_cfg1_optimization"):
+    runs_both = guider.model_options.get("disable_cfg1_optimization") or sampler.endswith(SAMPLERS_OF_BOTH)
+    if branches == {"positive", "negative"} and not runs_both:
         return not _is_always_one(getattr(guider, "cfg", None))
     return len(branches) > 1
 

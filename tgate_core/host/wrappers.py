@@ -154,7 +154,9 @@ def apply_model_wrapper(executor: WrapperExecutor, *args: Any, **kwargs: Any) ->
         result = executor(*before, control, options, *args[6:], **kwargs)
     if batch_pass is not None:
         is_gated = not ATTENTION_TECHNIQUES.isdisjoint(transformer_options.get(TECHNIQUES_KEY, {}))
-        batch_pass.has_run = batch_pass.has_run and has_network_run(call, transformer_options, is_gated)
+        # Compiled code tells nothing of whether it ran.
+        has_run = facts.is_compiled or has_network_run(call, transformer_options, is_gated)
+        batch_pass.has_run = batch_pass.has_run and has_run
         if not batch_pass.end_call(call):
             run.counts.note(RUN_TWICE)
     return result

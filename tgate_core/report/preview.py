@@ -224,7 +224,8 @@ def _settings(query: Mapping[str, str], sampling: Sampling) -> tuple[PresetPlan,
     rows = GENERIC if scope != "all" else ASSUMED_FAMILY if is_assumed else family
     preset: Any = query.get("preset", "balanced")  # checked when made
     solver = query.get("sampler", "euler")
-    plan = PresetConfig(rows, preset).resolve(sampling.sigmas, sampling.is_guided, SAME_SAMPLERS.get(solver, solver))
+    sampler, most_noise = SAME_SAMPLERS.get(solver, solver), sampling.percent_to_sigma(0.0)
+    plan = PresetConfig(rows, preset).resolve(sampling.sigmas, sampling.is_guided, sampler, most_noise)
     if scope == "all" or plan.gate is None:
         return plan, is_assumed
     return PresetPlan(NOTHING) if preset == PUBLISHED else plan._replace(gate=guidance_of(plan.gate)), is_assumed

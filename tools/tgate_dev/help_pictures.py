@@ -21,7 +21,7 @@ COLORS = 64
 ADVANCED_GATE, PROTECTED = 7, 2
 # As in the paper's table of DeepCache with T-GATE.
 DEEP_CACHE_INTERVAL, DEEP_CACHE_GATE = 3, 13
-FORECAST_STRENGTH, FORECAST_GATE, LAST_REFRESH = 3, 3, 19
+FORECAST_STRENGTH, FORECAST_GATE = 3, 3
 
 
 def draw_all(nodes: Mapping[str, Any], folder: Path) -> list[Path]:
@@ -48,7 +48,7 @@ def _advanced(nodes: Mapping[str, Any]) -> Image.Image:
     core = pack_core(nodes)
     settings = {"guidance": "cached_delta", "refresh": "growing gaps", "protect_last": PROTECTED}
     config = core("gate.config").GateConfig(gate=ADVANCED_GATE, sp_interval=5, warm_up=2, **settings)
-    refreshed = core("gate.refresh").growing_gaps(ADVANCED_GATE, config.refresh_gap, LAST_REFRESH)
+    refreshed = core("gate.schedule").refreshed_steps(config, _usual_sigmas(), ADVANCED_GATE, True)
     schedule = core("gate.schedule").build_schedule(config, STEPS, ADVANCED_GATE, refreshed=refreshed)
     return _timeline(core, f"25 steps, gate {ADVANCED_GATE}, growing gaps, last {PROTECTED} in full", config, schedule)
 
@@ -77,7 +77,7 @@ def _forecast(nodes: Mapping[str, Any]) -> Image.Image:
     core = pack_core(nodes)
     settings = {"guidance": "cached_delta", "refresh": "growing gaps", "self_attention": False}
     config = core("gate.config").GateConfig(gate=FORECAST_GATE, sp_interval=1, warm_up=0, **settings)
-    refreshed = core("gate.refresh").growing_gaps(FORECAST_GATE, config.refresh_gap, LAST_REFRESH)
+    refreshed = core("gate.schedule").refreshed_steps(config, _usual_sigmas(), FORECAST_GATE, True)
     schedule = core("gate.schedule").build_schedule(config, STEPS, FORECAST_GATE, refreshed=refreshed)
     forecast = core("forecast.schedule")
     needed = {FORECAST_GATE - 1, *refreshed}

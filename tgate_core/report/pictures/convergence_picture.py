@@ -21,6 +21,9 @@ LEGEND = "thin: one block   thick: their mean   dashed: tolerance"
 MOST_LABELS = 26
 # Tops of the scale. Above the last nothing is settled, and what lies below would be squeezed.
 ROUND_PERCENT = (4.0, 8.0, 20.0, 40.0, 60.0, 80.0, 100.0, 200.0)
+# What the cosine's scale spans, down from 1.
+ROUND_SPANS = (0.002, 0.01, 0.02, 0.1, 0.2, 1.0, 2.0)
+THIN, THICK = 1.5, 3.5
 
 
 @dataclass(frozen=True)
@@ -59,14 +62,14 @@ def draw_convergence(profile: ConvergenceProfile, tolerance: float, gate_step: i
         axes = _axes(top, PANEL_HEIGHT, profile.steps, 0.0, _most(profile.changes[kind].values()))
         _frame(canvas, axes, f"{name}: change from the step before, %")
         for values in profile.changes[kind].values():
-            _curve(canvas, axes, [value * PERCENT for value in values], _faded(color), 1.0)
-        _curve(canvas, axes, [value * PERCENT for value in profile.mean(kind)], color, 3.5)
+            _curve(canvas, axes, [value * PERCENT for value in values], _faded(color), THIN)
+        _curve(canvas, axes, [value * PERCENT for value in profile.mean(kind)], color, THICK)
         if kind == profile.gated_kind:
             canvas.dashed(axes.place(0, tolerance), axes.place(profile.steps - 1, tolerance), LIGHT)
         if is_settled:
             canvas.line([axes.place(gate_step, 0.0), axes.place(gate_step, axes.high)], GREEN, 3)
         top += PANEL_HEIGHT + BETWEEN
-    axes = _axes(top, COSINE_HEIGHT, profile.steps, min(0.0, _least(profile.cosines)), 1.0)
+    axes = _axes(top, COSINE_HEIGHT, profile.steps, _least(profile.cosines), 1.0)
     _frame(canvas, axes, "cosine between cond and uncond", ticks=2)
     _curve(canvas, axes, profile.cosines, LIGHT, 3.0)
     _numbers(canvas, axes)
@@ -89,8 +92,10 @@ def _most(rows: Iterable[Sequence[float]]) -> float:
     return next((top for top in ROUND_PERCENT if top >= largest), ROUND_PERCENT[-1])
 
 
-def _least(values: Sequence[float]) -> float:
-    return min((value for value in values if math.isfinite(value)), default=0.0)
+def _least(cosines: Iterable[float]) -> float:
+    """Bottom of the scale: the lowest cosine, down to a round number."""
+    lowest = min((value for value in cosines if math.isfinite(value)), default=0.0)
+    return 1.0 - next((span for span in ROUND_SPANS if 1.0 - lowest <= span), ROUND_SPANS[-1])
 
 
 def _frame(canvas: Canvas, axes: _Axes, title: str, ticks: int = 4) -> None:
@@ -124,5 +129,5 @@ def _curve(canvas: Canvas, axes: _Axes, values: Sequence[float], color: Color, w
 
 
 def _faded(color: Color) -> Color:
-    red, green, blue = ((part + ground) // 2 for part, ground in zip(color, PANEL, strict=True))
+    red, green, blue = ((2 * part + ground) // 3 for part, ground in zip(color, PANEL, strict=True))
     return red, green, blue

@@ -22,12 +22,18 @@ USUAL = (
     "It does 62 % of the work: the network runs where it matters, and the steps in between are predicted from those "
     "before them."
 )
-JOINT = "Text and picture share one attention in this model: whole steps are saved, and no attention is frozen."
+# Samplers of these graphs with which presets predict no step.
+HELD_SAMPLERS = frozenset({"dpmpp_3m_sde", "lcm", "uni_pc"})
+HELD = (
+    "It does 62 % of the work. With this sampler no step is predicted: all run, a few of them with both prompts, and "
+    "the others reuse what those left: the guidance difference{attention}."
+)
+JOINT = "Text and picture share one attention in this model, and no attention is frozen."
 ALONE = "Whole steps are saved, and no attention of this model is reused."
 PRESETS = (
     "**balanced**: start here.",
     "**gentle**: 72 % of the work, closer to the plain picture.",
-    "**fast**: 35 to 40 % of the work, up to 55 % with samplers that are harder to predict.",
+    "**fast**: 35 to 40 % of the work; more below 25 steps and with samplers that are harder to predict, at most 55 %.",
 )
 WRITE_YOURS = "**Prompt**: write yours."
 
@@ -73,7 +79,10 @@ class Note:
         return "\n\n".join(paragraphs) + "\n"
 
     def _usual_effect(self) -> Iterator[str]:
-        if self.has_presets:
+        is_held = self.run[2] in HELD_SAMPLERS
+        if self.has_presets and is_held:
+            yield HELD.format(attention="" if self.has_joint_attention else " and the cross-attention")
+        elif self.has_presets:
             yield USUAL
         if self.has_joint_attention:
             yield JOINT
