@@ -99,7 +99,7 @@ def run_of(prompt: Prompt) -> tuple[int, bool]:
 def sampler_of(prompt: Prompt) -> str:
     """The host's name of the function that the workflow samples with."""
     name = next(node["inputs"]["sampler_name"] for node in prompt.values() if "sampler_name" in node["inputs"])
-    return comfy.samplers.ksampler(name).sampler_function.__name__.removeprefix("sample_")
+    return comfy.samplers.sampler_object(name).sampler_function.__name__.removeprefix("sample_")
 
 
 def test_files_are_what_the_descriptions_make(object_info: dict[str, Any]) -> None:
