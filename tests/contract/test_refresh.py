@@ -11,7 +11,7 @@ from record import recording
 from reference import reference
 from tiny import distance
 
-from tgate_core.engine.steps import step_from_sigma
+from tgate_core.engine.steps import StepTracker
 
 pytestmark = pytest.mark.newest
 
@@ -49,7 +49,8 @@ def test_each_evaluation_of_a_step_is_refreshed(model, gated, sampler):
     patched = gated(model, **GROWING, guidance="cached_delta", self_attention=False)
     with recording(model, patched) as record:
         tiny.sample(patched, steps=STEPS, sampler=sampler)
-    evaluations = [(step_from_sigma(call.sigma, record.sigmas), len(call.branches)) for call in record.calls]
+    tracker = StepTracker(record.sigmas)
+    evaluations = [(tracker.step_of(call.sigma), len(call.branches)) for call in record.calls]
     assert {step for step, _ in evaluations} == set(range(STEPS))
     assert len(evaluations) > STEPS
     # At the gate step itself, evaluations that the step before did not have are guided as well.

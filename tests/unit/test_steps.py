@@ -5,7 +5,7 @@ import random
 import pytest
 import torch
 
-from tgate_core.engine.steps import StepTracker, growth_in_log_sigma, round_half_up, step_from_sigma, step_tolerance
+from tgate_core.engine.steps import StepTracker, growth_in_log_sigma, round_half_up, step_tolerance
 from tgate_core.gate.config import GateConfig
 from tgate_core.gate.schedule import resolve_gate_step
 
@@ -92,19 +92,11 @@ def test_a_schedule_of_one_step_has_step_zero_only():
     assert steps_of([5.0, 3.0, 0.0, 9.0], (5.0, 0.0)) == [0, 0, 0, 0]
 
 
-def test_the_search_keeps_to_the_steps_it_is_given():
-    assert step_from_sigma(5.0, S, first=3, last=5) == 3
-    assert step_from_sigma(2.0, S, first=3, last=5) == 4
-    assert step_from_sigma(0.1, S, first=3, last=5) == 5
-
-
 RESTART = (15.0, 9.0, 6.0, 3.0, 2.0, 1.0, 3.0, 2.0, 1.0, 0.5, 0.2, 0.0)
 
 
 def test_a_restart_is_followed_through_noise_levels_that_come_twice():
     assert steps_of(RESTART[:-1], RESTART) == list(range(11))
-    by_sigma_alone = [step_from_sigma(sigma, RESTART) for sigma in RESTART[:-1]]
-    assert by_sigma_alone[:7] == [0, 1, 2, 6, 7, 8, 6]
 
 
 def test_second_order_samplers_are_followed_through_a_restart():

@@ -184,8 +184,8 @@ class CaptureCache:
             return
         if len(kept) == len(keys):
             base = self._store(tokens)
-            for index, owner in enumerate(kept):
-                self._put(owner, site, Capture(base, index, len(keys), tokens.device), now)
+            for index, kept_key in enumerate(kept):
+                self._put(kept_key, site, Capture(base, index, len(keys), tokens.device), now)
             return
         for key, chunk in zip(keys, tokens.chunk(len(keys)), strict=True):
             if key is not None:  # copied, or the rest of the tensor would stay in memory with it

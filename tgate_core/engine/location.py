@@ -12,7 +12,7 @@ from torch import Tensor
 
 # How much larger another place's correlation may be for rounding alone.
 CORRELATION_ROUNDING = 1e-4
-# Against division by the norm of a latent that is the same everywhere.
+# Against division by the norm of what is zero, or the same everywhere.
 SMALLEST_NORM = 1e-12
 
 

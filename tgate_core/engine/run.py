@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from torch import Tensor
 
@@ -24,6 +24,20 @@ MAX_EVALUATIONS_PER_STEP = 4
 PATIENCE = 2
 
 AnyRun = TypeVar("AnyRun", bound=TechniqueRun)
+
+
+class NetworkKey(NamedTuple):
+    """A network as it is called.
+
+    Attributes:
+        network: its id.
+        is_compiled_per_call: whether a node compiles it for each call.
+        is_outside: whether it is called outside of main passes.
+    """
+
+    network: int
+    is_compiled_per_call: bool
+    is_outside: bool
 
 
 @dataclass(frozen=True)
@@ -74,8 +88,7 @@ class Run:
         self.evaluation: ModelEvaluation | None = None
         # Arguments of one network call of each shape without their values: from them its cost is counted later.
         self.call_templates: dict[CallShape, Any] = {}
-        # By the id of a network, by whether a node compiles it for each call, and whether it is outside of main passes.
-        self.networks: dict[tuple[int, bool, bool], NetworkFacts] = {}
+        self.networks: dict[NetworkKey, NetworkFacts] = {}
         # When the model was there, by the monotonic clock; None where that was not seen.
         self.loaded_at: float | None = None
         self._is_watched = is_watched

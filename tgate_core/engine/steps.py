@@ -24,18 +24,6 @@ def step_tolerance(sigmas: Sequence[float], step: int) -> float:
     return max(RELATIVE_TOLERANCE * abs(sigmas[step]), SPACING_TOLERANCE * spacing)
 
 
-def step_from_sigma(sigma: float, sigmas: Sequence[float], first: int = 0, last: int | None = None) -> int:
-    """The latest step in `first … last` that starts at or above `sigma`; `first` when none does.
-
-    Args:
-        sigma: noise level of the model call.
-        sigmas: the run's schedule of N + 1 values for N steps, strictly decreasing from `first` to `last`.
-        first: first step to consider.
-        last: last step to consider, N - 1 when None.
-    """
-    return _latest_within(sigma, _reaches(sigmas), first, len(sigmas) - 2 if last is None else last)
-
-
 def _reaches(sigmas: Sequence[float]) -> tuple[float, ...]:
     """The highest sigma that belongs to each step, N values."""
     return tuple(sigmas[step] + step_tolerance(sigmas, step) for step in range(len(sigmas) - 1))

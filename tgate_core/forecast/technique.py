@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..engine.identity import CondKey, Place
+from ..engine.location import SMALLEST_NORM
 from ..engine.storage import CacheSettings, detached, widened
 from ..engine.technique import BatchPlan, FinishedBatch, Layout, RunContext, TechniqueRun
 from .schedule import LEAST_STEPS, NEEDED_STEPS, ForecastConfig, first_late_step, forecast_steps, has_long_steps
@@ -29,8 +30,6 @@ PRESET_SAMPLERS = SAMPLERS | NOISY_ONE_STEP_SAMPLERS | NOISY_MULTISTEP_SAMPLERS
 # By how much it is the denoised prediction that goes on there, and not the slope.
 DENOISED_SHARE = {**dict.fromkeys(NOISY_ONE_STEP_SAMPLERS, 0.5), **dict.fromkeys(NOISY_MULTISTEP_SAMPLERS, 1.0)}
 NOISY_SAMPLERS = frozenset(DENOISED_SHARE)
-# Against division by the norm of a change that is zero.
-SMALLEST_NORM = 1e-12
 OTHER_SAMPLER = "Forecast: all steps run, as predictions are made with euler, dpmpp_2m and their kin alone"
 LONG_STEPS = "Forecast: all steps run, as they are too long for predictions with this sampler: take more, or euler"
 BESIDE_STEP_CACHE = "Forecast: {name} on the same model predicts steps of its own; all others run"

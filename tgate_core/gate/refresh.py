@@ -15,6 +15,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from ..engine.location import SMALLEST_NORM
 from ..engine.steps import growth_in_log_sigma, round_half_up
 
 RefreshRule = Literal["never", "growing gaps", "by error"]
@@ -30,8 +31,6 @@ MOST_GROWTH = 2.0
 # A step is late where it is this much longer, in log sigma, than the one before it, and in the last part of a run.
 LATE_RATIO = 1.5
 LATE_SHARE = 0.86
-# Against division by the norm of a difference that is zero.
-SMALLEST_NORM = 1e-12
 
 
 def last_refresh_step(sigmas: Sequence[float]) -> int:

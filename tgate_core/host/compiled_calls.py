@@ -2,7 +2,7 @@
 
 What such a call does is decided before it, and constant while it lasts: each attention gets a `forward` that keeps its
 output, or gives a capture in its place, and compiled code guards on which of the two that is. Captures go in and out as
-attributes of a `Slot`. Nothing else of ours is in the compiled region: no options, patches, counts or look-ups.
+attributes of an `AttentionSlot`. Nothing else of ours is in the compiled region: no options, patches or counts.
 
 For each combination of actions the compiled parts enter by a function with a code object of its own. Torch keeps what
 it compiled by code object: so plain calls find what they would find without T-GATE, and no phase uses up another's
@@ -75,7 +75,7 @@ _ENTRIES: dict[tuple[Actions, bool], Forward] = {
 }
 
 
-class Slot:
+class AttentionSlot:
     """One attention of a network, as compiled code sees it."""
 
     def __init__(self, module: nn.Module, stand_in: StandInForward, site: Site) -> None:
@@ -156,7 +156,7 @@ class CompiledNetwork:
         self._parts: list[Any] = [module for module in network.modules() if is_compiled_whole(module)]
         found = [(module, vars(module).get("forward")) for module in network.modules()]
         self._stand_ins = [(module, forward) for module, forward in found if isinstance(forward, StandInForward)]
-        self._slots = [Slot(module, one, one.site) for module, one in self._stand_ins if one.site is not None]
+        self._slots = [AttentionSlot(module, one, one.site) for module, one in self._stand_ins if one.site is not None]
         # Another node's wrapper around a stand-in, or a block whose place is not known, hides an attention.
         attentions = attention_modules(network._orig_mod if is_compiled_whole(network) else network)
         self._has_all = {id(module) for module in attentions} == {id(slot.module) for slot in self._slots}
@@ -194,7 +194,7 @@ class CompiledNetwork:
             for slot in self._slots:
                 slot.clear()
 
-    def _prepared(self, call: ForwardCall) -> list[tuple[Slot, Action]] | None:
+    def _prepared(self, call: ForwardCall) -> list[tuple[AttentionSlot, Action]] | None:
         """The attentions that the call has a say in, each with its capture; None where captures are not at hand."""
         if call.plan is None:
             return None
@@ -225,7 +225,7 @@ class CompiledNetwork:
             self._entries[key] = [_entry(part, _ENTRIES[key]) for part in self._parts]
         return self._entries[key]
 
-    def _settle(self, call: ForwardCall, slots: Iterable[tuple[Slot, Action]]) -> None:
+    def _settle(self, call: ForwardCall, slots: Iterable[tuple[AttentionSlot, Action]]) -> None:
         """The network has run: what it kept is captured, and what it did is counted."""
         for slot, action in slots:
             call.has_run = call.has_run or slot.is_met
@@ -261,7 +261,7 @@ class CompiledNetwork:
 
 
 @contextmanager
-def _in_place(slots: Iterable[tuple[Slot, Action]]) -> Iterator[None]:
+def _in_place(slots: Iterable[tuple[AttentionSlot, Action]]) -> Iterator[None]:
     """While it lasts, these attentions keep their outputs, or give their captures."""
     before = [(slot.module, vars(slot.module).get("forward")) for slot, _ in slots]
     for slot, action in slots:
@@ -301,13 +301,13 @@ def _actions(call: ForwardCall) -> Actions:
     return () if call.plan is None else (call.plan.actions[SELF_ATTENTION], call.plan.actions[CROSS_ATTENTION])
 
 
-def _outward(slot: Slot, tokens: Tensor | None) -> Tensor | None:
+def _outward(slot: AttentionSlot, tokens: Tensor | None) -> Tensor | None:
     """From (conds * B, tokens, channels) to the network's layout, and back."""
     batch_dim = slot.stand_in.batch_dim
     return tokens.transpose(0, batch_dim) if batch_dim and tokens is not None else tokens
 
 
-def _capture(call: ForwardCall, slot: Slot) -> None:
+def _capture(call: ForwardCall, slot: AttentionSlot) -> None:
     """Keep what an attention returned."""
     if not slot.is_met:
         return

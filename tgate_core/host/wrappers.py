@@ -16,7 +16,7 @@ from ..engine.batch_pass import CondBatchPass
 from ..engine.forward import ForwardCall
 from ..engine.identity import Place, latent_key
 from ..engine.reasons import EXTRA_PASS, RUN_TWICE, SPLIT_BEFORE
-from ..engine.run import NetworkFacts, Run
+from ..engine.run import NetworkFacts, NetworkKey, Run
 from ..engine.technique import BatchPlan, FinishedBatch
 from .attention import Options, arranged, without_own
 from .bypass import bypass
@@ -85,7 +85,7 @@ def predict_noise_wrapper(executor: WrapperExecutor, *args: Any, **kwargs: Any) 
 
 def calc_cond_batch_wrapper(executor: WrapperExecutor, *args: Any, **kwargs: Any) -> list[Tensor]:
     """One pass over the conds of all branches. Positional: model, conds, x_in, timestep (B,), model_options."""
-    model, conds, x_in, timestep, model_options, *rest = args
+    model, conds, x_in, timestep, model_options = args[:5]
     options = model_options.get("transformer_options", {})
     run: Run | None = options.get(RUN_KEY)
     evaluation = None if run is None else run.evaluation
@@ -100,26 +100,29 @@ def calc_cond_batch_wrapper(executor: WrapperExecutor, *args: Any, **kwargs: Any
     sigma = float(timestep.flatten()[0])  # the one read of the device in a pass
     step = run.locate(evaluation, sigma)
     place = Place(id(model), window, evaluation.ordinal, None, latent_key(x_in, evaluation.shifts))
-    is_as_cut = is_cut_by_host(model_options)
-
-    def run_pass(plan: BatchPlan) -> tuple[list[Tensor], CondBatchPass]:
-        batch_pass = run.begin_pass(plan, x_in, is_as_cut)
-        if not plan.runs_network:
-            return [x_in] * len(conds), batch_pass
-        branches = [branch if plan.branch in (None, index) else None for index, branch in enumerate(conds)]
-        pass_options = {**model_options, "transformer_options": _pass_options(run, batch_pass, model, model_options)}
-        predictions = executor(model, branches, x_in, timestep, pass_options, *rest, **kwargs)
-        for reason in batch_pass.reasons:
-            run.counts.note(reason)
-        return predictions, batch_pass
-
     plan = run.plan(cond_batch(conds, sigma, place, tuple(x_in.shape[2:])), step)
-    predictions, batch_pass = run_pass(plan)
+    predictions, batch_pass = _run_pass(executor, run, plan, args, kwargs)
     repeated = run.plan_again(plan, batch_pass)
     if repeated is not None:
         plan = repeated
-        predictions, batch_pass = run_pass(plan)
+        predictions, batch_pass = _run_pass(executor, run, plan, args, kwargs)
     return run.finish(FinishedBatch(plan, x_in, sigma, batch_pass.has_run), predictions)
+
+
+def _run_pass(
+    executor: WrapperExecutor, run: Run, plan: BatchPlan, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[list[Tensor], CondBatchPass]:
+    """What the network predicts for each branch by a plan; what does not run is meaningless."""
+    model, conds, x_in, timestep, model_options, *rest = args
+    batch_pass = run.begin_pass(plan, x_in, is_cut_by_host(model_options))
+    if not plan.runs_network:
+        return [x_in] * len(conds), batch_pass
+    branches = [branch if plan.branch in (None, index) else None for index, branch in enumerate(conds)]
+    pass_options = {**model_options, "transformer_options": _pass_options(run, batch_pass, model, model_options)}
+    predictions = executor(model, branches, x_in, timestep, pass_options, *rest, **kwargs)
+    for reason in batch_pass.reasons:
+        run.counts.note(reason)
+    return predictions, batch_pass
 
 
 def _pass_options(run: Run, batch_pass: CondBatchPass, model: Any, model_options: Options) -> Options:
@@ -181,7 +184,7 @@ def _facts(run: Run, batch_pass: CondBatchPass | None, model: Any, transformer_o
     """What is known of the network that is called, as it is there now: a node may have put in another for the call."""
     network, is_per_call = model.diffusion_model, is_compiled_per_call(transformer_options)
     # Outside of passes of ours the node's wrapper may still be to come.
-    key = (id(network), is_per_call, batch_pass is None)
+    key = NetworkKey(id(network), is_per_call, is_outside=batch_pass is None)
     if key not in run.networks:
         compiled = CompiledNetwork(network) if is_per_call else None
         is_in_place = not is_per_call and is_compiled_in_place(network)

@@ -13,11 +13,9 @@ from torch import Tensor
 from ..engine.actions import ATTENTION_KINDS, AttentionKind
 from ..engine.cache import Site
 from ..engine.identity import BankKey
+from ..engine.location import SMALLEST_NORM
 from ..engine.storage import detached, widened
 from .profile import ConvergenceProfile, mean_of
-
-# Epsilon against division by zero.
-SMALLEST = 1e-12
 
 
 class Measurement:
@@ -103,7 +101,8 @@ class Measurement:
 def relative_change(before: Tensor, now: Tensor) -> Tensor:
     """Norm of the difference over the norm of what was before, without dimensions."""
     first = before.float()
-    change: Tensor = torch.linalg.vector_norm(now.float() - first) / torch.linalg.vector_norm(first).clamp_min(SMALLEST)
+    norm = torch.linalg.vector_norm(first).clamp_min(SMALLEST_NORM)
+    change: Tensor = torch.linalg.vector_norm(now.float() - first) / norm
     return change
 
 

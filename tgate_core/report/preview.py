@@ -25,7 +25,7 @@ NOTHING = GateConfig(cross_attention=False, self_attention=False, guidance="keep
 # The host samples these by a function of another name.
 SAME_SAMPLERS = {"ddim": "euler", "uni_pc_bh2": "unipc_bh2"}
 # More than anyone samples with, and more than a strip has room for; ten times as many would take seconds.
-MAX_STEPS = 1000
+MOST_STEPS_SHOWN = 1000
 
 # As JavaScript writes them. Python would also take other scripts' digits, spaces, underscores and words.
 _NUMBER = re.compile(r"[+-]?\d{1,30}(\.\d{1,30})?(e[+-]?\d{1,3})?", re.ASCII)
@@ -246,9 +246,9 @@ def _advanced(query: Mapping[str, str]) -> GateConfig:
 
 def _steps(query: Mapping[str, str]) -> int:
     steps = _number(query, "steps", 25)
-    if not 1 <= steps <= MAX_STEPS or steps != int(steps):
+    if not 1 <= steps <= MOST_STEPS_SHOWN or steps != int(steps):
         raise ValueError(
-            f"TGATE: steps is {shown(query['steps'])}; the schedule is shown for runs of 1 to {MAX_STEPS} steps."
+            f"TGATE: steps is {shown(query['steps'])}; the schedule is shown for runs of 1 to {MOST_STEPS_SHOWN} steps."
         )
     return int(steps)
 
