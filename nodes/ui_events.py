@@ -61,7 +61,12 @@ def _announce(node_id: str, record: RunRecord) -> None:
     if server.client_id is None:
         return
     sampler_id = None if context is None else context.node_id
-    where = {"node_id": node_id, "sampler_id": sampler_id, "workflow_id": queued_workflow().get("id")}
+    where = {
+        "node_id": node_id,
+        "sampler_id": sampler_id,
+        "workflow_id": queued_workflow().get("id"),
+        "loader": _mapping(_kept().get("loaders")).get(node_id),
+    }
     told = {**where, **run_as_json(record), "plain_seconds": remembered().plain_seconds}
     server.send_sync(RUN_EVENT, told, server.client_id)
 
@@ -102,12 +107,17 @@ def remembered() -> Remembered:
     Our part of the editor queues a graph with an `extra` that has `log` (false: no line in the log) and, by sampler,
     `runs`: `plain` are the seconds that the same graph took with our nodes bypassed.
     """
-    context, kept = get_executing_context(), _mapping(_mapping(queued_workflow().get("extra")).get(EXTRA_KEY))
+    context, kept = get_executing_context(), _kept()
     run = _mapping(_mapping(kept.get("runs")).get("" if context is None else context.node_id))
     seconds = run.get("plain")
     if not isinstance(seconds, (int, float)) or not math.isfinite(seconds) or seconds <= 0:
         seconds = None
     return Remembered(kept.get("log") is not False, seconds)
+
+
+def _kept() -> Mapping[str, Any]:
+    """What our part of the editor has put into the `extra` of the graph that runs now."""
+    return _mapping(_mapping(queued_workflow().get("extra")).get(EXTRA_KEY))
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -14,6 +14,8 @@ const SUBGRAPH_INPUT = "-10";
 const SUBGRAPH_OUTPUT = "-20";
 /** Nodes whose one widget is the value of their output. */
 const VALUE_NODE = /^Primitive/;
+/** Nodes that hand on a value under a name, from one to all others. */
+const [SET, GET] = ["SetNode", "GetNode"];
 /** What leads from a model to its sampler. */
 const CARRIERS = ["MODEL", "GUIDER"];
 
@@ -123,6 +125,15 @@ function widgetOf(node, name) {
   return node.widgets?.find((/** @type {any} */ widget) => widget.name === name);
 }
 
+/**
+ * The widgets whose values are saved.
+ * @param {GraphNode} node
+ * @returns {any[]}
+ */
+export function savedWidgets(node) {
+  return (node.widgets ?? []).filter((/** @type {any} */ widget) => widget.serialize !== false);
+}
+
 /** @param {GraphNode} node */
 export function isSampler(node) {
   const gives = (node.outputs ?? []).map((/** @type {any} */ output) => output.type);
@@ -135,9 +146,29 @@ export function isSampler(node) {
  * @returns {GraphNode[]}
  */
 function followers(node) {
+  if (node.type === SET) return [...namesakes(node, GET), ...everyTarget(node)];
   return (node.outputs ?? []).flatMap((/** @type {any} */ output, /** @type {number} */ slot) =>
     CARRIERS.includes(output.type) || node.isVirtualNode ? targets(node, slot) : [],
   );
+}
+
+/**
+ * @param {GraphNode} node
+ * @returns {GraphNode[]}
+ */
+function everyTarget(node) {
+  return (node.outputs ?? []).flatMap((/** @type {any} */ _, /** @type {number} */ slot) => targets(node, slot));
+}
+
+/**
+ * Nodes of another pack that carry what a link would, from one to all others of the same name.
+ * @param {GraphNode} node
+ * @param {string} type of those to find
+ * @returns {GraphNode[]}
+ */
+function namesakes(node, type) {
+  const name = node.widgets?.[0]?.value;
+  return (node.graph?.nodes ?? []).filter((/** @type {any} */ one) => one.type === type && one.widgets?.[0]?.value === name);
 }
 
 /**
@@ -188,7 +219,8 @@ function origin(graph, id) {
   if (!node) return null;
   const inner = node.subgraph?.outputs?.[link.origin_slot]?.linkIds?.[0];
   if (inner !== undefined) return origin(node.subgraph, inner);
-  const before = node.isVirtualNode ? node.inputs?.[0]?.link : null;
+  const carrier = node.type === GET ? namesakes(node, SET)[0] : node;
+  const before = node.isVirtualNode ? carrier?.inputs?.[0]?.link : null;
   return before == null ? { node, widget: null } : origin(graph, before);
 }
 

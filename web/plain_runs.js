@@ -3,7 +3,8 @@
  * How long runs took with our nodes bypassed. Kept in this browser, by all that the time of a run depends on, so that it
  * holds for the same graph whatever its seed and prompt, and for another sampler in it that does the same.
  */
-import { allNodes, idOf, isOff, isSampler, sourceOf, valueOf } from "./graph.js";
+import { allNodes, idOf, isOff, isSampler, savedWidgets, sourceOf, valueOf } from "./graph.js";
+import { isOurs, loaderOf } from "./schedule_query.js";
 
 /** Where a queued graph tells the server of its runs, in the graph's `extra`. */
 export const EXTRA_KEY = "tgate";
@@ -12,7 +13,7 @@ const STORE = "tgate.plain_seconds";
 const MOST_KEPT = 100;
 const OURS = /^TGATE/;
 /** Settings that change the picture and not the time. */
-const FREE = /seed|text|prompt|control_after_generate/i;
+const FREE = /seed|(^|_)(text|prompt)|control_after_generate/i;
 
 /**
  * @typedef {object} QueuedRun
@@ -42,8 +43,8 @@ export function runKey(node, known = new Map()) {
  * @param {Map<any, string>} known
  */
 function makeup(node, known) {
-  const names = [...(node.widgets ?? []).filter((/** @type {any} */ widget) => widget.serialize !== false)]
-    .map((/** @type {any} */ widget) => widget.name)
+  const names = savedWidgets(node)
+    .map((widget) => widget.name)
     .filter((name) => !FREE.test(name));
   const settings = names.map((name) => [name, valueOf(node, name)]);
   const inputs = (node.inputs ?? []).filter((/** @type {any} */ input) => !FREE.test(input.name) && !names.includes(input.name));
@@ -75,7 +76,8 @@ export function rememberPlain(key, seconds) {
 }
 
 /**
- * Before a graph is queued: says in its `extra` what its samplers' runs are. `unstamp` takes it back once it is.
+ * Before a graph is queued: says in its `extra` what its samplers' runs are, and what loads the models of our nodes.
+ * `unstamp` takes it back once it is.
  * @param {any} root
  * @param {boolean} isLogged whether the server's log is to have a line on each run
  */
@@ -86,7 +88,8 @@ export function stamp(root, isLogged) {
     const key = runKey(node);
     runs[idOf(node)] = { key, plain: plainSeconds(key) };
   }
-  root.extra = { ...root.extra, [EXTRA_KEY]: { runs, log: isLogged } };
+  const loaders = Object.fromEntries(allNodes(root).filter(isOurs).map((node) => [idOf(node), loaderOf(node)]));
+  root.extra = { ...root.extra, [EXTRA_KEY]: { runs, loaders, log: isLogged } };
 }
 
 /** @param {any} root */

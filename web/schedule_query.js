@@ -2,7 +2,7 @@
 /**
  * What the server is asked for a node: its settings, and the run of the sampler that its model reaches.
  */
-import { isOff, modelSources, samplerOf, sourceOf, valueOf } from "./graph.js";
+import { BYPASS, isOff, modelSources, samplerOf, savedWidgets, sourceOf, valueOf } from "./graph.js";
 
 /** Steps of a run that nothing is known of. */
 export const USUAL_STEPS = 25;
@@ -15,6 +15,21 @@ const FILE_KINDS = Object.entries({ ckpt_name: "checkpoints", unet_name: "diffus
 const EMPTY_PROBE = "TGATEProbe";
 /** Nodes that give a model other noise levels than its family's. */
 const OTHER_LEVELS = /^ModelSampling/;
+/** Nodes that change noise levels and not their number. */
+const SAME_STEPS = ["FlipSigmas", "SetFirstSigma"];
+/** What the host's nodes that give a solver and nothing else call it; one of another pack is none that it knows. */
+const SOLVERS = {
+  SamplerDPMAdaptative: "dpm_adaptive",
+  SamplerDPMPP_2M_SDE: "dpmpp_2m_sde",
+  SamplerDPMPP_2S_Ancestral: "dpmpp_2s_ancestral",
+  SamplerDPMPP_3M_SDE: "dpmpp_3m_sde",
+  SamplerDPMPP_SDE: "dpmpp_sde",
+  SamplerER_SDE: "er_sde",
+  SamplerEulerAncestral: "euler_ancestral",
+  SamplerEulerAncestralCFGPP: "euler_ancestral_cfg_pp",
+  SamplerEulerCFGpp: "euler_cfg_pp",
+  SamplerLMS: "lms",
+};
 /** The host samples nothing at 0. */
 const LEAST_DENOISE = 0.001;
 
@@ -28,7 +43,8 @@ const LEAST_DENOISE = 0.001;
  * @property {string | undefined} solver the sampler's name, where it is known
  * @property {string | undefined} scheduler the name of what makes its noise levels, where it is known
  * @property {boolean} isCustom whether a node of its own makes them, not the sampler
- * @property {boolean} isKnown whether there is a sampler to read it from
+ * @property {boolean} hasSampler whether the model reaches a sampler
+ * @property {boolean} isKnown whether its steps can be read
  */
 
 /** @type {Readonly<Sampling>} */
@@ -40,6 +56,7 @@ const UNKNOWN = {
   solver: undefined,
   scheduler: undefined,
   isCustom: false,
+  hasSampler: false,
   isKnown: false,
 };
 
@@ -51,9 +68,7 @@ const UNKNOWN = {
  */
 export function queryOf(node, sampling) {
   const query = new URLSearchParams({ node: node.comfyClass });
-  for (const widget of node.widgets ?? []) {
-    if (widget.serialize !== false) query.set(widget.name, String(valueOf(node, widget.name) ?? widget.value));
-  }
+  for (const widget of savedWidgets(node)) query.set(widget.name, String(valueOf(node, widget.name) ?? widget.value));
   query.set("steps", String(sampling.steps));
   query.set("guided", sampling.isGuided ? "1" : "0");
   query.set("denoise", String(sampling.denoise));
@@ -78,7 +93,22 @@ export function queryOf(node, sampling) {
  */
 export function circumstancesOf(node) {
   const model = modelSources(node).map((source) => [source.id, source.mode, ...settingsOf(source)]);
-  return JSON.stringify([node.mode, isProbed(node), model]);
+  return JSON.stringify([node.mode, isProbed(node), samplerOf(node) !== null, unreadable(node), model]);
+}
+
+/** @param {any} node */
+export function isOurs(node) {
+  return ["TGATEApply", "TGATEApplyAdvanced"].includes(node.comfyClass);
+}
+
+/**
+ * The settings of a node that come from a link, and that a run alone can tell.
+ * @param {any} node
+ * @returns {string[]}
+ */
+export function unreadable(node) {
+  const names = savedWidgets(node).map((widget) => widget.name);
+  return names.filter((name) => sourceOf(node, name) !== null && valueOf(node, name) === undefined);
 }
 
 /**
@@ -118,11 +148,12 @@ function modelFile(node) {
  * Remember what a run told of the node's model.
  * @param {any} node
  * @param {string} family
+ * @param {string | null} [loader] what loaded it in that run; by itself what is connected now
  */
-export function rememberFamily(node, family) {
+export function rememberFamily(node, family, loader) {
   if (!node.properties) return;
   node.properties[FAMILY_PROPERTY] = family;
-  node.properties[LOADER_PROPERTY] = loaderOf(node);
+  node.properties[LOADER_PROPERTY] = loader ?? loaderOf(node);
 }
 
 /**
@@ -130,7 +161,7 @@ export function rememberFamily(node, family) {
  * @param {any} node
  * @returns {string}
  */
-function loaderOf(node) {
+export function loaderOf(node) {
   return JSON.stringify(modelSources(node).filter((source) => modelSources(source).length === 0).map(settingsOf));
 }
 
@@ -140,8 +171,7 @@ function loaderOf(node) {
  * @returns {unknown[]}
  */
 function settingsOf(node) {
-  const kept = (node.widgets ?? []).filter((/** @type {any} */ widget) => widget.serialize !== false);
-  return [node.type, ...kept.map((/** @type {any} */ widget) => valueOf(node, widget.name) ?? widget.value)];
+  return [node.type, ...savedWidgets(node).map((widget) => valueOf(node, widget.name) ?? widget.value)];
 }
 
 /**
@@ -153,18 +183,17 @@ export function samplingOf(node) {
   const sampler = samplerOf(node);
   const scheduled = sampler && stepsSource(sampler);
   const steps = scheduled ? number(scheduled, "steps") : undefined;
-  if (!sampler || steps === undefined || steps < 1) {
-    return UNKNOWN;
-  }
+  if (!sampler) return UNKNOWN;
+  const known = { hasSampler: true, isGuided: isGuided(sampler), solver: solverOf(sampler) };
+  if (!scheduled || steps === undefined || steps < 1) return { ...UNKNOWN, ...known };
   const begin = Math.min(number(sampler, "start_at_step") ?? 0, steps - 1);
   const end = Math.min(Math.max(number(sampler, "end_at_step") ?? steps, begin + 1), steps);
   const denoise = number(scheduled, "denoise") ?? 1 - begin / steps;
   return {
+    ...known,
     steps: end - begin,
-    isGuided: isGuided(sampler),
     denoise: Math.min(Math.max(denoise, LEAST_DENOISE), 1),
     endsAt: end / steps,
-    solver: solverOf(sampler),
     scheduler: schedulerOf(sampler, scheduled),
     isCustom: scheduled !== sampler,
     isKnown: true,
@@ -172,17 +201,20 @@ export function samplingOf(node) {
 }
 
 /**
- * The node that sets the steps: the sampler, or the scheduler that its sigmas come from.
+ * The node that sets the steps: the sampler, or the scheduler that its sigmas come from; undefined where a node between
+ * gives another number of them.
  * @param {any} sampler
  */
 function stepsSource(sampler) {
+  if (number(sampler, "steps") !== undefined) return sampler;
   const seen = new Set();
-  let node = sampler;
-  while (node && !seen.has(node) && number(node, "steps") === undefined) {
+  let node = sourceOf(sampler, "sigmas")?.node;
+  while (node && !seen.has(node) && (node.mode === BYPASS || SAME_STEPS.includes(node.type))) {
     seen.add(node);
     node = sourceOf(node, "sigmas")?.node;
   }
-  return seen.has(node) ? undefined : node;
+  const isFirst = node && !sourceOf(node, "sigmas") && number(node, "steps") !== undefined;
+  return isFirst ? node : undefined;
 }
 
 /**
@@ -204,8 +236,8 @@ function schedulerOf(sampler, scheduled) {
  * @returns {string | undefined}
  */
 function solverOf(sampler) {
-  const source = sourceOf(sampler, "sampler");
-  const name = valueOf(sampler, "sampler_name") ?? (source ? valueOf(source.node, "sampler_name") : undefined);
+  const source = sourceOf(sampler, "sampler")?.node;
+  const name = valueOf(sampler, "sampler_name") ?? (source && (valueOf(source, "sampler_name") ?? SOLVERS[source.type] ?? source.type));
   return typeof name === "string" ? name : undefined;
 }
 

@@ -2,7 +2,7 @@
 /**
  * The strip of one node: asks the server what the settings will do, and shows what a run really did.
  */
-import { isOff, samplerOf } from "./graph.js";
+import { isOff, nodeById, samplerOf } from "./graph.js";
 import { plainSeconds, runKey } from "./plain_runs.js";
 import { circumstancesOf, queryOf, rememberFamily, samplingOf } from "./schedule_query.js";
 import { ScheduleStrip } from "./strip.js";
@@ -20,7 +20,9 @@ const BAD_REQUEST = 400;
  * What the server sends when a run is over.
  * @typedef {object} RunDetail
  * @property {string} node_id
+ * @property {string} [sampler_id]
  * @property {string} [family]
+ * @property {string | null} [loader] what loaded its model, see `loaderOf`
  * @property {import("./cells.js").Group[]} groups of steps
  * @property {number} gate_step
  * @property {string} summary
@@ -40,7 +42,6 @@ const BAD_REQUEST = 400;
  * @property {(event: WheelEvent) => void} zoom what the canvas does when a wheel is turned over it
  * @property {() => boolean} isShown whether the user wants to see strips
  * @property {() => void} stamp before the graph is queued
- * @property {() => void} unstamp once it is
  */
 
 export class ScheduleWidget {
@@ -58,6 +59,10 @@ export class ScheduleWidget {
     this.redraw = () => {};
     this.isDue = false;
     this.isRun = false;
+    /** @type {Promise<any>} the last question, once it is answered */
+    this.asking = Promise.resolve();
+    /** @type {number | undefined} seconds of the plain run */
+    this.plain = undefined;
     const height = () => (this.editor.isShown() ? STRIP_HEIGHT + 2 * MARGIN : 0);
     this.widget = node.addDOMWidget(WIDGET_NAME, WIDGET_NAME, this.strip.element, {
       serialize: false,
@@ -72,12 +77,20 @@ export class ScheduleWidget {
     // The options keep it out of prompts, this out of saved graphs.
     this.widget.serialize = false;
     this.widget.beforeQueued = () => editor.stamp();
-    this.widget.afterQueued = () => editor.unstamp();
-    this.widget.hidden = !editor.isShown();
+    this.setShown(editor.isShown());
     // On the canvas, a wheel turned over the strip still zooms; nodes made of HTML see to that themselves.
     this.strip.element.addEventListener("wheel", (event) => {
       if (this.strip.isOnCanvas) editor.zoom(event);
     });
+  }
+
+  /**
+   * The widget is there, or it is not: the option is for nodes made of HTML, which look at it when they are drawn.
+   * @param {boolean} isShown
+   */
+  setShown(isShown) {
+    this.widget.hidden = this.widget.options.hidden = !isShown;
+    this.strip.element.style.display = isShown ? "" : "none";
   }
 
   /** Look again at the settings, once what is going on now is done: a graph is loaded piece by piece. */
@@ -94,22 +107,43 @@ export class ScheduleWidget {
   async refresh() {
     if (!this.node.graph) return;
     const { sampling, query, shownFor } = this.subject();
-    if (shownFor === this.shownFor) return;
-    this.shownFor = shownFor;
-    this.isRun = false;
-    const plain = this.plainSeconds();
-    if (isOff(this.node)) {
-      this.show((texts) => offView(this.node, plain, texts));
+    const [plain, before] = [this.plainSeconds(), this.plain];
+    if (shownFor === this.shownFor) {
+      // What the time depends on is more than what the plan does.
+      this.plain = plain;
+      if (plain !== before && !this.isRun) this.redraw();
       return;
     }
-    const answer = await this.ask(query);
+    Object.assign(this, { shownFor, plain, isRun: false });
+    if (isOff(this.node)) {
+      this.show((texts) => offView(this.node, this.plain, texts));
+      return;
+    }
+    const answer = await this.askLast(query, shownFor);
     // Meanwhile something newer may have been asked, or a run may have ended.
-    if (this.shownFor === shownFor) this.show((texts) => planView(answer, { sampling, plain }, this.node, texts));
+    if (!answer || this.isRun || this.shownFor !== shownFor) return;
+    this.show((texts) => planView(answer, { sampling, plain: this.plain }, this.node, texts));
+    // A server that does not answer is asked again when anything changes.
+    if (answer.error === "") this.shownFor = "";
   }
 
-  /** How long the run takes without our nodes; undefined where that is not known. */
-  plainSeconds() {
-    return plainSeconds(runKey(samplerOf(this.node)));
+  /**
+   * The answer to a query, one at a time: what nobody waits for any more is not asked, and gives null.
+   * @param {string} query
+   * @param {string} shownFor
+   * @returns {Promise<any>}
+   */
+  askLast(query, shownFor) {
+    this.asking = this.asking.then(() => (this.shownFor === shownFor ? this.ask(query) : null));
+    return this.asking;
+  }
+
+  /**
+   * How long the run takes without our nodes; undefined where that is not known.
+   * @param {any} [sampler] its sampler, by itself the first that the node's model reaches
+   */
+  plainSeconds(sampler = samplerOf(this.node)) {
+    return plainSeconds(runKey(sampler));
   }
 
   /** What a strip would be about now. */
@@ -132,11 +166,13 @@ export class ScheduleWidget {
    */
   showRun(detail) {
     if (isOff(this.node)) return;
-    if (detail.family) rememberFamily(this.node, detail.family);
+    if (detail.family) rememberFamily(this.node, detail.family, detail.loader);
     this.shownFor = this.subject().shownFor;
     this.isRun = true;
     // Where the plain sampler is in the same graph, it may only have been timed since.
-    this.show((texts) => runView({ ...detail, plain_seconds: detail.plain_seconds ?? this.plainSeconds() }, texts));
+    const sampler = detail.sampler_id ? nodeById(this.node.graph.rootGraph ?? this.node.graph, detail.sampler_id) : undefined;
+    const plain = () => detail.plain_seconds ?? this.plainSeconds(sampler ?? undefined);
+    this.show((texts) => runView({ ...detail, plain_seconds: plain() }, texts));
   }
 
   /**

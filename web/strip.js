@@ -170,7 +170,7 @@ function phaseText({ phase }, { groups, gateStep }, texts) {
 function gateMark(texts) {
   const mark = make("div", "gate");
   mark.title = texts.gateMark;
-  mark.setAttribute("role", "separator");
+  mark.setAttribute("role", "listitem");
   mark.setAttribute("aria-label", texts.gateMark);
   return mark;
 }

@@ -32,8 +32,11 @@ const editor = {
   zoom: (event) => app.canvas.processMouseWheel(event),
   texts: () => textsFor(setting(LOCALE)),
   isShown: () => setting(SHOW_STRIP) !== false,
-  stamp: () => stamp(root(), setting(LOG_LINE) !== false),
-  unstamp: () => unstamp(root()),
+  // The graph is written down before anything else runs; then nobody is to find it changed.
+  stamp: () => {
+    stamp(root(), setting(LOG_LINE) !== false);
+    queueMicrotask(() => unstamp(root()));
+  },
 };
 /** @type {import("./settings.js").Choices} */
 let presets = { options: [], default: undefined };
@@ -103,8 +106,10 @@ function keepUnrefreshed(node) {
 function showStrips() {
   if (!isReady) return; // the editor also calls this as it starts
   for (const strip of shown()) {
-    strip.widget.hidden = !editor.isShown();
-    fit(strip.node);
+    const { node } = strip;
+    const before = node.computeSize()[1];
+    strip.setShown(editor.isShown());
+    node.setSize([node.size[0], node.size[1] + node.computeSize()[1] - before]);
     strip.renew();
   }
 }
@@ -168,7 +173,10 @@ app.registerExtension({
     api.addEventListener("graphChanged", refreshAll);
     app.ui?.settings?.addEventListener?.(`${LOCALE}.change`, () => shown().forEach((strip) => strip.redraw()));
   },
-  afterConfigureGraph: refreshAll,
+  afterConfigureGraph() {
+    unstamp(root()); // a picture of a queued graph has it
+    refreshAll();
+  },
   nodeCreated(/** @type {any} */ node) {
     if (!NODES.includes(node.comfyClass)) return;
     takePreset(node);

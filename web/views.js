@@ -2,8 +2,8 @@
 /**
  * What a strip says of a plan, of a run, and of a node that is off.
  */
-import { BYPASS, modelSources } from "./graph.js";
-import { isProbed } from "./schedule_query.js";
+import { BYPASS, modelSources, valueOf } from "./graph.js";
+import { isProbed, unreadable } from "./schedule_query.js";
 import { familyName, filled, scopeText } from "./texts.js";
 
 /** What is said, or drawn, elsewhere in the strip. */
@@ -56,7 +56,8 @@ function remarksOf(answer, sampling, node, texts) {
   const name = familyName(answer.family);
   return [
     sampling.isGuided ? "" : texts.unguided,
-    sampling.isKnown ? "" : filled(texts.noSampler, { steps: sampling.steps }),
+    sampling.isKnown ? "" : filled(sampling.hasSampler ? texts.noSteps : texts.noSampler, { steps: sampling.steps }),
+    ...unreadable(node).map((name) => filled(texts.linked, { name })),
     scopeText(answer.family, texts),
     answer.is_assumed ? texts[modelSources(node).length ? "assumedFile" : "assumed"] : "",
     answer.is_measured ? texts.measured : "",
@@ -74,7 +75,7 @@ function remarksOf(answer, sampling, node, texts) {
  * @param {Texts} texts
  */
 function presetsText(presets, node, texts) {
-  const chosen = node.widgets?.find((/** @type {any} */ widget) => widget.name === "preset")?.value;
+  const chosen = valueOf(node, "preset");
   /** @type {Map<string, typeof presets>} by the first of those that do the same */
   const groups = new Map();
   for (const preset of presets ?? []) {

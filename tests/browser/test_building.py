@@ -104,7 +104,7 @@ def test_help_opens_with_our_text(editor: StripEditor, kind: str, words: str) ->
 
 
 def test_no_key_opens_the_help(editor: StripEditor) -> None:
-    """But the button in the bar above a selected node does: so does the README say."""
+    """But the button in the bar above a selected node does."""
     editor.build({"gate": ("TGATEApply", {})}, [])
     editor.look_at("TGATEApply", left=300, top=250)
     editor.on_node("TGATEApply", "(node) => window.app.canvas.selectNode(node)")

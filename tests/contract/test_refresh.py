@@ -105,11 +105,12 @@ def test_a_batch_takes_one_decision_and_the_same_run_takes_it_again(model, gated
 
 
 @pytest.mark.parametrize("refresh", ["growing gaps", "by error"])
-def test_a_model_that_changes_within_the_run_starts_anew(model, gated, refresh):
-    """A second sampler goes on where the first ended: nothing of its captures and differences is left."""
+def test_nothing_of_a_run_is_left_to_the_next(model, gated, refresh):
+    """Another prompt, and a run that ends half-way, come between."""
     patched = gated(model, gate=2.0, refresh=refresh, guidance="cached_delta", self_attention=False)
     first = tiny.sample(patched, steps=STEPS)
     tiny.sample(patched, steps=STEPS, positive=tiny.text(9))
+    tiny.sample(patched, steps=STEPS, last_step=STEPS // 2)
     assert torch.equal(first, tiny.sample(patched, steps=STEPS))
 
 

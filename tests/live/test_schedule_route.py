@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -82,24 +81,21 @@ def test_many_questions_at_once_keep_nobody_waiting(server: Server) -> None:
     """Forty of the longest: others are answered between them, not after them."""
     longest = f"{server.address}/tgate/schedule?node=TGATEApply&preset=as+published&steps=1000"
 
-    async def get(session: aiohttp.ClientSession, address: str) -> float:
-        start = time.monotonic()
+    async def get(session: aiohttp.ClientSession, address: str) -> None:
         async with session.get(address) as answer:
             assert answer.status == 200
             assert len(await answer.read()) < 5000
-        return time.monotonic() - start
 
-    async def waited() -> tuple[float, float]:
+    async def left_at_the_answer() -> int:
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
-            start = time.monotonic()
             asked = [asyncio.create_task(get(session, longest)) for _ in range(40)]
             await asyncio.sleep(0.05)
-            seconds = await get(session, f"{server.address}/system_stats")
+            await get(session, f"{server.address}/system_stats")
+            left = sum(not one.done() for one in asked)
             await asyncio.gather(*asked)
-            return seconds, time.monotonic() - start
+            return left
 
-    seconds, all_seconds = asyncio.run(waited())
-    assert seconds < all_seconds / 2
+    assert asyncio.run(left_at_the_answer()) > 0
 
 
 def test_settings_of_nodes_that_refuse_are_not_logged_as_errors(server: Server) -> None:

@@ -59,7 +59,7 @@ def calls_of_ours(sample: Sample, model: ModelPatcher, after: int = 0, **options
 
     def note(frame: FrameType, event: str, _: Any) -> None:
         if event == "call" and PACK_FOLDER in frame.f_code.co_filename:
-            calls[frame.f_code.co_qualname] += 1
+            calls[frame.f_code.co_name] += 1
 
     def end_step(step: int, _x0: Tensor, _x: Tensor, steps: int) -> None:
         sys.setprofile(note if after <= step < steps - 1 else before)

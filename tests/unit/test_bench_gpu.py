@@ -47,7 +47,7 @@ class TestRecords:
 
     def test_a_failure_lasts_until_the_row_succeeds(self, tmp_path: Path) -> None:
         path = tmp_path / "records.jsonl"
-        Records(path).keep_failure(SETTINGS, row("plain", 1.0), RuntimeError("out of memory\nmore"))
+        Records(path).keep_failure(SETTINGS, "plain", RuntimeError("out of memory\nmore"))
         (table,) = Records(path).all()
         assert table.failed == {"plain": "RuntimeError: out of memory"}
         write(tmp_path, [table])

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from documents import DOCS, REPO, cells_of, supported_models, table_lines, tables, text_of
 
+from tgate_core.engine.steps import round_half_up
 from tgate_core.presets import BUDGETS, PresetConfig, PresetName
 from tgate_dev.bench.published import PUBLISHED_ROWS
 
@@ -137,3 +140,51 @@ class TestInputs:
         if isinstance(default, bool):
             return IN_WORDS[language][default]
         return f"`{default}`" if isinstance(default, str) else f"{default:g}"
+
+
+PRESETS_OF_TABLE = ("balanced", "gentle", "fast", "as published")
+NETWORKS_OF_TABLE = {"UNet": "unet", "DiT": "dit", "joint": "joint"}
+
+
+def tables_of_quality() -> Iterator[tuple[int, str, str, float, list[str]]]:
+    """Steps, network, sampler, cfg and cells of each row of the tables of presets."""
+    text = (REPO / "docs" / "quality.md").read_text(encoding="utf-8")
+    for part in re.split(r"\nIn (?=\d+ steps)|\n(?=Other samplers)|\n## ", text):
+        if (steps := re.match(r"(\d+) steps, of", part)) or part.startswith(("The presets", "Other samplers")):
+            for row in re.findall(r"^\| (\w+), (\w+)(?:, (\d))? \| (.*) \|$", part, re.MULTILINE):
+                if row[0] in NETWORKS_OF_TABLE:
+                    yield int(steps[1]) if steps else 25, row[0], row[1], float(row[2] or 4), row[3].split(" | ")
+
+
+def test_picture_quality_says_what_was_measured() -> None:
+    lines = (REPO / "docs" / "quality" / "records.jsonl").read_text(encoding="utf-8").splitlines()
+    records = {
+        (one["network"], one["steps"], one["sampler"], one["cfg"], one["method"]): one
+        for one in map(json.loads, lines)
+        if one["half"] == "report"
+    }
+    rows = 0
+    for steps, network, sampler, cfg, cells in tables_of_quality():
+        place = NETWORKS_OF_TABLE[network], steps, sampler, cfg
+        assert cells[0] == str(sum(records[(*place, "plain")]["right"]))
+        for preset, cell in zip(PRESETS_OF_TABLE, cells[1:5], strict=False):
+            one = records.get((*place, f"TGATE Apply, {preset}"))
+            mean = one and sum(one["distance"]) / len(one["distance"])
+            assert cell == (f"{one['cost']:.3f}, {mean:.3f}, {sum(one['right'])}" if one else "refused")
+        rows += 1
+    assert rows == 72 + 15
+
+
+def test_readme_says_what_was_measured() -> None:
+    text = (REPO / "docs" / "quality.md").read_text(encoding="utf-8")
+    readme = (REPO / "README.md").read_text(encoding="utf-8").replace("\n", " ")
+    row = text.split("| UNet, euler, 4 |")[1]
+    balanced, _, fast, published, easy_cache = re.findall(r"\d\.\d+, \d\.\d+", row)[:5]
+    for name, cell in (
+        ("`balanced`", balanced),
+        ("`fast`", fast),
+        ("ComfyUI's EasyCache", easy_cache),
+        ("`as published`", published),
+    ):
+        cost, distance = cell.split(", ")
+        assert f"{name} {distance} for {round_half_up(100 * float(cost) + 1e-9)} %" in readme

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from playwright.sync_api import Browser, BrowserType, Error, sync_playwright
@@ -54,8 +55,10 @@ def launched(chromium: BrowserType, variables: Mapping[str, str]) -> Browser:
             return browser
         raise UserError(f"{CHOICE} is {chosen}, which does not start: set it to a Chromium or Chrome, or unset it.")
     browser = _first(chromium, [*_on_path(variables), *CHANNELS])
-    if browser is None and (_playwright_installs() or install_packages("chromium")):
-        browser = _first(chromium, [{}, *_on_path(variables)])
+    # What Playwright fetches may lack libraries of the system's, which a package brings.
+    for install in (_playwright_installs, partial(install_packages, "chromium")):
+        if browser is None and install():
+            browser = _first(chromium, [{}, *_on_path(variables)])
     if browser is None:
         raise UserError(
             "This needs a browser and found none: install Chromium or Chrome (on Debian and Ubuntu "

@@ -9,7 +9,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import filelock
@@ -28,6 +28,12 @@ def cache_root() -> Path:
 def content_key(parts: Iterable[str]) -> str:
     """Sixteen hexadecimal digits that change when any part, or the order of the parts, does."""
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def source_key(places: Sequence[Path]) -> str:
+    """Changes with any of these Python files, or any in these folders."""
+    files = [file for place in places for file in (sorted(place.rglob("*.py")) if place.is_dir() else [place])]
+    return content_key(file.read_bytes().hex() for file in files)
 
 
 def made(

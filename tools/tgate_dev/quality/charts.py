@@ -78,7 +78,7 @@ def _panel(axes: Axes, records: list[Record], series: dict[str, str], measure: M
     by_line: dict[str, list[Record]] = {}
     for record in records:
         by_line.setdefault(series.get(record.place.method, record.place.method), []).append(record)
-    front = _front(sorted(records, key=lambda one: one.cost), measure)
+    front = _front(sorted(records, key=lambda one: (one.cost, measure.sign * measure.of(one).value)), measure)
     axes.step([x for x, _ in front], [y for _, y in front], where="post", color="#c8c8c8", linewidth=4, label=FRONT)
     for line, some in by_line.items():
         style, costs = _style(line, series), [one.cost for one in some]

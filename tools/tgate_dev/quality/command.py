@@ -7,7 +7,7 @@ import functools
 import importlib
 import itertools
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,6 +45,10 @@ class Work:
         own = COUNTING, str(setting), method, self.method.source, half, str(len(self.prompts))
         return content_key([self.subject.key, *own, _versions()])
 
+    def is_there(self, shown: Collection[tuple[Setting, str]]) -> bool:
+        """Whether its latents are kept, if those of its setting and half are to be shown."""
+        return (self.place.setting, self.place.half) not in shown or self.file.is_file()
+
     @property
     def file(self) -> Path:
         """Where its latents are kept: all of the plain run, else as many as the sheet shows."""
@@ -69,7 +73,8 @@ def measure(options: argparse.Namespace, nodes: Nodes) -> int:
         for subject, steps in itertools.product(subjects, options.steps)
     }
     work, records = [*_all_work(options, subjects, methods)], Records(options.out)
-    left = [one for one in work if not records.has(one.place, one.key)]
+    shown = {(one.place.setting, one.place.half) for one in _first(work).values()}
+    left = [one for one in work if not (records.has(one.place, one.key) and one.is_there(shown))]
     say(f"{len(work) - len(left)} of {len(work)} records are there already")
     _measure(left, {one.place: one for one in work if one.method.name == PLAIN}, records)
     # Of all networks, so that the colours do not depend on what was asked for.
@@ -116,6 +121,11 @@ def _all_work(
             if method.name == PLAIN or not options.methods or any(part in method.name for part in options.methods):
                 place = Place(Setting(subject.name, steps, sampler, cfg), method.name, half)
                 yield Work(place, subject, method, prompts)
+
+
+def _first(work: Iterable[Work]) -> dict[str, Work]:
+    """By network, the first of what was asked for: its setting and half are those whose pictures are shown."""
+    return {one.place.setting.network: one for one in reversed([*work])}
 
 
 def _measure(left: list[Work], plain: dict[Place, Work], records: Records) -> None:
@@ -185,12 +195,11 @@ def _write(
     """The table of all records in the folder; charts and pictures of the settings that were asked for."""
     table.write(folder / "table.md", by_setting)
     asked = {one.place.setting for one in work}
-    # The first setting and half that were asked for are those whose pictures are shown.
-    for network, first in {one.place.setting.network: one for one in reversed(work)}.items():
+    for network, first in _first(work).items():
         setting, _, half = first.place
         drawn = {one: some for one, some in by_setting.items() if one in asked and one.network == network}
         charts.draw(folder, drawn, series)
-        shown = [one for one in work if (one.place.setting, one.place.half) == (setting, half) and one.file.is_file()]
+        shown = [one for one in work if (one.place.setting, one.place.half) == (setting, half)]
         latents = {one.place.method: load_file(one.file)["latents"][: sheet.SHOWN].float() for one in shown}
         pictures = {name: first.subject.pictures(some) for name, some in latents.items()}
         sheet.draw(folder / f"{network}-pictures.webp", pictures, by_setting[setting])

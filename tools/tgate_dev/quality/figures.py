@@ -59,7 +59,9 @@ def counting_macs(run: Callable[[], Result]) -> tuple[Result, dict[str, int]]:
     with FlopCounterMode(display=False, custom_mapping=kernels) as counter:
         result = run()
     flops = counter.get_flop_counts()
-    return result, {name.partition(".")[2]: sum(flops[name].values()) // 2 for name in flops}
+    # Two names have no dot: that of all, and that of the network, whose own say nothing more.
+    named = {name.partition(".")[2]: name for name in flops if "." in name} | {"": "Global"}
+    return result, {short: sum(flops[name].values()) // 2 for short, name in named.items() if name in flops}
 
 
 def _attention_flops(query: torch.Size, key: torch.Size, value: torch.Size, *_: object, **__: object) -> int:

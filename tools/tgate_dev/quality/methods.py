@@ -11,9 +11,10 @@ from typing import Any
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
 from ..bench.pack import PACK, Nodes, pack_core, preset, presets
+from ..bench.timing import rows
 from ..bench.timing.rows import DEEP_CACHE, Gate, node_patch, peer_rows, usual_gate
 from ..bench.timing.sampling import sigmas
-from ..cache import content_key
+from ..cache import source_key
 
 PLAIN = "plain"
 THRESHOLDS = (0.03, 0.05, 0.1, 0.2, 0.3)
@@ -57,23 +58,20 @@ def make_methods(model: Any, steps: int, nodes: Nodes, peers: Sequence[Path]) ->
         peers: folders of other packs.
     """
     gate = usual_gate(model, steps, nodes)
-    own = source_key([PACK / "nodes", PACK / "tgate_core"])
+    settings = [Path(__file__), Path(rows.__file__ or "")]
+    own = source_key([PACK / "nodes", PACK / "tgate_core", *settings])
     methods = [Method(PLAIN, lambda model: model, PLAIN), *_host_methods(gate)]
     methods += [Method(name, patch, name, own) for name, patch in _own_patches(model, steps, nodes)]
     foreign = peer_rows(peers, gate)
-    return methods + [Method(row.name, row.patch, row.name, source_key(peers), is_foreign=True) for row in foreign]
-
-
-def source_key(folders: Sequence[Path]) -> str:
-    """Changes with any Python file in these folders."""
-    return content_key(path.read_bytes().hex() for folder in folders for path in sorted(folder.rglob("*.py")))
+    theirs = source_key([*peers, *settings])
+    return methods + [Method(row.name, row.patch, row.name, theirs, is_foreign=True) for row in foreign]
 
 
 def _host_methods(gate: Gate) -> Iterator[Method]:
     override = getattr(importlib.import_module("comfy_extras.nodes_custom_sampler"), "CFGOverride", None)
     if override is not None:  # older hosts do not have it
         name = "CFG Override, cfg 1 from the gate"
-        yield Method(name, node_patch(override, cfg=1.0, start_percent=gate.percent), name)
+        yield Method(name, node_patch(override, cfg=1.0, start_percent=gate.percent), name, str(gate.percent))
     caches = importlib.import_module("comfy_extras.nodes_easycache")
     for node, series in ((caches.EasyCacheNode, "EasyCache"), (caches.LazyCacheNode, "LazyCache")):
         for threshold in THRESHOLDS:

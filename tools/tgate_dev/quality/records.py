@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import json
+import itertools
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from .. import json_lines
 
 FILE = "records.jsonl"
 
@@ -63,14 +66,12 @@ class Records:
     def __init__(self, folder: Path) -> None:
         self._file = folder / FILE
         folder.mkdir(parents=True, exist_ok=True)
-        lines = self._file.read_text(encoding="utf-8").splitlines() if self._file.is_file() else []
-        self._records = {record.place: record for record in map(_parsed, lines)}
+        self._records = {record.place: record for record in map(_parsed, json_lines.read(self._file))}
 
     def add(self, record: Record) -> None:
-        """Keep a record, and write it behind the others: another process may be at work on the same folder."""
+        """Keep a record, and write it behind the others."""
         self._records[record.place] = record
-        with self._file.open("a", encoding="utf-8", newline="\n") as file:
-            file.write(_line(record))
+        json_lines.append(self._file, _flat(record))
 
     def has(self, place: Place, key: str) -> bool:
         """Whether there is a record of this that still holds."""
@@ -79,8 +80,8 @@ class Records:
     def pooled(self, halves: list[str]) -> dict[Setting, dict[str, Record]]:
         """By setting and method, one record of these halves taken together."""
         pooled: dict[Setting, dict[str, Record]] = {}
-        for place, record in self._records.items():
-            if place.half in halves:
+        for half, (place, record) in itertools.product(halves, self._records.items()):
+            if place.half == half:
                 methods = pooled.setdefault(place.setting, {})
                 earlier = methods.get(place.method)
                 methods[place.method] = _together(earlier, record) if earlier else record
@@ -93,14 +94,13 @@ def _together(first: Record, second: Record) -> Record:
     return replace(first, macs=macs, cost=macs / plain, distance=distance, ssim=ssim, right=right)
 
 
-def _line(record: Record) -> str:
+def _flat(record: Record) -> dict[str, Any]:
     fields = asdict(record)
     place = fields.pop("place")
-    flat: dict[str, Any] = {**place.setting._asdict(), "method": place.method, "half": place.half, **fields}
-    return json.dumps(flat, ensure_ascii=False) + "\n"
+    return {**place.setting._asdict(), "method": place.method, "half": place.half, **fields}
 
 
-def _parsed(line: str) -> Record:
-    fields = json.loads(line)
+def _parsed(line: Mapping[str, Any]) -> Record:
+    fields = dict(line)
     setting = Setting(*(fields.pop(name) for name in Setting._fields))
     return Record(Place(setting, fields.pop("method"), fields.pop("half")), **fields)

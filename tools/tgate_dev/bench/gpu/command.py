@@ -13,19 +13,22 @@ from typing import Any
 import comfy.model_management
 import torch
 
+from ...cache import source_key
 from ...errors import UserError
 from ...progress import say
-from ..pack import CROSS_ATTENTION, Nodes, attention_sites, pack_core, presets
+from ..pack import CROSS_ATTENTION, PACK, Nodes, attention_sites, pack_core, presets
 from ..timing.compiling import prepare_compiler
 from ..timing.networks import build_random
 from ..timing.results import Row
 from ..timing.rounds import Measurement, machine, random_task
 from ..timing.rows import DEEP_CACHE, GATED, ONE_BRANCH, Gate, make_rows, node_patch, usual_gate
-from .parts import PARTS, REHEARSED_STEPS, Part
+from .parts import PARTS, REHEARSED_STEPS, Part, own_kernel
 from .records import Records
 from .report import write
 
 SECONDS_IN_MINUTE = 60
+# In place of a row's name where a part fails as a whole.
+WHOLE_PART = "the whole part"
 
 
 def measure(options: argparse.Namespace, nodes: Nodes) -> int:
@@ -42,12 +45,17 @@ def measure(options: argparse.Namespace, nodes: Nodes) -> int:
     records = Records(options.out / "gpu-records.jsonl")
     with torch.inference_mode():
         for part in chosen:
-            _measure_part(part, options, nodes, records)
+            try:
+                _measure_part(part, options, nodes, records)
+            except Exception as error:  # such as a network that cannot be built here: the other parts go on
+                records.keep_failure(_settings(part, options), WHOLE_PART, error)
+                say(f"{part.name} failed: {error}")
+            tables = [table for table in records.all() if table.settings["rehearsed"] == options.rehearse]
             # After each part, so that what is interrupted leaves its results.
-            targets = write(options.out, records.all())
+            targets = write(options.out, tables)
     print((options.out / "gpu.md").read_text(encoding="utf-8"), f"This and all numbers are in {options.out}.", sep="\n")
     is_missed = not (options.rehearse or all(target.is_met for target in targets))
-    return int(is_missed or any(table.failed for table in records.all()))
+    return int(is_missed or any(table.failed for table in tables))
 
 
 def _chosen(patterns: Sequence[str]) -> list[Part]:
@@ -71,10 +79,7 @@ def _measure_part(part: Part, options: argparse.Namespace, nodes: Nodes, records
     dtype = torch.float32 if options.rehearse else part.dtype
     patcher = build_random(model, device, dtype, part.weights)
     gate = usual_gate(patcher, steps, nodes)
-    settings = {"part": part.name, "steps": steps, "gate": gate.step, "rehearsed": options.rehearse, **machine(device)}
-    size = "tiny" if options.rehearse else part.output
-    told = (part.name, size, f"batch {part.batch}", f"{steps} steps", settings["device_name"])
-    settings["title"] = ", ".join(map(str, told))
+    settings = {**_settings(part, options), "gate": gate.step}
     known = records.table(settings).rows
     runs_left = {name: options.runs - len(row.rounds) for name, row in known.items()}
     rows = [row for row in card_rows(nodes, gate, patcher) if runs_left.get(row.name, options.runs) > 0]
@@ -89,26 +94,39 @@ def _measure_part(part: Part, options: argparse.Namespace, nodes: Nodes, records
         try:
             for number in range(runs_left.get(row.name, options.runs) + 1):
                 start = time.monotonic()
-                if start + longest > end:
+                # What was warmed up is measured once at least, or the next start would be no further.
+                if number != 1 and start + longest > end:
                     say(f"{part.name}: {options.minutes} minutes are over; the same command goes on from here.")
                     return
                 if number == 0:
-                    measurement.warm_up_row(row)
+                    with own_kernel():
+                        measurement.warm_up_row(row)
                 else:
                     measurement.run_row(row, part.name)
                     records.keep(settings, row)
                 longest = max(longest, time.monotonic() - start)
         except Exception as error:  # one row's, such as memory that does not suffice: the others go on
-            records.keep_failure(settings, row, error)
+            records.keep_failure(settings, row.name, error)
             say(f"{part.name}: {row.name} failed: {error}")
+
+
+def _settings(part: Part, options: argparse.Namespace) -> dict[str, Any]:
+    """What the runs of a part are made with: others have a table of their own."""
+    steps = REHEARSED_STEPS if options.rehearse else part.steps
+    on = machine(torch.device(options.device))
+    size = "tiny" if options.rehearse else part.output
+    told = (part.name, size, f"batch {part.batch}", f"{steps} steps", on["device_name"])
+    source = source_key([PACK / "nodes", PACK / "tgate_core"])
+    title = ", ".join(map(str, told))
+    return {"part": part.name, "steps": steps, "rehearsed": options.rehearse, "title": title, "source": source, **on}
 
 
 def _forget_networks() -> None:
     """Those of the part before, and what was compiled of them."""
     comfy.model_management.unload_all_models()
+    prepare_compiler()
     gc.collect()
     comfy.model_management.soft_empty_cache()
-    prepare_compiler()
 
 
 def card_rows(nodes: Nodes, gate: Gate, patcher: Any) -> Iterator[Row]:

@@ -5,7 +5,9 @@ And one of them with weights that are kept otherwise.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -37,6 +39,39 @@ _TINY_COSMOS = {
     "crossattn_emb_channels": _TEXT,
 }
 _TINY_LUMINA = {"n_layers": _BLOCKS, "dim": 96, "n_heads": _HEADS, "n_kv_heads": 1, "cap_feat_dim": _TEXT}
+
+
+FALLBACKS = ("using pytorch attention", "to pytorch attention", "using default SDPA")
+
+
+class FellBack(logging.Handler):
+    """Hears the host say that it does without the kernel that it was told to take."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.said = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep what the host says of it, as its `attention.py` does."""
+        text = record.getMessage()
+        self.said = self.said or (text if any(said in text for said in FALLBACKS) else "")
+
+
+@contextmanager
+def own_kernel() -> Iterator[None]:
+    """Around a run that is to use the kernel that it was told to.
+
+    Raises:
+        RuntimeError: the host took another one; the text is what it said.
+    """
+    heard = FellBack()
+    logging.getLogger().addHandler(heard)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(heard)
+    if heard.said:
+        raise RuntimeError(f"not the kernel of this part: {heard.said}")
 
 
 @dataclass(frozen=True)
@@ -117,8 +152,8 @@ PARTS = {
     part.name: part
     for base in _parts()
     for kernel in KERNELS
-    # How weights are kept is not for the kernel.
-    if kernel == "sdpa" or base.weights == USUAL
+    # How weights are kept is not for the kernel. PixArt's blocks take the host's own, whatever a model is set to.
+    if kernel == "sdpa" or (base.weights == USUAL and base.model is not models.PIXART_SIGMA)
     for is_compiled, ending in ((False, ""), (True, "-compiled"))
     for part in [replace(base, name=f"{base.name}-{kernel}{ending}", kernel=kernel, is_compiled=is_compiled)]
 }

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ... import json_lines
 from ..timing.results import Oracle, Round, Row, RunRecord
 
 
@@ -39,10 +40,8 @@ class Records:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._tables: dict[str, Table] = {}
-        if path.exists():
-            for text in path.read_text(encoding="utf-8").splitlines():
-                line = json.loads(text)
-                self.table(line["settings"]).add(line)
+        for line in json_lines.read(path):
+            self.table(line["settings"]).add(line)
 
     def all(self) -> list[Table]:
         """All tables, in the order in which they were begun."""
@@ -66,12 +65,11 @@ class Records:
             ideal=newest.oracle,
         )
 
-    def keep_failure(self, settings: Mapping[str, Any], row: Row, error: Exception) -> None:
-        """Keep why a row could not be measured."""
-        self._append(settings, row=row.name, error=f"{type(error).__name__}: {error}".splitlines()[0])
+    def keep_failure(self, settings: Mapping[str, Any], row: str, error: Exception) -> None:
+        """Keep why a row of this name could not be measured."""
+        self._append(settings, row=row, error=f"{type(error).__name__}: {error}".splitlines()[0])
 
     def _append(self, settings: Mapping[str, Any], **line: Any) -> None:
-        text = json.dumps({"settings": dict(settings), **line}, ensure_ascii=False)
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(text + "\n")
-        self.table(settings).add(json.loads(text))
+        told = {"settings": dict(settings), **line}
+        json_lines.append(self._path, told)
+        self.table(settings).add(json.loads(json.dumps(told)))

@@ -4,9 +4,11 @@
 set -eu
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 python=${PYTHON:-python3}
-if [ ! -d "$here/unpacked" ]; then
+if [ ! -d "$here/unpacked" ] || [ "$here/bundle.tar.xz" -nt "$here/unpacked" ]; then
+    rm -rf "$here/unpacked" "$here/unpacking"
     "$python" -m tarfile -e "$here/bundle.tar.xz" "$here/unpacking"
     mv "$here/unpacking" "$here/unpacked"
+    touch "$here/unpacked"
 fi
 # Packages behind the machine's own, which PYTHONPATH would hide.
 start='import runpy, sys; sys.path.append(sys.argv.pop(1)); runpy.run_module("tgate_dev.bench", run_name="__main__", alter_sys=True)'

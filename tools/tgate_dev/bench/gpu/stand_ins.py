@@ -5,8 +5,10 @@ Together they are larger than all else in a bundle.
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -18,6 +20,9 @@ STAND_INS = ("av", "scipy", "sentencepiece", "tokenizers", "transformers")
 
 def allow() -> None:
     """Let stand-ins be imported from now on, behind everything that is installed."""
+    # Which asks some of them what they cannot tell, and does without those that are missing.
+    with suppress(ImportError):
+        importlib.import_module("torchvision")
     sys.meta_path.append(_StandIns())
 
 
