@@ -63,7 +63,8 @@ export class ScheduleWidget {
     this.asking = Promise.resolve();
     /** @type {number | undefined} seconds of the plain run */
     this.plain = undefined;
-    const height = () => (this.editor.isShown() ? STRIP_HEIGHT + 2 * MARGIN : 0);
+    this.isShown = editor.isShown();
+    const height = () => (this.isShown ? STRIP_HEIGHT + 2 * MARGIN : 0);
     this.widget = node.addDOMWidget(WIDGET_NAME, WIDGET_NAME, this.strip.element, {
       serialize: false,
       hideInPanel: true,
@@ -77,7 +78,7 @@ export class ScheduleWidget {
     // The options keep it out of prompts, this out of saved graphs.
     this.widget.serialize = false;
     this.widget.beforeQueued = () => editor.stamp();
-    this.setShown(editor.isShown());
+    this.setShown(this.isShown);
     // On the canvas, a wheel turned over the strip still zooms; nodes made of HTML see to that themselves.
     this.strip.element.addEventListener("wheel", (event) => {
       if (this.strip.isOnCanvas) editor.zoom(event);
@@ -89,6 +90,7 @@ export class ScheduleWidget {
    * @param {boolean} isShown
    */
   setShown(isShown) {
+    this.isShown = isShown;
     this.widget.hidden = this.widget.options.hidden = !isShown;
     this.strip.element.style.display = isShown ? "" : "none";
   }

@@ -119,6 +119,29 @@ class TestWhichRun:
         editor.build(nodes, [*links, ("number", "INT", "sampler", "steps")])
         editor.wait_for_strip(GATE, "of 33 steps")
 
+    def test_steps_that_cannot_be_read_are_said_to_be_assumed(self, editor: StripEditor) -> None:
+        """The node between has a setting of that name, which means something else."""
+        nodes, links = custom_sampler("CFGGuider", 12)
+        nodes["more"] = ("ExtendIntermediateSigmas", {})
+        direct = ("scheduler", "SIGMAS", "sampler", "sigmas")
+        assert direct in links
+        links = [link for link in links if link != direct]
+        through = [("scheduler", "SIGMAS", "more", "sigmas"), ("more", "SIGMAS", "sampler", "sigmas")]
+        editor.build(nodes, [*links, *through])
+        strip = editor.wait_until(GATE, lambda strip: "Steps are known after a run: 25 assumed." in strip.caption)
+        assert "No sampler" not in strip.caption
+
+    @pytest.mark.parametrize(
+        ("solver", "title"),
+        [("SamplerEulerAncestral", "10 of 25 steps predicted"), ("SamplerDPMAdaptative", "gate after 2 of 25 steps")],
+    )
+    def test_solvers_by_nodes_of_their_own(self, editor: StripEditor, solver: str, title: str) -> None:
+        """With samplers that look ahead no step is predicted."""
+        nodes, links = custom_sampler("CFGGuider", 25)
+        nodes["gate"], nodes["solver"] = (GATE, {"preset": "balanced"}), (solver, {})
+        editor.build(nodes, [*links, ("solver", "SAMPLER", "sampler", "sampler")])
+        editor.wait_for_strip(GATE, title)
+
     def test_a_muted_sampler_does_not_count(self, editor: StripEditor) -> None:
         editor.build(*sampled(GATE, steps=40))
         editor.wait_for_strip(GATE, "of 40 steps")
@@ -333,18 +356,24 @@ class TestSettings:
         finally:
             editor.set("TGATE.DefaultPreset", "balanced")
 
-    def test_strips_can_be_switched_off(self, editor: StripEditor) -> None:
+    @pytest.mark.parametrize("is_html", [False, True])
+    def test_strips_can_be_switched_off(self, editor: StripEditor, is_html: bool) -> None:
+        """A node that was made larger stays so much larger."""
+        editor.set("Comfy.VueNodes.Enabled", is_html)
         editor.build(*sampled(GATE))
         editor.wait_for_strip(GATE, "Plan")
-        height = editor.on_node(GATE, "(node) => node.size[1]")
+        height = editor.on_node(GATE, "(node) => { node.setSize([500, node.size[1] + 60]); return node.size[1]; }")
         editor.set("TGATE.ShowStrip", False)
         try:
-            assert editor.on_node(GATE, "(node) => node.size[1]") < height - 100
+            if not is_html:
+                assert editor.on_node(GATE, "(node) => node.size[1]") < height - 100
             assert not editor.page.locator(".tgate-schedule").is_visible()
         finally:
             editor.set("TGATE.ShowStrip", True)
-        assert editor.on_node(GATE, "(node) => node.size[1]") == height
-        editor.page.locator(".tgate-schedule").wait_for()
+            editor.page.locator(".tgate-schedule").wait_for()
+            editor.set("Comfy.VueNodes.Enabled", False)
+        if not is_html:
+            assert editor.on_node(GATE, "(node) => [...node.size]") == [500, height]
 
 
 class TestAfterARun:
@@ -465,6 +494,17 @@ class TestAfterARun:
         own = editor.page.evaluate("() => window.app.rootGraph.id")
         editor.page.evaluate(SEND, run_detail(ids["gate"], workflow_id=own))
         assert editor.read_strip(GATE).tag == "Last run"
+
+
+def test_a_graph_that_is_refused_stays_as_it_was(editor: StripEditor) -> None:
+    """It has no output, so the server does not take it."""
+    editor.build(*sampled(GATE))
+    editor.wait_for_strip(GATE, "Plan")
+    queued = "async () => { await window.app.queuePrompt(0).catch(() => {}); return window.app.rootGraph.extra ?? {}; }"
+    assert "tgate" not in editor.page.evaluate(queued)
+    editor.page.keyboard.press("Escape")
+    assert all("/prompt" in complaint or "Prompt" in complaint for complaint in editor.complaints), editor.complaints
+    editor.complaints.clear()
 
 
 def test_nothing_of_it_is_saved_or_queued(editor: StripEditor) -> None:
