@@ -9,6 +9,7 @@ import { app } from "../../scripts/app.js";
 import { allNodes, nodeById, samplerOf } from "./graph.js";
 import { stamp, unstamp } from "./plain_runs.js";
 import { RunWatch } from "./run_watch.js";
+import { isOurs } from "./schedule_query.js";
 import { NODE_WIDTH, ScheduleWidget } from "./schedule_widget.js";
 import { choicesOf, DEFAULT_PRESET, LOG_LINE, SHOW_STRIP, settingsFor } from "./settings.js";
 import { orderTemplates } from "./templates.js";
@@ -16,7 +17,6 @@ import { textsFor } from "./texts.js";
 
 const PRESET_NODE = "TGATEApply";
 const ADVANCED_NODE = "TGATEApplyAdvanced";
-const NODES = [PRESET_NODE, ADVANCED_NODE];
 const LOCALE = "Comfy.Locale";
 const HTML_NODES = "Comfy.VueNodes.Enabled";
 /** What a widget takes of a node that is drawn, in pixels of the graph. */
@@ -178,7 +178,7 @@ app.registerExtension({
     refreshAll();
   },
   nodeCreated(/** @type {any} */ node) {
-    if (!NODES.includes(node.comfyClass)) return;
+    if (!isOurs(node)) return;
     takePreset(node);
     if (node.comfyClass === ADVANCED_NODE) keepUnrefreshed(node);
     addStrip(node);

@@ -13,7 +13,7 @@ import torch
 
 from tgate_dev import cli, environment
 from tgate_dev.bench.gpu import bundle, stand_ins
-from tgate_dev.bench.gpu.records import Records
+from tgate_dev.bench.gpu.records import WHOLE_PART, Records
 from tgate_dev.bench.gpu.report import targets, write
 from tgate_dev.bench.timing.results import Oracle, Round, Row, RunRecord
 
@@ -52,6 +52,13 @@ class TestRecords:
         assert table.failed == {"plain": "RuntimeError: out of memory"}
         write(tmp_path, [table])
         assert "- sdxl-fp16-batch1-sdpa: plain: RuntimeError: out of memory" in (tmp_path / "gpu.md").read_text()
+        Records(path).keep(SETTINGS, row("plain", 1.0))
+        assert Records(path).all()[0].failed == {}
+
+    def test_a_part_that_failed_as_a_whole_is_mended_by_any_row(self, tmp_path: Path) -> None:
+        path = tmp_path / "records.jsonl"
+        Records(path).keep_failure(SETTINGS, WHOLE_PART, RuntimeError("out of memory"))
+        assert Records(path).all()[0].failed == {WHOLE_PART: "RuntimeError: out of memory"}
         Records(path).keep(SETTINGS, row("plain", 1.0))
         assert Records(path).all()[0].failed == {}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -58,7 +59,7 @@ def make_methods(model: Any, steps: int, nodes: Nodes, peers: Sequence[Path]) ->
         peers: folders of other packs.
     """
     gate = usual_gate(model, steps, nodes)
-    settings = [Path(__file__), Path(rows.__file__ or "")]
+    settings = [Path(__file__), Path(inspect.getfile(rows))]
     own = source_key([PACK / "nodes", PACK / "tgate_core", *settings])
     methods = [Method(PLAIN, lambda model: model, PLAIN), *_host_methods(gate)]
     methods += [Method(name, patch, name, own) for name, patch in _own_patches(model, steps, nodes)]

@@ -23,12 +23,10 @@ from ..timing.results import Row
 from ..timing.rounds import Measurement, machine, random_task
 from ..timing.rows import DEEP_CACHE, GATED, ONE_BRANCH, Gate, make_rows, node_patch, usual_gate
 from .parts import PARTS, REHEARSED_STEPS, Part, own_kernel
-from .records import Records
+from .records import WHOLE_PART, Records
 from .report import write
 
 SECONDS_IN_MINUTE = 60
-# In place of a row's name where a part fails as a whole.
-WHOLE_PART = "the whole part"
 
 
 def measure(options: argparse.Namespace, nodes: Nodes) -> int:
@@ -79,7 +77,7 @@ def _measure_part(part: Part, options: argparse.Namespace, nodes: Nodes, records
     dtype = torch.float32 if options.rehearse else part.dtype
     patcher = build_random(model, device, dtype, part.weights)
     gate = usual_gate(patcher, steps, nodes)
-    settings = {**_settings(part, options), "gate": gate.step}
+    settings = _settings(part, options)
     known = records.table(settings).rows
     runs_left = {name: options.runs - len(row.rounds) for name, row in known.items()}
     rows = [row for row in card_rows(nodes, gate, patcher) if runs_left.get(row.name, options.runs) > 0]

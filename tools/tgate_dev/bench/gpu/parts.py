@@ -40,7 +40,7 @@ _TINY_COSMOS = {
 }
 _TINY_LUMINA = {"n_layers": _BLOCKS, "dim": 96, "n_heads": _HEADS, "n_kv_heads": 1, "cap_feat_dim": _TEXT}
 
-
+# Parts of what the host's attention functions say where they take another kernel than their own.
 FALLBACKS = ("using pytorch attention", "to pytorch attention", "using default SDPA")
 
 

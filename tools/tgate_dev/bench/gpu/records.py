@@ -11,6 +11,9 @@ from typing import Any
 from ... import json_lines
 from ..timing.results import Oracle, Round, Row, RunRecord
 
+# In place of a row's name where a part fails as a whole.
+WHOLE_PART = "the whole part"
+
 
 @dataclass
 class Table:
@@ -26,7 +29,8 @@ class Table:
         if "error" in line:
             self.failed[name] = line["error"]
             return
-        self.failed.pop(name, None)
+        for mended in (name, WHOLE_PART):
+            self.failed.pop(mended, None)
         oracle = line["oracle"] and Oracle(frozenset(line["oracle"][0]), line["oracle"][1])
         row = self.rows.setdefault(name, Row(name, lambda model: model, oracle))
         row.peak_bytes, row.syncs = line["peak_bytes"], line["syncs"]
