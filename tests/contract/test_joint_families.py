@@ -184,19 +184,34 @@ class Quantized(torch.nn.Module):
         return self.layer[0](x)
 
 
-@pytest.mark.parametrize("name", ["Qwen-Image", "Z-Image"])
-@pytest.mark.parametrize("preset", ["balanced", "fast"])
-def test_attentions_of_layers_that_the_host_does_not_know(pack, counts_of, name, preset):
-    family = next(one for one in JOINT_FAMILIES if one.name == name)
+@pytest.fixture(params=["Qwen-Image", "Z-Image"])
+def quantized(request):
+    """A family, and a model of it whose attentions hold no layer that the host knows."""
+    family = next(one for one in JOINT_FAMILIES if one.name == request.param)
     model = family.make()
     network = model.model.diffusion_model
     for parent in [module for path, module in network.named_modules() if path.endswith(("attn", "attention"))]:
         for path, layer in [(path, one) for path, one in parent.named_modules() if isinstance(one, torch.nn.Linear)]:
             holder = parent.get_submodule(path.rpartition(".")[0])
             setattr(holder, path.rpartition(".")[2], Quantized(layer))
+    return family, model
+
+
+@pytest.mark.parametrize("preset", ["balanced", "fast"])
+def test_presets_on_layers_that_the_host_does_not_know(pack, counts_of, quantized, preset):
+    family, model = quantized
     patched = pack.nodes["TGATEApply"].execute(model=model, preset=preset).args[0]
     assert torch.isfinite(family.sample(patched, steps=15)).all()
     assert counts_of(patched).skipped_passes
+
+
+def test_captures_of_layers_that_the_host_does_not_know(gated, counts_of, quantized, caplog):
+    """How much memory they will take cannot be told; nothing else depends on it."""
+    family, model = quantized
+    patched = gated(model, **{**HELD, "sp_interval": 2}, fi_interval=2)
+    assert torch.isfinite(family.sample(patched, steps=STEPS)).all()
+    assert counts_of(patched).attentions_reused
+    assert "foreseeing" not in caplog.text
 
 
 @pytest.mark.parametrize("family", [one for one in JOINT_FAMILIES if isinstance(one, VideoWithSound)], indirect=True)
